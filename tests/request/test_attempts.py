@@ -168,7 +168,7 @@ def test_throttles_end_only_where_the_same_key_accepts_others() -> None:
     original = crowded._do
 
     def others_pass(step: str, value: Any) -> Any:
-        crowded.limiter.accepted += step == "permit"
+        crowded.limiter.admission.answers += step == "permit"
         return original(step, value)
 
     crowded._do = others_pass  # type: ignore[method-assign]
@@ -184,7 +184,7 @@ def test_the_last_request_of_a_run_ends_too_though_it_is_always_rejected() -> No
     original = alone._do
 
     def others_pass_once(step: str, value: Any) -> Any:
-        alone.limiter.accepted += step == "send" and alone.steps.count("send") == 2
+        alone.limiter.admission.answers += step == "send" and alone.steps.count("send") == 2
         return original(step, value)
 
     alone._do = others_pass_once  # type: ignore[method-assign]

@@ -85,7 +85,7 @@ def test_what_a_full_server_drops_at_once_is_a_wall_and_what_it_drops_late_is_no
     def after(drop_s: float) -> Admission:
         admission = Admission(Concurrency(10.0))
         for n in range(8):  # the first answers: a second each
-            admission.answered(10.0 * n + 1.0, sends(admission, 10.0 * n, 1), 0, 0.0, None)
+            admission.answered(10.0 * n + 1.0, sends(admission, 10.0 * n, 1), 0)
         for n in range(4):
             sent = sends(admission, 100.0 + n, 6)
             admission.failed(100.0 + n + drop_s, sent, 5)
@@ -98,12 +98,12 @@ def test_what_a_full_server_drops_at_once_is_a_wall_and_what_it_drops_late_is_no
 def test_a_named_wait_is_kept_though_a_wall_is_found_and_a_place_comes_free_meanwhile() -> None:
     admission = Admission(Concurrency(10.0))
     first, *dropped = [sends(admission, 0.9 * (n > 0), n + 1) for n in range(6)]
-    admission.answered(1.0, first, 5, 0.0, None)
+    admission.answered(1.0, first, 5)
     admission.paused(1.0, 20.0)
     for sent in reversed(dropped[1:]):
         admission.failed(1.0, sent, 1)
     assert admission.cause is Cause.NUMBER
-    admission.answered(1.1, dropped[0], 0, 0.0, None)
+    admission.answered(1.1, dropped[0], 0)
     assert admission.wait_s(1.1, 0, 0.0) == pytest.approx(18.9)
 
 

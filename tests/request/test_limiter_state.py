@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cottonpalm.request.limiter.limiter import Limiter, Permit
+from cottonpalm.request.limiter.rules.causes import ENOUGH
 from cottonpalm.request.limiter.rules.circuit import OPENS_AT
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
+from cottonpalm.request.limiter.rules.recovery import State
 from cottonpalm.testing import virtual_run
 from cottonpalm.types import Verdict
 from tests.request.stage import Stage
@@ -49,6 +51,26 @@ def test_vacancies_are_what_is_free_less_those_who_wait(stage: Stage) -> None:
     assert limiter.vacancies() == -2
     stage.call(limiter.release, permits.pop(), IGNORED)
     assert (limiter.vacancies(), limiter.waiting) == (-1, 1)
+
+
+def test_halving_a_full_server_begins_also_where_the_number_stays_as_it_was(stage: Stage) -> None:
+    limiter = Limiter("host/model", Concurrency(10, 1, 24))
+    number, limiter.admission.recovery.state = limiter.admission.concurrency, State.OPEN
+    permits = [taken(limiter) for _ in range(10)]
+    stage.advance(1.0)
+    stage.call(limiter.release, permits.pop(), SUCCESS)
+    knee, limit = number.knee, number.limit
+    knee.usual_s, knee._most, knee._crowd, knee._lates = 1.0, limit, 5 * limit, ENOUGH - 1
+    permits += [limiter.force() for _ in range(int(limit) - len(permits) + 1)]
+    stage.advance(9.0)
+    stage.call(limiter.release, permits.pop(), SUCCESS)
+    assert (number.limit, knee.found, knee.times is not None) == (limit, True, True)
+    for _ in range(3 * int(limit)):
+        if number.limit == limit:
+            stage.call(limiter.release, permits.pop(0), SUCCESS)
+            permits.append(limiter.force())
+            stage.advance(0.1)
+    assert number.limit < limit, "what they take is looked at"
 
 
 def test_during_a_pause_there_is_no_vacancy(stage: Stage) -> None:

@@ -231,6 +231,7 @@ def test_what_was_refused_took_no_tokens_of_the_minute_and_what_may_have_been_bi
     permit = limiter.force(1_000)
     usage = _used(a_call(), None, billed=billed)
     limiter.release(permit, Verdict.IGNORED, usage=usage)
+    limiter.admission.book()
     [(_, ceiling)] = limiter.admission.ceilings
     assert ceiling.used_at(clock.now()) == tokens
 

@@ -84,7 +84,7 @@ def throughput_stands_still(limit: Concurrency, answers: int) -> None:
         now += 0.01
         in_flight = int(limit.limit)
         sent = Sent(now - 0.01 * in_flight, in_flight)
-        sent.number, sent.refusals = 1, 0
+        sent.number = 1
         limit.answered(now, sent, in_flight)
 
 

@@ -237,6 +237,15 @@ def test_after_sixteen_admitted_a_little_more_is_tried_then_twice_as_much_until_
     assert not bucket.blamed
 
 
+def test_a_rate_is_let_go_only_for_more_than_may_have_been_stored_up() -> None:
+    shallow, deep = known(10.0), known(10.0, depth=300.0)
+    steps(shallow, 100)
+    found = steps(deep, 1_500)
+    assert shallow.rate == 0.0
+    assert deep.rate == 0.0
+    assert found[-1][0] > 300, "the last stage lasts until all of it must have been spent"
+
+
 def test_no_test_while_another_gate_is_tested() -> None:
     bucket = known(10.0)
     assert steps(bucket, 60, may_test=False) == []

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cottonpalm.request.limiter.rules.bucket import Bucket
 from cottonpalm.request.limiter.rules.causes import Cause, Doubt, Refusals, explain
-from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, WINDOW_S, Ceiling
+from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, WINDOW_S, Ceiling, Ceilings
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.rules.sent import Sent
 from cottonpalm.request.limiter.rules.shown import Shown
@@ -144,7 +144,7 @@ def test_a_limit_stays_within_its_bounds(steps: list, minimum: int, more: int, m
         if answered:
             limit.admitted(in_flight, in_flight, may_test=True)
             sent = Sent(now - passed, in_flight)
-            sent.number, sent.refusals = (1 if passed < 1 else 100), 0
+            sent.number = 1 if passed < 1 else 100
             limit.answered(now, sent, in_flight)
         else:
             limit.rejected(in_flight, 0.0, 1.0)
@@ -175,11 +175,11 @@ def test_a_wall_is_tested_ever_more_rarely_while_tests_fail() -> None:
     st.lists(st.tuples(st.floats(0, 20), st.integers(1, 60)), min_size=1, max_size=200),
 )
 def test_no_sliding_minute_holds_more_than_the_ceiling(most: int, wishes: list) -> None:
-    ceiling, now, sent = Ceiling(most), 0.0, []
+    ceiling, now, sent = Ceiling(most, tokens=True), 0.0, []
     for passed, amount in wishes:
         now += passed
         if ceiling.wait_s(now, amount) == 0:
-            ceiling.take(now, amount)
+            ceiling.book([(Sent(now, 1, amount), None)])
             sent.append((now, amount))
     for moment, amount in sent:
         minute = [this for at, this in sent if moment - MINUTE_S < at <= moment]
@@ -190,7 +190,7 @@ def test_no_sliding_minute_holds_more_than_the_ceiling(most: int, wishes: list) 
 def test_the_wait_of_a_ceiling_is_enough_and_not_too_long(most: int, amount: int) -> None:
     ceiling = Ceiling(most)
     for moment in range(most):
-        ceiling.take(float(moment) / most, 1.0)
+        ceiling.book([(Sent(float(moment) / most, 1), None)])
     now = 1.0
     for _ in range(100):
         if not (wait_s := ceiling.wait_s(now, amount)):
@@ -201,11 +201,49 @@ def test_the_wait_of_a_ceiling_is_enough_and_not_too_long(most: int, amount: int
 
 
 def test_tokens_that_were_not_used_go_back_under_the_ceiling() -> None:
-    ceiling = Ceiling(1000)
-    entry = ceiling.take(0.0, 900.0)
+    ceiling, sent = Ceiling(1000, tokens=True), Sent(0.0, 1, 900.0)
+    ceiling.book([(sent, None)])
     assert ceiling.wait_s(1.0, 200) > 30
-    ceiling.settle(entry, 10.0)
+    ceiling.book([(sent, 10.0)])
     assert ceiling.wait_s(1.0, 200) == 0
+
+
+@given(
+    st.integers(20, 2_000),
+    st.integers(2_000, 200_000),
+    st.lists(
+        st.tuples(
+            st.floats(0, 3), st.integers(1, 400), st.integers(0, 500), st.integers(0, 40), st.booleans()
+        ),
+        min_size=1,
+        max_size=300,
+    ),
+)
+def test_what_goes_without_asking_would_have_gone_had_each_been_asked(
+    requests: int, tokens: int, steps: list
+) -> None:
+    given_: list = [("requests", float(requests)), ("tokens", float(tokens))]
+    noting, asking = Ceilings(given_), Ceilings(given_)
+    now, under_way = 0.0, list[tuple[Sent, Sent]]()
+    for passed, ask, used, leave, undone in steps:
+        now += passed
+        asking.book()
+        told, wait_s = (0.0 if noting.sure(ask) else noting.wait_s(now, ask)[0]), asking.wait_s(now, ask)[0]
+        assert told == pytest.approx(wait_s, abs=1e-6)
+        if wait_s == 0.0:
+            pair = Sent(now, 1, ask), Sent(now, 1, ask)
+            for ceilings, sent in zip((noting, asking), pair, strict=True):
+                ceilings.take(sent)
+                if undone:
+                    ceilings.undo(sent)
+            under_way += [] if undone else [pair]
+        while len(under_way) > leave:
+            for ceilings, sent in zip((noting, asking), under_way.pop(0), strict=True):
+                ceilings.settle(sent, used)
+    noting.book()
+    asking.book()
+    for (_, one_), (_, other) in zip(noting.each, asking.each, strict=True):
+        assert one_.used_at(now) == pytest.approx(other.used_at(now), abs=1e-6)
 
 
 # Drawn worlds

@@ -21,22 +21,25 @@ def taught(*seconds: float) -> Knee:
     knee = Knee()
     for at, took_s in enumerate(seconds):
         knee.took(float(at), took_s, 1, 1, first=False)
+    knee._work_in()
     return knee
 
 
 # -- the evidence of two rounds
 
 
-def test_twice_as_much_from_twice_as_many_and_no_more_are_equally_strong_evidence() -> None:
+def test_half_as_much_more_and_no_more_are_equally_strong_evidence() -> None:
     knee = Knee()
     same = knee._ratio_of(Seen(10, 5.0, 50), Seen(20, 5.0, 50))
-    twice = knee._ratio_of(Seen(10, 5.0, 50), Seen(20, 10.0, 50))
-    assert twice == pytest.approx(-same)
-    assert twice == pytest.approx(
-        math.log(2) ** 2 / 2 * 25
+    more = knee._ratio_of(Seen(10, 5.0, 50), Seen(20, 5.0 * math.sqrt(2), 50))
+    assert more == pytest.approx(-same)
+    assert more == pytest.approx(
+        (math.log(2) / 2) ** 2 / 2 * 25
     )  # over the noise of two rounds of fifty: 1/50 + 1/50
-    half = knee._ratio_of(Seen(10, 5.0, 50), Seen(20, 5.0 * math.sqrt(2), 50))
-    assert half == pytest.approx(0.0, abs=1e-9), "half of it speaks for neither"
+    between = knee._ratio_of(Seen(10, 5.0, 50), Seen(20, 5.0 * 2**0.25, 50))
+    assert between == pytest.approx(0.0, abs=1e-9), "half of that speaks for neither"
+    twice = knee._ratio_of(Seen(10, 5.0, 50), Seen(20, 10.0, 50))
+    assert twice == pytest.approx(3 * more), "and all of it the more"
 
 
 @given(st.integers(1, 100), st.floats(1.05, 4), st.floats(0.5, 4), st.integers(9, 500), st.integers(9, 500))
@@ -48,7 +51,7 @@ def test_more_answers_are_more_evidence_of_the_same_sign(
     weak = knee._ratio_of(before, after)
     strong = knee._ratio_of(before._replace(answers=2 * one), after._replace(answers=2 * other))
     assert strong == pytest.approx(2 * weak)
-    expected = math.log(times) * (math.log(gain) - math.log(times) / 2)
+    expected = math.log(times) / 2 * (math.log(gain) - math.log(times) / 4)
     assert weak == pytest.approx(expected / (1 / one + 1 / other), abs=1e-9)
 
 
@@ -65,6 +68,7 @@ def test_one_answer_that_took_a_hundred_times_as_long_counts_as_three_times_off(
     knee = taught(*[1.0] * 500)
     before = knee._varies
     knee.took(501.0, 1_000.0, 1, 1, first=False)
+    knee._work_in()
     assert knee._varies - before <= 4 / 16
 
 
@@ -227,7 +231,7 @@ def test_where_less_does_as_much_the_number_falls_by_ever_smaller_steps() -> Non
 
 def test_without_a_winner_it_rests_ever_longer_and_then_tries_the_other_side() -> None:
     knee = Knee()
-    tie = math.sqrt  # it speaks for neither
+    tie = lambda number: number**0.25  # it speaks for neither  # noqa: E731
     limits = walk(knee, tie, 600, 10.0)
     trials = [at for at, limit in enumerate(limits) if limit != 10.0]
     assert {round(limits[at], 6) for at in trials} <= {15.0, *(round(10 * 1.5**by, 6) for by in (0.5, -0.5))}
@@ -240,7 +244,7 @@ def test_without_a_winner_it_rests_ever_longer_and_then_tries_the_other_side() -
 
 def test_evidence_of_before_a_rest_does_not_count_after_it() -> None:
     knee = Knee()
-    walk(knee, math.sqrt, 17, 10.0)
+    walk(knee, lambda number: number**0.25, 17, 10.0)
     assert (knee._sum, knee._pairs, knee._up) == (0.0, 0, False), "eight pairs without a winner"
 
 
@@ -275,6 +279,10 @@ class Server:
         self.out: list[tuple[float, int, Sent]] = []
         self.nth = self.done = 0
 
+    def slower(self, number: int) -> float:
+        """So many times as long each of so many takes."""
+        return max(1.0, number / self.most)
+
     def run(self, answers: int) -> float:
         """Ask as many at once as it allows until so many are answered; how many a second, of the last half."""
         half = self.done + answers // 2
@@ -283,8 +291,8 @@ class Server:
             while len(self.out) < int(self.limit.limit):
                 self.nth += 1
                 sent = Sent(self.now, len(self.out) + 1)
-                sent.number, sent.refusals = self.nth, 0
-                slower = max(1.0, (len(self.out) + 1) / self.most)
+                sent.number = self.nth
+                slower = self.slower(len(self.out) + 1)
                 if self.limit.knee.times is not None:
                     self.limit.knee.times.sent(sent)
                 heapq.heappush(self.out, (self.now + slower * (0.98 + 0.04 * (self.nth % 2)), self.nth, sent))
@@ -302,6 +310,19 @@ def test_a_server_that_only_slows_down_is_used_fully_and_not_crowded(most: int) 
     pace = server.run(max(600, 25 * most))
     assert pace >= 0.8 * most
     assert server.limit.limit <= max(2.2 * most, most + 4)
+
+
+class Batching(Server):
+    """Does ever more with more, and ever less more: `most` at most, and half of that with `most` in flight."""
+
+    def slower(self, number: int) -> float:
+        return 1.0 + number / self.most
+
+
+@pytest.mark.parametrize("most", [4, 12, 30, 60])
+def test_of_a_server_whose_speed_grows_ever_less_most_is_used(most: int) -> None:
+    server = Batching(most)
+    assert server.run(max(1_000, 40 * most)) >= 0.7 * most
 
 
 def test_a_limit_that_our_own_work_holds_back_learns_nothing() -> None:
@@ -404,7 +425,7 @@ def test_the_limit_goes_back_to_the_crowd_and_looks_for_more_from_there() -> Non
     for nth in range(40):
         at = 1_000.0 + nth
         sent = Sent(at - 4.0, 10)
-        sent.number = sent.refusals = nth
+        sent.number, sent.stretch = nth, sent.stretch._replace(refusals=nth)
         if limit.knee.times is not None:
             limit.knee.times.sent(sent)
         limit.answered(at, sent, 10)
@@ -419,7 +440,7 @@ def test_a_number_that_was_given_is_kept_however_long_answers_take() -> None:
     for nth in range(400):
         now += 1.0
         sent = Sent(now - (1.0 if nth < 16 else 200.0), 50)
-        sent.number, sent.refusals = nth + 1, 0
+        sent.number = nth + 1
         limit.answered(now, sent, 50)
     assert (limit.limit, limit.knee.found) == (50.0, False)
 
@@ -428,7 +449,7 @@ def test_a_server_that_fills_up_below_a_number_that_it_rejected_is_seen() -> Non
     limit = Concurrency(10.0, 1, 500)
     for nth in range(16):
         sent = Sent(float(nth) - 1.0, 4)
-        sent.number, sent.refusals = nth + 1, 0
+        sent.number = nth + 1
         limit.answered(float(nth), sent, 4)
     limit.set(60.0)
     limit.rejected(61, 0.0, 1.0)
@@ -437,7 +458,7 @@ def test_a_server_that_fills_up_below_a_number_that_it_rejected_is_seen() -> Non
     for _ in range(40):
         now += 0.1
         sent = Sent(now - 6.0, 60)
-        sent.number, sent.refusals = 100, 0
+        sent.number = 100
         limit.answered(now, sent, 60)
         if limit.knee.found:
             break

@@ -12,7 +12,7 @@ from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.rules.reasons import why
 from cottonpalm.request.limiter.rules.sent import Sent
 from cottonpalm.request.limiter.rules.shown import WINDOW
-from cottonpalm.types import Quota
+from cottonpalm.types import Quota, Usage
 
 pytestmark = pytest.mark.core
 
@@ -65,7 +65,7 @@ def test_ones_own_ceiling_is_told_with_the_size_of_a_request() -> None:
     assert why(known, "own tokens") == "your ceiling: 60,000 tokens a minute"
     sent = Sent(0.0, 1, 1_200.0)
     known.sent(sent)
-    known.answered(1.0, sent, 0, 100.0, 250.0)
+    known.answered(1.0, sent, 0, Usage(150, 100))
     assert why(known, "own tokens") == "your ceiling: 60,000 tokens a minute, about 250 for each request"
     assert known.allowed_per_s == pytest.approx(1.5)
 
@@ -75,7 +75,7 @@ def shows(known: Admission, left: float, at_s: float) -> None:
     known.look()
     known.sent(sent)
     known.heard(sent, [Quota("requests", 60.0, left, 30.0)])
-    known.answered(at_s + 0.1, sent, 0, 5.0, 10.0)
+    known.answered(at_s + 0.1, sent, 0, Usage(5, 5))
 
 
 def test_headers_that_predict_are_the_reason_and_others_are_told_to_be_of_no_use() -> None:

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cottonpalm.request.limiter.rules.quotas import Quotas
-from cottonpalm.request.limiter.rules.sent import NOTHING, Sent, Use
+from cottonpalm.request.limiter.rules.quotas import PLACES, Quotas, by_unit
+from cottonpalm.request.limiter.rules.sent import Sent
 from cottonpalm.request.limiter.rules.shown import MINUTE, RESET, SEEN, WINDOW, Shown
 from cottonpalm.types import Quota
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+PATIENCE_S = 0.2
 
 
 class Provider:
@@ -194,24 +197,23 @@ def test_a_quota_that_is_never_used_is_no_reason_to_wait() -> None:
 
 def sent(quotas: Quotas, at_s: float, tokens: float, output: float = 0.0) -> Sent:
     request = Sent(at_s, 1, tokens)
-    request.use = Use(1.0, tokens, output)
-    request.sent = quotas.take(request.use)
+    quotas.take(request, output)
     return request
 
 
 def test_what_requests_take_of_each_unit() -> None:
-    use = Use(1.0, 100.0, 30.0)
     units = ("requests", "tokens", "output tokens", "input tokens")
-    assert [use.of(unit) for unit in units] == [1.0, 100.0, 30.0, 70.0]  # type: ignore[arg-type]
-    assert tuple(NOTHING) == (0.0, 0.0, 0.0)
+    taken = by_unit((1.0, 100.0, 30.0))
+    assert [taken[PLACES[unit]] for unit in units] == [1.0, 100.0, 30.0, 70.0]  # type: ignore[index]
 
 
 def test_all_that_was_sent_is_counted_and_what_did_not_go_is_taken_back() -> None:
     quotas = Quotas()
     sent(quotas, 1.0, 100.0, 10.0)
-    assert quotas.take(Use(1.0, 50.0, 5.0)) == Use(2.0, 150.0, 15.0)
-    quotas.undo(Use(1.0, 50.0, 5.0))
-    assert quotas.sent == Use(1.0, 100.0, 10.0)
+    other = sent(quotas, 1.0, 50.0, 5.0)
+    assert other.sent == quotas.sent == (2.0, 150.0, 15.0)
+    quotas.undo(other)
+    assert quotas.sent == (1.0, 100.0, 10.0)
 
 
 class Account:
@@ -229,8 +231,7 @@ class Account:
             self.level[unit] = min(depth, self.level[unit] + rate * seconds)
 
     def ask(self) -> bool:
-        use = Use(1.0, self.size, 0.0)
-        wait_s, unit = self.quotas.wait_s(self.now, use)
+        wait_s, unit = self.quotas.wait_s(self.now, self.size, 0.0)
         if wait_s > 0:
             self.step(max(0.001, min(wait_s, 1.0)))
             self.held = unit
@@ -239,7 +240,7 @@ class Account:
         costs = {"requests": 1.0, "tokens": self.size}
         if any(self.level[unit] < cost for unit, cost in costs.items()):
             self.rejected += 1
-            self.quotas.rejected(request.sent, request.use)
+            self.quotas.rejected(request)
             good = False
         else:
             for unit, cost in costs.items():
@@ -249,7 +250,7 @@ class Account:
             Quota(unit, depth, self.level[unit], (depth - self.level[unit]) / rate)  # type: ignore[arg-type]
             for unit, (depth, rate) in self.limits.items()
         ]
-        self.quotas.heard(request, shows)
+        (self.quotas.heard if good else self.quotas.learn)(request, shows, PATIENCE_S)
         return good
 
 
@@ -275,20 +276,20 @@ def test_the_quota_that_runs_out_first_holds_the_pace_and_hardly_any_is_rejected
 def test_rejections_took_nothing_and_those_sent_after_an_older_answer_are_not_yet_counted() -> None:
     quotas = Quotas()
     first = sent(quotas, 0.0, 10.0)
-    quotas.heard(first, [Quota("requests", 100.0, 99.0, 0.6)])
+    quotas.learn(first, [Quota("requests", 100.0, 99.0, 0.6)], PATIENCE_S)
     for nth in range(1, 6):
         refused = sent(quotas, 0.1 * nth, 10.0)
-        quotas.rejected(refused.sent, refused.use)
+        quotas.rejected(refused)
     last = sent(quotas, 1.0, 10.0)
-    quotas.heard(last, [Quota("requests", 100.0, 98.0, 1.2)])
+    quotas.learn(last, [Quota("requests", 100.0, 98.0, 1.2)], PATIENCE_S)
     mirror = quotas.shown["requests"]
     assert mirror._last is not None
     assert mirror._last.total == 2.0, "two were admitted"
     older = Sent(0.05, 1, 10.0)
-    older.use, older.sent = Use(1.0, 10.0, 0.0), Use(1.0, 10.0, 0.0)
+    older.use = older.sent = (1.0, 10.0, 0.0)
     other = Quotas()
     other.sent, other._bad, other._rejected = quotas.sent, quotas._bad, quotas._rejected
-    other.heard(older, [Quota("requests", 100.0, 99.0, 0.6)])
+    other.learn(older, [Quota("requests", 100.0, 99.0, 0.6)], PATIENCE_S)
     assert other.shown["requests"]._last is not None
     assert other.shown["requests"]._last.total == 1.0, "what was rejected after it is not taken off"
 
@@ -297,7 +298,7 @@ def test_what_a_rejected_request_wanted_and_the_quota_did_not_hold() -> None:
     quotas = Quotas()
     request = sent(quotas, 0.0, 500.0)
     shows = [Quota("requests", 100.0, 1.0, 1.0), Quota("tokens", 9_000.0, 499.0, 1.0)]
-    quotas.heard(request, shows)
+    quotas.learn(request, shows, PATIENCE_S)
     assert quotas.empty(request, shows)
     assert not quotas.empty(request, shows[:1]), "as much as it wants is enough"
 
@@ -354,7 +355,7 @@ def test_a_mirror_is_judged_after_eight_usual_requests_or_one_as_large_as_those(
     for nth, size in enumerate([10.0] * 100 + [1_000.0]):
         left -= size
         shows = [Quota("requests", 600.0, 500.0 - nth, 60.0), Quota("tokens", 60_000.0, left, 60.0)]
-        quotas.heard(sent(quotas, float(nth), size), shows)  # type: ignore[arg-type]
+        quotas.learn(sent(quotas, float(nth), size), shows, PATIENCE_S)  # type: ignore[arg-type]
         judged.append([quotas.shown[unit]._judged for unit in ("requests", "tokens")])  # type: ignore[index]
     assert [requests for requests, _ in judged] == [nth // 8 for nth in range(101)]
     assert judged[100][1] == judged[99][1] + 1
@@ -366,4 +367,4 @@ def test_where_nothing_has_to_be_waited_for_no_quota_is_named() -> None:
         account.ask()
         account.step(0.03)
     assert account.quotas.trusted
-    assert account.quotas.wait_s(account.now, Use(1.0, 100.0, 0.0)) == (0.0, None)
+    assert account.quotas.wait_s(account.now, 100.0, 0.0) == (0.0, None)

@@ -201,7 +201,7 @@ class InFlight(Gate):
         limiter, concurrency = self._limiter, self._limiter.admission.concurrency
         if limiter.generation != self._generation:  # what was used before a rejection did not fit
             self._generation, self._known = limiter.generation, 0.0
-        used = max(self._known, limiter.in_flight, concurrency.peak)
+        used = max(self._known, limiter.in_flight, concurrency.known)
         known = concurrency.limit if self._firm else min(concurrency.limit, used)
         self._known = 0.0 if self._none else known
         return self._known

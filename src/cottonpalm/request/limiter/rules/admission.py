@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cottonpalm.request.limiter.rules.causes import (
     CHANCE,
@@ -22,9 +22,11 @@ from cottonpalm.request.limiter.rules.sent import NOTHING, Sent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cottonpalm.types import Quota
+    from cottonpalm.types import Quota, Usage
 
 __all__ = ["NOTHING", "Admission", "Sent"]
+
+MANY: Final = 64  # answers, of which one looks who else was admitted, where no single one counts
 
 
 class Admission(Gates):
@@ -43,15 +45,16 @@ class Admission(Gates):
 
     def _admitted(self, sent: Sent) -> None:
         sent.known = True
-        self._unsure -= 1
         self._good += 1
-        if sent.generation != self.generation:
+        stretch = sent.stretch
+        if stretch.generation != self.generation:
             return
         recovery, bucket = self.recovery, self.bucket
         if sent is recovery.probe and not recovery.dead:
             self._revive(sent)
-        if bucket.rate:
+        if bucket.rate and not bucket.counted(sent.at_s, self.refusals.patience_s):
             pace = bucket.rate * (1 + bucket.extra)
+            self._doubt.sent = self.number
             bucket.admitted(
                 sent.at_s,
                 sent.total - self._bad,
@@ -62,46 +65,99 @@ class Admission(Gates):
             )
             if not bucket.rate:  # it was not to blame
                 recovery.ramp(max(2.0, pace * self.refusals.patience_s))
+                self.calm = False
         if recovery.state is State.RAMP:
             recovery.window += 1
-        number, crowd = self.concurrency, sent.ordinal - self.refusals.seen + sent.refusals
-        if crowd > number.known or number.starting or number.wall is not None:  # else it tells nothing new
+        number, crowd = self.concurrency, sent.ordinal - self.refusals.seen + stretch.refusals
+        if number.wall is not None:
             number.admitted(
                 sent.ordinal, crowd, may_test=not bucket.extra, total=sent.total, newest=self._total
             )
+        elif crowd > number.known or number.beginning:  # else it tells nothing new
+            number.admitted(sent.ordinal, crowd, may_test=False)
 
-    def answered(self, now: float, sent: Sent, in_flight: int, output: float, used: float | None) -> None:
-        """It was answered.
+    def answered(self, now: float, sent: Sent, in_flight: int, usage: Usage | None = None) -> bool:
+        """It was answered. Returns whether limits have to be looked at again.
 
         Args:
             now: when.
             sent: the request.
             in_flight: without it.
-            output: tokens of the answer, 0 where nobody knows.
-            used: tokens that it really used, where that is known.
+            usage: tokens that it really used, where that is known.
         """
+        if not self.calm:
+            return self._heard(now, sent, in_flight, usage)
+        if self.bucket.rate:
+            self._news_of(now, sent)
+        elif not sent.known:
+            sent.known = True
+            self._good += 1
+            if sent.ordinal > self.concurrency.known:
+                self._fits(sent)
+        self._means(now, sent, usage, USUAL)
+        moved = self.concurrency.starting and self._moved(now, sent, in_flight)
+        if self.answers % MANY:
+            return moved
+        self._news(now)
+        return True
+
+    def _moved(self, now: float, sent: Sent, in_flight: int, *, gated: bool = False) -> bool:
+        """Whether it moves the number in flight, or the server is full: halving begins with who goes next."""
+        number = self.concurrency
+        limit, starting = number.limit, number.starting
+        number.answered(now, sent, in_flight + 1, gated=gated)
+        return number.limit != limit or number.starting is not starting or number.knee.times is not None
+
+    def _heard(self, now: float, sent: Sent, in_flight: int, usage: Usage | None) -> bool:
+        """It was answered, and that tells more than means: who was admitted, what fits, that a provider lives."""
+        limit = self.concurrency.limit
+        self._news_of(now, sent)
+        if sent is self.recovery.probe and self.recovery.dead:
+            self.recovery.dead = False
+            self._revive(sent)
+        answers = self.answers + 1
+        self._means(now, sent, usage, USUAL if answers * USUAL >= 1 else 1 / answers)
+        if self._late:
+            self._late = max(0.0, self._late - DOUBT)
+        if self.cause is Cause.NUMBER:
+            self.recovery.freed(now)
+        moved = self._moved(now, sent, in_flight, gated=self._held_back)
+        self._held_back = False
+        return moved or self.concurrency.limit != limit or not self.answers % MANY
+
+    def _news_of(self, now: float, sent: Sent) -> None:
         if not sent.known:
             self._admitted(sent)
         if self._young:
             self._news(now)
-        if sent is self.recovery.probe and self.recovery.dead:
-            self.recovery.dead = False
-            self._revive(sent)
-        self._answers = answers = self._answers + 1
-        weight = 1 / answers if answers * USUAL < 1 else USUAL
-        took_s = now - sent.at_s
-        self.trip_s += (took_s - self.trip_s) * weight
+
+    def _means(self, now: float, sent: Sent, usage: Usage | None, weight: float) -> None:
+        self.answers += 1
+        self.answered_s = now
+        if sent.number > self.newest:  # noqa: PLR1730 - for every request: quicker than max()
+            self.newest = sent.number
+        self.trip_s += (now - sent.at_s - self.trip_s) * weight
         self.usual_ask += (sent.ask - self.usual_ask) * weight
-        if used is not None:
-            self._output += (output - self._output) * weight
-            if sent.entries:
-                self.used(sent, used)
+        if usage is not None:
+            output = usage.output_tokens
+            self._output = mean = self._output + (output - self._output) * weight
+            self.expected = int(mean) or 1
+            if self._own is not None:
+                used = usage.input_tokens + output
+                self._own.settle(sent, used)
                 self.usual_size += (used - self.usual_size) * weight
-        self._late = self._late - DOUBT if self._late > DOUBT else 0.0
-        if self.cause is Cause.NUMBER:
-            self.recovery.freed(now)
-        self.concurrency.answered(now, sent, in_flight + 1, gated=self._held_back)
-        self._held_back = False
+
+    def _fits(self, sent: Sent) -> None:
+        """It was admitted: so many in flight fit."""
+        crowd = sent.ordinal - self.refusals.seen + sent.refusals
+        if sent.generation == self.generation and crowd > self.concurrency.known:
+            self.concurrency.known = crowd
+
+    def _catch_up(self, now: float) -> None:
+        """It is no answer: what calm answers left undone is done, and the next one sent differs from these."""
+        self._doubt.sent, self._stretch = self.number, None
+        if self.calm and not self.bucket.rate:
+            self._news(now)
 
     def ignored(self, sent: Sent) -> None:
         """It ended in a way that says nothing of the provider."""
@@ -109,7 +165,8 @@ class Admission(Gates):
 
     def failed(self, now: float, sent: Sent, in_flight: int) -> None:
         """It came to nothing: where many do far too late, or at once and above what is known to fit, it is full."""
-        late = not self._answers or now - sent.at_s > self.trip_s
+        self._catch_up(now)
+        late = not self.answers or now - sent.at_s > self.trip_s
         if late and sent.known and sent.generation == self.generation:
             self._late -= math.log(2 * CHANCE[1])
             if self._late > 2 * SURPRISE:
@@ -134,8 +191,8 @@ class Admission(Gates):
 
     def heard(self, sent: Sent, quotas: Sequence[Quota]) -> None:
         """An answer shows quotas."""
-        self._speaks = True
-        self.quotas.heard(sent, quotas)
+        self._speaks = self.gated = True
+        self.quotas.heard(sent, quotas, self.refusals.patience_s)
 
     # Rejections
 
@@ -157,6 +214,7 @@ class Admission(Gates):
             named_s: a wait that it names; obeyed, whatever it was for.
             overload: the provider is overloaded by all its users: no word about our own limits.
         """
+        self._catch_up(now)
         probe = sent is self.recovery.probe
         self.refusals.took(now - sent.at_s)
         if sent.known:  # it was taken for admitted too soon, and so may others be
@@ -164,11 +222,12 @@ class Admission(Gates):
         self._settled(sent)
         self._bad += sent.cost
         if self.quotas.shown:
-            self.quotas.rejected(sent.sent, sent.use)
+            self.quotas.rejected(sent)
         if quotas:
-            self.heard(sent, quotas)
+            self._speaks = True
+            self.quotas.learn(sent, quotas, self.refusals.patience_s)
         if probe:
-            self.recovery.refused += 1
+            self.recovery.refuse(sent.at_s)
             self.recovery.hold(now, named_s, self._least_s(now))
         elif sent.generation != self.generation:
             self._rejected_before(sent)
@@ -227,8 +286,9 @@ class Admission(Gates):
         mine = sent.total - self._bad
         if cause is Cause.CHANCE:
             bucket.drained(now, sent.at_s, mine)
+            number.lost(sent.ordinal, self._doubt.share)
             return
-        self.cause, self.generation, self._calm_s = cause, self.generation + 1, now
+        self.cause, self.generation, self.calm_s = cause, self.generation + 1, now
         self._doubt.settled()
         self._saved = (number.limit, number.wall, number.starting, number.known, sent, mine)
         known = False
@@ -256,7 +316,7 @@ class Admission(Gates):
 
     def _least_s(self, now: float) -> float:
         """How long to be silent at least: before the first answer nobody knows when a place comes free."""
-        return max(self.refusals.mean_s, 0.0 if self._answers else BACKOFF * self.answer_s(now))
+        return max(self.refusals.mean_s, 0.0 if self.answers else BACKOFF * self.answer_s(now))
 
     def _restore(self) -> None:
         """Whatever the number was blamed for, it was not."""
@@ -266,7 +326,7 @@ class Admission(Gates):
 
     def _off(self, now: float) -> float:
         """Answers on their way: by so many the provider's count may differ from ours."""
-        return self._answers / max(1e-9, now - (self._began_s or 0.0)) * self.refusals.mean_s
+        return self.answers / max(1e-9, now - (self._began_s or 0.0)) * self.refusals.mean_s
 
     def _revive(self, probe: Sent) -> None:
         """The probe was admitted: the experiment that tells what it was."""
@@ -281,7 +341,8 @@ class Admission(Gates):
         if self._saved is None:
             return
         (limit, wall, starting, _, sent, mine), self._saved = self._saved, None
-        if cause in (Cause.NUMBER, Cause.BOTH) and probe.ordinal >= (number.wall or sent.ordinal):
+        crowd = probe.ordinal - self.refusals.seen + probe.refusals
+        if cause in (Cause.NUMBER, Cause.BOTH) and crowd >= (number.wall or sent.ordinal):
             # As many in flight as were rejected before: it was time that helped.
             number.limit, number.wall, number.starting, number.known = limit, wall, starting, probe.ordinal
             bucket.blamed = True

@@ -98,8 +98,11 @@ class Bucket:
         if not self.rate:
             return 0.0
         self._fill(now)
-        short = min(cost, max(1.0, self.depth)) - self.level
-        wait_s = max(short / self._pace, self._next_s - now)
+        if cost > 1:
+            cost = min(cost, max(1.0, self.depth))
+        wait_s = (cost - self.level) / (self.rate * (UNDER + self.extra))
+        late_s = self._next_s - now
+        wait_s = late_s if late_s > wait_s else wait_s
         if wait_s > 0:
             self._bound = True
         return wait_s
@@ -107,7 +110,8 @@ class Bucket:
     def take(self, now: float, cost: float) -> None:
         """So much goes."""
         if self.rate:
-            self._fill(now)  # a probe goes without asking
+            if now != self._at:
+                self._fill(now)  # a probe goes without asking
             self._took_s = now
             self.level -= cost
             if self._bound:
@@ -119,6 +123,15 @@ class Bucket:
     def _pace(self) -> float:
         """What is let go: a little less than the rate, or a trial's more."""
         return self.rate * (UNDER + self.extra)
+
+    def counted(self, at_s: float, patience_s: float) -> bool:
+        """One more was admitted that was sent then, and nothing follows from it; False: see `admitted`."""
+        in_stage = at_s >= self._stage_s
+        if not self._since or (in_stage and self._stage + 1 >= max(ENOUGH, self.rate * patience_s)):
+            return False
+        self._since += 1
+        self._stage += in_stage
+        return True
 
     def admitted(
         self, at_s: float, mine: float, total: float, patience_s: float, chance: float, *, may_test: bool
@@ -178,8 +191,9 @@ class Bucket:
             self.extra = 0.0
         elif self.extra:
             self._proven = (UNDER + self.extra) * (1 - share)
-            self.extra *= 2
-            if self.extra > CATCH_UP:
+            if 2 * self.extra <= CATCH_UP:
+                self.extra *= 2
+            elif trial.least > CATCH_UP * self.rate:
                 self.off()
         elif may_test and self._since >= self._hold * self._cost:
             self.extra, self._proven = 1 - UNDER + (2 * BUDGET if self._sure else FIRST_TEST), 0.0
@@ -284,5 +298,6 @@ class Bucket:
         self.learning = self.blamed = False
 
     def _fill(self, now: float) -> None:
-        passed, self._at = now - self._at, now
-        self.level = min(self.depth, self.level + self._pace * passed)
+        level = self.level + self.rate * (UNDER + self.extra) * (now - self._at)
+        self._at = now
+        self.level = level if level < self.depth else self.depth

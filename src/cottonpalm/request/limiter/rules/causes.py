@@ -88,7 +88,7 @@ class Refusals:
         weight = max(1 / ENOUGH, 1 / self.seen)
         self._dev_s += weight * (abs(seconds - self.mean_s) - self._dev_s)
         self.mean_s += weight * (seconds - self.mean_s)
-        self.patience_s = self.mean_s + PATIENCE * self._dev_s
+        self.patience_s = self.mean_s + max(self._least_s, PATIENCE * self._dev_s)
 
 
 class Doubt:
@@ -98,17 +98,17 @@ class Doubt:
     rejected was admitted, or its rejection will be counted when it comes.
 
     Attributes:
+        sent: requests so far.
         suspect: as many have to be in flight to ask as much; below any number: everybody does.
-        asked: requests sent that asked as much.
     """
 
-    __slots__ = ("_recent", "_untold", "asked", "sent", "suspect")
+    __slots__ = ("_recent", "_untold", "sent", "suspect")
 
     def __init__(self) -> None:
         # Rejections of late: which that asked as much, and its weight.
         self._recent: list[tuple[int, float]] = []
         self._untold = 0.0  # rejections that nobody explained, and no trial was to meet
-        self.sent = self.asked = 0
+        self.sent = 0
         self.suspect = -math.inf
 
     @property

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.request.limiter.rules.answer_times import FEW
-from cottonpalm.request.limiter.rules.causes import APART, BUDGET, HOLD
+from cottonpalm.request.limiter.rules.causes import APART, BUDGET, HOLD, TRIAL, unlikely
 from cottonpalm.request.limiter.rules.knee import WIDE, Knee
 
 if TYPE_CHECKING:
@@ -33,15 +33,14 @@ class Concurrency:
         maximum: it never rises above.
         wall: a number that was rejected; None for none.
         known: so many were admitted since something changed.
-        peak: the most in flight since a rejection.
         rejections: from which the wall was found.
         starting: nobody knows how many fit.
         busy: our own CPU has no time left, so more in flight would do no more, whatever the provider takes.
     """
 
     __slots__ = (
-        "_after", "_base", "_held", "_hold", "_step", "busy", "first", "knee", "known", "limit", "maximum", "minimum",
-        "peak", "rejections", "starting", "wall",
+        "_after", "_at_limit", "_base", "_held", "_hold", "_lost", "_step", "busy", "first", "knee", "known", "limit",
+        "maximum", "minimum", "rejections", "starting", "wall",
     )  # fmt: skip
 
     def __init__(self, limit: float, minimum: float = 1, maximum: float = 500) -> None:
@@ -49,7 +48,8 @@ class Concurrency:
         self.minimum, self.maximum = minimum, maximum
         self.wall: float | None = None
         self.known = 0.0
-        self.peak = self.rejections = 0
+        self.rejections = 0
+        self._lost = self._at_limit = 0  # rejected as if by chance and admitted, of those that filled it
         self.starting, self.busy = limit < maximum, False  # all that is allowed needs no looking for
         self.knee = Knee()
         self._step, self._hold, self._held = 0, HOLD, HOLD
@@ -60,6 +60,11 @@ class Concurrency:
     def proven(self) -> int:
         """Without those that are being tested."""
         return int(self.limit) - self._step
+
+    @property
+    def beginning(self) -> bool:
+        """It grows with each that is admitted."""
+        return self.starting and self.limit < SOON * self.first
 
     @property
     def testing(self) -> bool:
@@ -81,13 +86,17 @@ class Concurrency:
         if crowd > self.known:  # noqa: PLR1730 - for every request: quicker than max()
             self.known = crowd
         if self.wall is None:
-            begins = self.starting and not self.busy and self.limit < SOON * self.first
-            if begins and 2 * ordinal >= self.limit:
+            if self.beginning and not self.busy and 2 * ordinal >= self.limit:
                 self.set(self.limit + 2)
             return
+        if ordinal >= int(self.limit):
+            self._at_limit += 1
         if not self._step or total > self._after:
             self._hold -= 1
-        if self._step and self._hold < -HOLD and ordinal < int(self.limit):  # a test that nobody needs
+        unused = (
+            self._step and self._hold < -HOLD - 2 * self._step
+        )  # every other one takes a place that came free
+        if unused and ordinal < int(self.limit):  # a test that nobody needs
             self.set(self.limit - self._step)
             self._step, self._hold = 0, self._held
         elif self._hold <= 0 and ordinal >= int(self.limit) and (may_test or self._step):
@@ -116,7 +125,8 @@ class Concurrency:
         if self.busy or not (self.starting or knee.found or self.wall):  # a number that was given is kept
             return
         took_s = now - sent.at_s
-        knee.took(now, took_s, sent.ordinal, in_flight, first=sent.number - sent.refusals <= FEW)
+        first = not knee.usual_s and sent.number - sent.refusals <= FEW
+        knee.took(now, took_s, sent.ordinal, in_flight, first=first)
         if knee.found:
             self._search(now, sent, in_flight, gated)
             return
@@ -157,10 +167,20 @@ class Concurrency:
         self.wall = self.limit + 1
         self.known = min(self.known, self.limit)
         self.knee.leave()
-        self.peak = 0
         more = max(0, self._hold) if ordinal > self._base else 0  # another one that the same test cost
         self._hold = int(max(more + self._held, self._held * cost)) if alike else self._held
         self._step = 0
+
+    def lost(self, ordinal: int, chance: float) -> None:
+        """One was rejected as if by chance, of which so many are: more of those at the limit are none."""
+        if self.wall is None or self._step or ordinal < int(self.limit):
+            return
+        self._lost += 1
+        surely = unlikely(self._lost, max(1, self._at_limit), chance)
+        if surely > TRIAL:
+            self.fewer()
+        elif not surely:
+            self._lost = self._at_limit = 0
 
     def fewer(self) -> None:
         """Another one of the same burst was rejected: it was none of those that fit."""
@@ -197,4 +217,5 @@ class Concurrency:
 
     def set(self, limit: float) -> None:
         """Within the bounds."""
+        self._lost = self._at_limit = 0
         self.limit = max(self.minimum, min(self.maximum, limit))

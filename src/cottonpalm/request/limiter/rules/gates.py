@@ -8,12 +8,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.request.limiter.rules.bucket import Bucket
-from cottonpalm.request.limiter.rules.causes import SURE, Cause, Doubt, Refusals
-from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, Ceiling
+from cottonpalm.request.limiter.rules.causes import SURE, USUAL, Cause, Doubt, Refusals
+from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, Ceiling, Ceilings
 from cottonpalm.request.limiter.rules.concurrency import SOON
 from cottonpalm.request.limiter.rules.quotas import Quotas
 from cottonpalm.request.limiter.rules.recovery import Recovery, State
-from cottonpalm.request.limiter.rules.sent import Sent, Use
+from cottonpalm.request.limiter.rules.sent import Sent, Stretch
 from cottonpalm.request.limiter.rules.shown import WINDOW
 
 if TYPE_CHECKING:
@@ -38,9 +38,14 @@ class Gates(ABC):
         concurrency: how many may be in flight.
         bucket: the rate that is learnt.
         quotas: what the provider shows.
-        ceilings: the user's own.
         generation: causes found so far.
         gated: whether anything but the number in flight has to be asked.
+        number: of requests that were sent so far.
+        answers: so far.
+        answered_s: when the last one came, None before the first.
+        newest: the number of the last request that was answered.
+        calm: no rule looks at a single answer, but for how long it took while the number grows.
+        expected: tokens of the next answer, where nothing bounds it.
         binding: what held the last request back: "in flight", "probe", "pace", a unit of a quota, "own requests" or
             "own tokens"; "" for nothing.
         trip_s: how long an answer takes, in the mean.
@@ -53,7 +58,8 @@ class Gates(ABC):
         self.concurrency = concurrency
         self.bucket = Bucket()
         self.quotas = Quotas()
-        self.ceilings = [(unit, Ceiling(most)) for unit, most in ceilings]
+        own = Ceilings(ceilings)
+        self._own = own if own.each else None
         self.recovery = Recovery(concurrency.limit, known=not concurrency.starting)
         self.refusals = Refusals(FIRST_REFUSAL_S)
         self.cause = Cause.CHANCE
@@ -62,13 +68,19 @@ class Gates(ABC):
         self.trip_s = 0.0
         self._doubt = Doubt()
         self._young: deque[Sent] = deque()  # sent of late, in order; some may still be rejected
-        self._unsure = 0  # of them
+        self._void = 0  # of all that were sent, that ended before anybody knew whether they were admitted
         self._began_s: float | None = None
         self._calm_s = 0.0  # since the last cause was found
-        self._sent_s = -math.inf  # when the last one went
-        self._total = self._bad = 0.0
-        self._good = self._good_then = self._answers = 0
+        self.number = 0
+        self._last: Sent | None = None
+        self._stretch: Stretch | None = None  # of the next one; None: it begins one
+        self._bad = 0.0
+        self._good = self._good_then = 0
+        self.answers = self.newest = 0
+        self.answered_s: float | None = None
+        self.calm = False
         self._output = self.usual_ask = self.usual_size = self.heavy = 0.0
+        self.expected, self._weight = FIRST_OUTPUT, 1.0
         self._late = 0.0
         self._held_back = False  # a quota or a ceiling did, since the last answer
         self._closed = False  # nothing was left of a quota, and all of it comes back at one moment
@@ -76,31 +88,50 @@ class Gates(ABC):
         self._speaks = False  # some rejection named a wait, or some answer showed a quota
 
     def look(self) -> None:
-        """See whether anything but the number in flight has to be asked."""
-        self.gated = bool(
-            self.ceilings  # what never changes, or hardly, is asked first
-            or self.quotas.shown
-            or self.bucket.rate
-            or self.recovery.state is not State.OPEN
-            or self.concurrency.testing
-            or self.concurrency.knee.times
-            or (self.concurrency.starting and not self._answers)
+        """See whether anything but the number in flight has to be asked, and who wants to know of each answer."""
+        number = self.concurrency
+        free = self.recovery.state is State.OPEN and not (
+            number.testing or number.knee.times or (number.starting and not self.answers)
         )
+        self.gated = not free or bool(self._own is not None or self.quotas.shown or self.bucket.rate)
+        known = self.answers * USUAL >= 1 and not self._late
+        self.calm = free and known and not (number.beginning or number.knee.found or number.wall)
+
+    @property
+    def ceilings(self) -> list[tuple[Unit, Ceiling]]:
+        """The user's own, by unit; `book` first where it matters what was used."""
+        return [] if self._own is None else self._own.each
+
+    def book(self) -> None:
+        """Somebody looks at limits, or changes them: what was noted of those that were sent is worked in."""
+        if self._own is not None:
+            self._own.book()
 
     # Asking and sending
 
     def wait_s(self, now: float, in_flight: int, ask: float) -> float | None:
         """Seconds until a request may be sent; 0 for now; None if only one that comes back can make room."""
+        if self.calm and in_flight + 1 <= self.concurrency.limit:
+            if self.bucket.rate and self._young:
+                self._news(now)
+            if self._gates_s(now, ask) <= TINY_S and self.calm:
+                self.binding = ""
+                return 0.0
         if self._began_s is None:
             self._begin(now)
-        if self._young:
+        if self._young and not self.calm:
             self._news(now)
-        recovery, number = self.recovery, self.concurrency
+        recovery = self.recovery
         if recovery.state in _SILENT:
             if recovery.state is State.HELD and now >= recovery.until_s:
                 recovery.state = State.PROBE
             return self._silence_s(now, in_flight, ask)
-        if in_flight >= int(number.limit) and (full_s := self._full_s(now, in_flight)) != 0.0:
+        return self._open_s(now, in_flight, ask)
+
+    def _open_s(self, now: float, in_flight: int, ask: float) -> float | None:
+        """While others than a probe may go."""
+        number = self.concurrency
+        if in_flight + 1 > number.limit and (full_s := self._full_s(now, in_flight)) != 0.0:
             self.binding = "in flight"
             return full_s
         wait_s = self._ramp_s(now, self._gates_s(now, ask))
@@ -108,7 +139,9 @@ class Gates(ABC):
             # Not in one breath with another: else it could be the pace that is tested.
             wait_s = max(wait_s, self._sent_s + self.trip_s / (2 * number.limit) - now)
         if wait_s > TINY_S:
-            self._held_back = self.binding != "pace"  # which may be learnt because of the number
+            self._held_back = (
+                not self.calm and self.binding != "pace"
+            )  # which may be learnt because of the number
             return wait_s
         self.binding = ""
         return 0.0
@@ -124,7 +157,7 @@ class Gates(ABC):
         """
         recovery, number, more = self.recovery, self.concurrency, in_flight + 1
         patience_s, wait_s = self.refusals.patience_s, math.inf
-        blind = number.starting and not (self._answers or number.busy)
+        blind = number.starting and not (self.answers or number.busy)
         if blind and more <= min(SOON * SOON * number.first, number.maximum):
             wait_s = self._calm_s + patience_s * more / number.first - now
             if wait_s <= TINY_S:
@@ -150,27 +183,28 @@ class Gates(ABC):
         full = recovery.refused and number.wall is not None and self.cause in NUMBERS
         if in_flight >= (number.limit if full else number.maximum):
             return None  # time did not help: one that leaves may
-        return self._ceilings_s(now, ask, 0.0)
+        return self._own_s(now, ask, 0.0)
 
     def _gates_s(self, now: float, ask: float) -> float:
         wait_s, self.binding = 0.0, "pace"
         if self.bucket.rate:
-            wait_s = self.bucket.wait_s(now, self._weigh(ask))
+            wait_s = self.bucket.wait_s(now, self._weigh(ask) if self.heavy > SURE else 1.0)
         if self.quotas.shown:
-            shown_s, unit = self.quotas.wait_s(now, self._use(ask))
+            shown_s, unit = self.quotas.wait_s(now, ask, self._output)
             # All may be back at once, or the provider's clock is a little late.
             if self._closed and unit is None:
                 self.recovery.ramp(2.0)
+                self.calm = False
             self._closed = unit is not None and self.quotas.shown[unit].way == WINDOW
             if unit is not None and shown_s > wait_s:
                 wait_s, self.binding = shown_s, unit
-        return self._ceilings_s(now, ask, wait_s) if self.ceilings else wait_s
+        return wait_s if self._own is None or self._own.sure(ask) else self._own_s(now, ask, wait_s)
 
-    def _ceilings_s(self, now: float, ask: float, wait_s: float) -> float:
-        for unit, ceiling in self.ceilings:
-            own_s = ceiling.wait_s(now, 1.0 if unit == "requests" else ask)
+    def _own_s(self, now: float, ask: float, wait_s: float) -> float:
+        if self._own is not None:
+            own_s, own = self._own.wait_s(now, ask)
             if own_s > wait_s:
-                wait_s, self.binding = own_s, f"own {unit}"
+                wait_s, self.binding = own_s, own
         return wait_s
 
     def _ramp_s(self, now: float, wait_s: float) -> float:
@@ -189,60 +223,70 @@ class Gates(ABC):
 
     def sent(self, sent: Sent, *, forced: bool = False) -> None:
         """It goes; by force it goes whatever the gates say, and is no probe."""
-        if self._began_s is None:
-            self._begin(sent.at_s)
-        sent.cost = cost = 1.0 if self.heavy <= SURE else self._weigh(sent.ask)
-        self._total = sent.total = self._total + cost
-        sent.generation, sent.refusals = self.generation, self.refusals.seen
-        doubt = self._doubt
-        doubt.sent = sent.number = doubt.sent + 1
-        if sent.ordinal >= doubt.suspect:
-            doubt.asked += 1
-        sent.asked = doubt.asked
-        young = self._young
-        while young and young[0].known:  # nothing else empties it where no gate is ever asked
-            young.popleft()
-        young.append(sent)
-        self._unsure += 1
-        self._sent_s = sent.at_s
+        self.number = sent.number = self.number + 1
+        sent.stretch = self._stretch or self._begin_stretch(sent)
+        self._last = sent
+        self._young.append(sent)
         if self.gated:
             self._book(sent, forced)
+
+    def _begin_stretch(self, sent: Sent) -> Stretch:
+        """This one differs from the last one; the next may differ again where not all cost or ask as much."""
+        if self._began_s is None:
+            self._begin(sent.at_s)
+        last, suspect, weighed = self._last, self._doubt.suspect, self.heavy > SURE
+        cost = self._weigh(sent.ask)
+        total, asked = (0.0, 0) if last is None else (last.total, last.asked)
+        asked += sent.ordinal >= suspect
+        stretch = Stretch(self.generation, self.refusals.seen, cost, sent.number, total + cost, asked)
+        self._stretch = None if weighed or suspect > -math.inf else stretch
+        return stretch
+
+    @property
+    def _total(self) -> float:
+        """Cost of all that were sent."""
+        return 0.0 if self._last is None else self._last.total
+
+    @property
+    def _sent_s(self) -> float:
+        """When the last one went."""
+        return -math.inf if self._last is None else self._last.at_s
+
+    @property
+    def _unsure(self) -> int:
+        """Of all that were sent, that may still be rejected."""
+        return self.number - self._good - self._void
 
     def _book(self, sent: Sent, forced: bool) -> None:
         now = sent.at_s
         if self.bucket.rate:
             self.bucket.take(now, sent.cost)
         if self.quotas.shown:
-            sent.use = self._use(sent.ask)
-            sent.sent = self.quotas.take(sent.use)
+            self.quotas.take(sent, self._output)
+        if self._own is not None:
+            self._own.take(sent)
+        if self.calm:
+            return
         if self.recovery.state is State.PROBE and not forced:
             self.recovery.probe = sent
         if (times := self.concurrency.knee.times) is not None:
             times.sent(sent)
-        if self.ceilings:
-            sent.entries = [
-                gate.take(now, 1.0 if unit == "requests" else sent.ask) for unit, gate in self.ceilings
-            ]
 
     def undone(self, sent: Sent) -> None:
         """It did not go after all."""
         self._settled(sent)
         self._bad += sent.cost
         self.bucket.level += sent.cost if self.bucket.rate else 0.0
-        self.quotas.undo(sent.use)
-        self._settle(sent, 0.0, 0.0)
+        self.quotas.undo(sent)
+        if self._own is not None:
+            self._own.undo(sent)
 
     def output_tokens(self, bound: int | None) -> int:
         """Output tokens that the next answer may have: as the last ones, or as many as it may at most."""
-        known = self._output or self.usual_size  # else an answer of nothing but a call of a tool were none
-        expected = (int(self._output) or 1) if known else FIRST_OUTPUT
-        return expected if bound is None or expected < bound else bound
+        return self.expected if bound is None or self.expected < bound else bound
 
     def _weigh(self, ask: float) -> float:
         return ask / self.usual_ask if self.heavy > SURE and self.usual_ask else 1.0
-
-    def _use(self, ask: float) -> Use:
-        return Use(1.0, ask, min(ask, self._output))
 
     # What is known of those that were sent
 
@@ -277,7 +321,9 @@ class Gates(ABC):
     def _settled(self, sent: Sent) -> None:
         if not sent.known:
             sent.known = True
-            self._unsure -= 1
+            self._void += 1
+        while self._young and self._young[0].known:  # nothing else empties it where nobody is answered
+            self._young.popleft()
         if sent is self.recovery.probe:
             self.recovery.probe = None
         if (times := self.concurrency.knee.times) is not None:
@@ -285,7 +331,8 @@ class Gates(ABC):
 
     def used(self, sent: Sent, tokens: float) -> None:
         """It used so many tokens, however it ended."""
-        self._settle(sent, 1.0, tokens)
+        if self._own is not None:
+            self._own.settle(sent, tokens)
 
     @property
     def allowed_per_s(self) -> float | None:
@@ -296,10 +343,6 @@ class Gates(ABC):
             if (size := 1.0 if unit == "requests" else self.usual_size)
         ]
         return min(most, default=None)
-
-    def _settle(self, sent: Sent, requests: float, tokens: float) -> None:
-        for (unit, gate), entry in zip(self.ceilings, sent.entries, strict=False):
-            gate.settle(entry, requests if unit == "requests" else tokens)
 
     def _news(self, now: float) -> None:
         """Who was not rejected by now was admitted."""

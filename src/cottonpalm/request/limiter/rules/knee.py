@@ -12,7 +12,12 @@ from cottonpalm.request.limiter.rules.causes import ENOUGH, HOLD, SURE
 if TYPE_CHECKING:
     from cottonpalm.request.limiter.rules.sent import Sent
 
+MORE: Final = 0.5  # of as much more: what more in flight have to do, over that they do no more
 WIDE: Final = 1.5  # one number in flight over the other, while nobody knows where the knee is; then its root
+ROOT_2: Final = math.sqrt(2)
+MANY: Final = 64  # answers that are worked in together
+TINY_S: Final = 1e-9
+NONE: Final = (0, 0.0, 0.0)
 
 
 class Seen(NamedTuple):
@@ -43,11 +48,12 @@ class Round:
 class Knee:
     """A server that does not reject but shares its speed: more in flight only take longer.
 
-    Two hypotheses about twice as many in flight: they do twice as much, or no more. Each answer is evidence, weighed by
-    how much answers' times differ. While the limit grows, the first that is believed to do no more ends that. A full
-    server loses nothing by fewer in flight, so they are halved from there for as long as no less is done: what looked
-    usual may have been measured on a full server. Then two numbers are compared in turn, a higher and a lower one, and
-    both move to where the better one was.
+    Two hypotheses about more in flight: they do half as much more, or no more. (Few servers have a sharp knee: where
+    ever more do ever less more, as in a batch on a GPU, half of what could be done were left undone by a test against
+    as much more.) Each answer is evidence, weighed by how much answers' times differ. While the limit grows, the first
+    that is believed to do no more ends that. A full server loses nothing by fewer in flight, so they are halved from
+    there for as long as no less is done: what looked usual may have been measured on a full server. Then two numbers
+    are compared in turn, a higher and a lower one, and both move to where the better one was.
 
     Attributes:
         found: the server is full at the limit, or was.
@@ -74,6 +80,7 @@ class Knee:
         self._logs: dict[int, tuple[int, float, float]] = {}
         self._settled_s = math.inf  # when it looked full, until that is checked
         self._open_s = 0.0  # answers before were of another number in flight
+        self._noted: list[tuple[float, float, int, int]] = []
         self.times: AnswerTimes | None = None
         self._among = math.inf  # so many were in flight when an answer took `usual_s`: the mean of...
         self._amongs = 0.0  # ...these, added up
@@ -89,8 +96,11 @@ class Knee:
         """Whether an answer took clearly longer than the first ones did, when few were in flight."""
         if not self.usual_s:
             return False
-        late = seconds > math.sqrt(2) * self.usual_s  # half way to that twice as many take twice as long
-        self._lates = self._lates + 1 if late else max(0, self._lates - 1)
+        late = seconds > ROOT_2 * self.usual_s  # half way to that twice as many take twice as long
+        if late:
+            self._lates += 1
+        elif self._lates:
+            self._lates -= 1
         return late
 
     @property
@@ -99,6 +109,7 @@ class Knee:
 
         Little's law: as many are in flight as are answered in the mean time of an answer.
         """
+        self._work_in()
         by_now = self._crowd / math.exp(self._log) * self.usual_s if self._crowd else 0.0
         return max(1.0, self._most, self._count, by_now)
 
@@ -109,6 +120,7 @@ class Knee:
 
     def settle(self, now: float, limit: float, crowd: float) -> None:
         """The server is full with so many: look round there. Where a crowd only took longer, that is checked."""
+        self._work_in()
         self.found = True
         self._suspect, self._settled_s = crowd, now if crowd else math.inf
         self._begin_search(limit)
@@ -121,40 +133,50 @@ class Knee:
 
     def begin(self, now: float) -> None:
         """A round begins, once those have left that were in flight with another number."""
+        self._work_in()
         self._round, self._open_s = Round(), now + self._mean_s
 
     def took(self, now: float, seconds: float, ordinal: int, in_flight: int, *, first: bool) -> None:
         """An answer took so long, with so many in flight when it was sent, and now; it may be one of the first."""
-        weight = 1 / ENOUGH if self._crowd else 1.0
-        self._crowd += weight * ((ordinal + in_flight) / 2 - self._crowd)
-        self._log += weight * (math.log(max(1e-9, seconds)) - self._log)
         if first and not self.usual_s:
+            self._work_in()
             insort(self._first, seconds)
             self._amongs += in_flight
             if len(self._first) == ENOUGH:  # of twice as many: the median
                 self.usual_s, self._until_s, self._among = self._first[-1], 0.0, self._amongs / ENOUGH
                 self._skew = math.exp(variance_of(self._first) / 2)
-        self._answers += 1
-        if now - seconds < self._settled_s:
-            octave = ordinal.bit_length()
-            answers, logs, crowds = self._logs.get(octave, (0, 0.0, 0.0))
-            crowd = math.log((ordinal + in_flight) / 2)
-            self._logs[octave] = answers + 1, logs + math.log(max(1e-9, seconds)), crowds + crowd
-        weight = max(1 / HOLD, 1 / self._answers)
-        self._count += 1
-        if now >= self._until_s:
-            self._most, self._count = max(self._most, self._count), 0
-            self._until_s = now + self.usual_s * self._skew if self.usual_s else math.inf
-        self._mean_s += weight * (seconds - self._mean_s)
-        off = seconds / self._mean_s - 1 if self._mean_s else 0.0
-        self._varies += weight * (min(4.0, off * off) - self._varies)
+        self._noted.append((now, seconds, ordinal, in_flight))
+        if self.found or len(self._noted) >= MANY:
+            self._work_in()
+
+    def _work_in(self) -> None:
+        """What was noted of answers: in one go as long as nobody asks, since each is no reason for anything."""
+        noted, self._noted = self._noted, []
+        for now, seconds, ordinal, in_flight in noted:
+            log, crowd = math.log(seconds if seconds > TINY_S else TINY_S), (ordinal + in_flight) / 2
+            weight = 1 / ENOUGH if self._crowd else 1.0
+            self._crowd += weight * (crowd - self._crowd)
+            self._log += weight * (log - self._log)
+            self._answers += 1
+            if now - seconds < self._settled_s:
+                octave = ordinal.bit_length()
+                answers, logs, crowds = self._logs.get(octave, NONE)
+                self._logs[octave] = answers + 1, logs + log, crowds + math.log(crowd)
+            self._count += 1
+            if now >= self._until_s:
+                self._most, self._count = max(self._most, self._count), 0
+                self._until_s = now + self.usual_s * self._skew if self.usual_s else math.inf
+            weight = 1 / HOLD if self._answers > HOLD else 1 / self._answers
+            self._mean_s += weight * (seconds - self._mean_s)
+            off = seconds / self._mean_s - 1 if self._mean_s else 0.0
+            self._varies += weight * ((off * off if -2 < off < 2 else 4.0) - self._varies)
 
     def _refuted(self, log: float, among: float, here: float) -> float:
         """In flight when it seemed full, where answers surely take no less time among so many fewer; 0 else."""
         crowd, self._suspect = self._suspect, 0.0
-        octave, none = int(crowd).bit_length(), (0, 0.0, 0.0)
+        octave = int(crowd).bit_length()
         answers, logs, crowds = map(
-            sum, zip(*(self._logs.get(o, none) for o in (octave, octave - 1)), strict=True)
+            sum, zip(*(self._logs.get(o, NONE) for o in (octave, octave - 1)), strict=True)
         )
         self._settled_s = math.inf
         if not answers:
@@ -269,9 +291,9 @@ class Knee:
         return max(1.0, self.level / self._ratio)
 
     def _ratio_of(self, less: Seen, more: Seen) -> float:
-        """Log-likelihood ratio: that more in flight did as much more, over that they did no more."""
+        """Log-likelihood ratio: that more in flight did half as much more, over that they did no more."""
         apart, gain = math.log(more.crowd / less.crowd), math.log(more.pace / less.pace)
-        return apart * (gain - apart / 2) / self._noise(less.answers, more.answers)
+        return MORE * apart * (gain - MORE * apart / 2) / self._noise(less.answers, more.answers)
 
     def _around(self, seen: Seen) -> float | None:
         """What follows a round: the other number, or where it was better."""

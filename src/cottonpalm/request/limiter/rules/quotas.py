@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.request.limiter.rules.causes import HOLD, USUAL
-from cottonpalm.request.limiter.rules.sent import Use
+from cottonpalm.request.limiter.rules.sent import NOTHING
 from cottonpalm.request.limiter.rules.shown import Shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cottonpalm.request.limiter.rules.sent import Sent
+    from cottonpalm.request.limiter.rules.sent import Sent, Use
     from cottonpalm.types import Quota, Unit
 
 
 LEAST: Final = 1e-9
 PLACES: Final[dict[Unit, int]] = {"requests": 0, "tokens": 1, "output tokens": 2, "input tokens": 3}
+_FREE: Final = (0.0, None)
 
 
 class Quotas:
     """The mirrors of one key's quotas.
 
+    As long as all of them predict and none is near, an answer tells nothing new: the newest is kept, and read when one
+    comes near, when something is rejected, or after a part of what is left, to see whether they still predict.
+
     Attributes:
         shown: by unit.
+        sent: all that was sent: requests, tokens, output tokens.
     """
 
-    __slots__ = ("_bad", "_rejected", "_usual", "sent", "shown")
+    __slots__ = ("_bad", "_enough", "_kept", "_rejected", "_until", "_until_s", "_usual", "sent", "shown")
 
     def __init__(self) -> None:
         self.shown: dict[Unit, Shown] = {}
-        self.sent = self._bad = Use(0.0, 0.0, 0.0)
-        self._usual = Use(1.0, 0.0, 0.0)
-        # Of later requests than one that is answered now.
+        self.sent = self._bad = NOTHING
+        self._usual: Use = (1.0, 0.0, 0.0)
+        # Of later requests than one that is answered now: what was sent up to each, and what it took.
         self._rejected: deque[tuple[Use, Use]] = deque(maxlen=HOLD)
+        self._kept: tuple[Sent, Sequence[Quota], float] | None = None
+        self._until = self._until_s = 0.0  # requests, and a moment, up to which nothing is read
+        self._enough = math.inf, math.inf  # no mirror is asked up to so many requests and tokens
 
     @property
     def trusted(self) -> bool:
@@ -46,59 +55,96 @@ class Quotas:
         """Quotas are shown, and none of them predicts."""
         return any(shown.misleads for shown in self.shown.values()) and not self.trusted
 
-    def wait_s(self, now: float, use: Use) -> tuple[float, Unit | None]:
-        """Seconds until so much may be sent, and the unit that says so."""
+    def wait_s(self, now: float, ask: float, output: float) -> tuple[float, Unit | None]:
+        """Seconds until a request may be sent that takes so many tokens, and the unit that says so."""
+        requests, tokens, _ = self.sent
+        if requests + 1.0 <= self._enough[0] and tokens + ask <= self._enough[1]:
+            return _FREE
+        self.read()
         longest_s, binding = 0.0, None
-        sent, bad, costs = by_unit(self.sent), by_unit(self._bad), by_unit(use)
+        totals, costs = self._totals(), by_unit((1.0, ask, min(ask, output)))
         for unit, shown in self.shown.items():
             if not shown.trusted:
                 continue
             which = PLACES[unit]
-            total, cost = sent[which] - bad[which], costs[which]
+            total, cost = totals[which], costs[which]
             if total + cost > shown.enough and (wait_s := shown.wait_s(now, total, cost)) > longest_s:
                 longest_s, binding = wait_s, unit
         return longest_s, binding
 
-    def take(self, use: Use) -> Use:
-        """So much is sent; all that was sent with it."""
-        requests, tokens, output = self.sent
-        self.sent = sent = Use(requests + use[0], tokens + use[1], output + use[2])
-        return sent
+    def take(self, request: Sent, output: float) -> None:
+        """It is sent, and expected to have so much output at most."""
+        ask = request.ask
+        output = ask if ask < output else output
+        requests, tokens, outputs = self.sent
+        request.use = (1.0, ask, output)
+        self.sent = request.sent = (requests + 1.0, tokens + ask, outputs + output)
 
-    def undo(self, use: Use) -> None:
+    def undo(self, request: Sent) -> None:
         """It did not go after all."""
-        self.sent = _plus(self.sent, use, -1.0)
+        self.sent = _plus(self.sent, request.use, -1.0)
 
-    def rejected(self, sent: Use, use: Use) -> None:
-        """A request was rejected that was the last of `sent`."""
-        self._bad = _plus(self._bad, use)
-        self._rejected.append((sent, use))
+    def rejected(self, request: Sent) -> None:
+        """It was rejected."""
+        self.read()
+        self._bad = _plus(self._bad, request.use)
+        self._rejected.append((request.sent, request.use))
+        self._survey()
 
-    def heard(self, request: Sent, quotas: Sequence[Quota]) -> None:
-        """An answer to this request shows quotas."""
-        use, (requests, tokens, output) = request.use, self._usual
-        self._usual = usual = Use(
-            requests + USUAL * (use[0] - requests),
-            tokens + USUAL * (use[1] - tokens),
-            output + USUAL * (use[2] - output),
-        )
+    def heard(self, request: Sent, quotas: Sequence[Quota], patience_s: float) -> None:
+        """An answer to this request shows quotas; a rejection takes no longer to come."""
+        if self.sent[0] < self._until and request.at_s < self._until_s:
+            self._kept = request, quotas, patience_s
+        else:
+            self.learn(request, quotas, patience_s)
+
+    def read(self) -> None:
+        """Read what was kept."""
+        if self._kept is not None:
+            self.learn(*self._kept)
+
+    def learn(self, request: Sent, quotas: Sequence[Quota], patience_s: float) -> None:
+        """Compare what is shown with what was expected, and go on from there."""
+        self._kept = None
+        use = request.use
+        self._usual = usual = _plus(_plus(self._usual, self._usual, -USUAL), use, USUAL)
         bad = self._bad
         for sent, rejected in reversed(self._rejected):
-            if sent.requests > request.sent.requests:
+            if sent[0] > request.sent[0]:
                 bad = _plus(bad, rejected, -1.0)
-        totals, taken, costs = by_unit(request.sent), by_unit(bad), by_unit(usual)
-        at_s, mirrors = request.at_s, self.shown
+        totals, taken, costs, uses = map(by_unit, (request.sent, bad, usual, use))
         for quota in quotas:
-            unit = quota.unit
-            if (shown := mirrors.get(unit)) is None:
-                shown = mirrors[unit] = Shown()
+            if (shown := self.shown.get(quota.unit)) is None:
+                shown = self.shown[quota.unit] = Shown()
+            which = PLACES[quota.unit]
+            cost = max(LEAST, costs[which] or uses[which])
+            shown.told(request.at_s, totals[which] - taken[which], cost, quota)
+        self._until_s = request.at_s + patience_s
+        self._survey()
+
+    def _survey(self) -> None:
+        """How far each of them is."""
+        totals, costs, near = self._totals(), by_unit(self._usual), math.inf
+        most_requests = most_tokens = math.inf
+        for unit, shown in self.shown.items():
             which = PLACES[unit]
-            cost = costs[which] or by_unit(use)[which]
-            shown.told(at_s, totals[which] - taken[which], cost if cost > LEAST else LEAST, quota)
+            room = shown.enough - totals[which]
+            near = min(near, room / (costs[which] or math.inf)) if shown.steady else 0.0
+            if shown.trusted and which:
+                most_tokens = min(most_tokens, self.sent[1] + room)
+            elif shown.trusted:
+                most_requests = self.sent[0] + room
+        self._enough = most_requests, most_tokens
+        self._until = self.sent[0] + near / HOLD
+
+    def _totals(self) -> tuple[float, float, float, float]:
+        """What was sent and not rejected, by unit."""
+        return by_unit(_plus(self.sent, self._bad, -1.0))
 
     def empty(self, request: Sent, quotas: Sequence[Quota]) -> bool:
         """One of them does not hold what a rejected request wanted."""
-        return any(quota.remaining < request.use.of(quota.unit) for quota in quotas)
+        wanted = by_unit(request.use)
+        return any(quota.remaining < wanted[PLACES[quota.unit]] for quota in quotas)
 
 
 def by_unit(use: Use) -> tuple[float, float, float, float]:
@@ -108,4 +154,4 @@ def by_unit(use: Use) -> tuple[float, float, float, float]:
 
 
 def _plus(one: Use, other: Use, times: float = 1.0) -> Use:
-    return Use(one[0] + times * other[0], one[1] + times * other[1], one[2] + times * other[2])
+    return one[0] + times * other[0], one[1] + times * other[1], one[2] + times * other[2]

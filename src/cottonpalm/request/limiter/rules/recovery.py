@@ -38,6 +38,7 @@ class Recovery:
 
     __slots__ = (
         "_needed_s",
+        "_refused_s",
         "dead",
         "named_until_s",
         "probe",
@@ -53,12 +54,18 @@ class Recovery:
         self.window = first
         self.probe: Sent | None = None
         self.refused, self.dead = 0, False
-        self.silent_s = self.until_s = self.named_until_s = 0.0
+        self.silent_s = self.until_s = self.named_until_s = self._refused_s = 0.0
         self._needed_s = 0.0  # the silence after which a probe was admitted, the last time that it took one
 
     def begin(self, now: float) -> None:
         """A silence begins."""
         self.silent_s, self.refused = now, 0
+        self._refused_s = now
+
+    def refuse(self, probe_s: float) -> None:
+        """The probe that was sent then was rejected."""
+        self.refused += 1
+        self._refused_s = probe_s
 
     def hold(self, now: float, named_s: float, least_s: float) -> None:
         """Nobody goes for the time named, or a third of the silence so far; then one."""
@@ -74,11 +81,11 @@ class Recovery:
             self.until_s = min(self.until_s, max(now, self.named_until_s))
 
     def revive(self, probe_s: float, window: float) -> float:
-        """The probe that was sent then was admitted: up. Returns how long the silence was."""
+        """The probe that was sent then was admitted: up. Returns how long nobody had been rejected."""
         silence_s = max(0.0, probe_s - self.silent_s)
         self._needed_s = silence_s if self.refused else BACKOFF * self._needed_s
         self.probe, self.state, self.window = None, State.RAMP, window
-        return silence_s
+        return max(0.0, probe_s - self._refused_s)
 
     def ramp(self, window: float) -> None:
         """Faster, but not all at once."""

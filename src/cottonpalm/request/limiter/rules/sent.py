@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from cottonpalm.types import Unit
-
-
-class Use(NamedTuple):
-    """What requests take of each unit: one of them as expected, or all that were sent so far."""
-
-    requests: float
-    tokens: float
-    output_tokens: float
-
-    def of(self, unit: Unit) -> float:
-        """The part that counts in this unit."""
-        if unit == "requests":
-            return self.requests
-        if unit == "tokens":
-            return self.tokens
-        return self.output_tokens if unit == "output tokens" else self.tokens - self.output_tokens
+# What requests take, one of them as expected or all that were sent so far: requests, tokens, output tokens.
+Use: TypeAlias = tuple[float, float, float]
+NOTHING: Final[Use] = (0.0, 0.0, 0.0)
 
 
-NOTHING: Final = Use(0.0, 0.0, 0.0)
+class Stretch(NamedTuple):
+    """What requests have in common that were sent one after the other, while nothing was learnt from a failure.
+
+    Attributes:
+        generation: causes found before them.
+        refusals: rejections that were seen before them.
+        cost: of each, of the learnt rate, in usual requests.
+        number: of the first, of all that were sent.
+        total: cost of all up to the first, itself included.
+        asked: of all up to the first, that asked as much as one that was rejected; all others do.
+    """
+
+    generation: int
+    refusals: int
+    cost: float
+    number: int
+    total: float
+    asked: int
+
+
+_BEFORE_ALL: Final = Stretch(0, 0, 1.0, 0, 0.0, 0)
 
 
 class Sent:
@@ -35,33 +38,49 @@ class Sent:
     Attributes:
         at_s: when it was sent.
         ordinal: in flight then, itself included.
-        generation: causes found before it.
         ask: tokens it was expected to use.
-        cost: of the learnt rate, in usual requests.
-        total: of all sent up to then, itself included.
-        asked: of them, that asked as much as one that was rejected.
-        refusals: that were seen before it.
         number: of all that were sent, itself included.
+        stretch: what it has in common with those before and after it.
         known: whether it was admitted is known.
         use: what it takes of each unit, where anybody counts that...
         sent: ...and what all took that were sent up to then.
-        entries: of the user's ceilings.
+        counted: tokens that it counts under the user's own ceiling.
     """
 
-    __slots__ = (
-        "ask", "asked", "at_s", "cost", "entries", "generation", "known", "number", "ordinal", "refusals",
-        "sent", "total", "use",
-    )  # fmt: skip
+    __slots__ = ("ask", "at_s", "counted", "known", "number", "ordinal", "sent", "stretch", "use")
 
-    cost: float
-    total: float
-    generation: int
-    refusals: int
-    asked: int
     number: int
+    counted: float
 
     def __init__(self, at_s: float, ordinal: int, ask: float = 0.0) -> None:
         self.at_s, self.ordinal, self.ask = at_s, ordinal, ask
         self.known = False
+        self.stretch = _BEFORE_ALL
         self.use = self.sent = NOTHING
-        self.entries: Sequence[list[float]] = ()
+
+    @property
+    def generation(self) -> int:
+        """Causes found before it."""
+        return self.stretch.generation
+
+    @property
+    def refusals(self) -> int:
+        """Rejections that were seen before it."""
+        return self.stretch.refusals
+
+    @property
+    def cost(self) -> float:
+        """Of the learnt rate, in usual requests."""
+        return self.stretch.cost
+
+    @property
+    def total(self) -> float:
+        """Cost of all sent up to then, itself included."""
+        stretch = self.stretch
+        return stretch.total + stretch.cost * (self.number - stretch.number)
+
+    @property
+    def asked(self) -> int:
+        """Of them, that asked as much as one that was rejected."""
+        stretch = self.stretch
+        return stretch.asked + self.number - stretch.number

@@ -70,6 +70,11 @@ class Shown:
         return self._judged > 0 and not self.trusted
 
     @property
+    def steady(self) -> bool:
+        """It has predicted for a while, and hardly erred."""
+        return self.trusted and self._judged >= ENOUGH and self._errors[self.way] * ENOUGH < APART
+
+    @property
     def limit(self) -> float:
         """The quota as it is named."""
         return self._limit
