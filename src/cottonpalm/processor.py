@@ -473,6 +473,7 @@ class BatchProcessor(ChainFace):
             config: for every row.
 
         Raises:
+            ConfigError: it is no table, or the chain reads the column that is to hold the answers.
             RunStopped: the run stopped early.
         """
         collected = self._columns_in(table, output)
@@ -495,10 +496,10 @@ class BatchProcessor(ChainFace):
             await self._collect(collected, config, ids=ids, kwargs={})
         return self._with_answers(table, output, collected)
 
-    @staticmethod
-    def _columns_in(table: Any, output: str | None) -> Collected:
-        from cottonpalm.tables import written  # noqa: PLC0415 - only for a table
+    def _columns_in(self, table: Any, output: str | None) -> Collected:
+        from cottonpalm.tables import check_not_read, written  # noqa: PLC0415 - only for a table
 
+        check_not_read(self._builder.facts.names_read, written(table, output))
         return Collected(list_in(rows_in(table, without=written(table, output))))
 
     @staticmethod

@@ -29,6 +29,22 @@ def written(table: Any, output: str | None) -> frozenset[str]:
     return frozenset() if output is None else frozenset({output, error_column(output)})
 
 
+def check_not_read(read: frozenset[str] | None, columns: frozenset[str]) -> None:
+    """Refuse to write over what is asked.
+
+    Args:
+        read: the columns that the chain reads; None: it is not known which.
+        columns: those that are written.
+
+    Raises:
+        ConfigError: the chain reads one of them.
+    """
+    for name in sorted((read or frozenset()) & columns):
+        raise ConfigError(
+            f"output: the chain reads the column {name!r}, which would be written over; name another one"
+        )
+
+
 def error_column(output: str | None) -> str:
     """Return the name of the column that says why a row has no answer."""
     return "error" if output is None else f"{output}_error"

@@ -379,3 +379,11 @@ def test_map_table_on_a_loop_keeps_rows_by_the_ids_of_a_column(tmp_path: Path) -
     again = asyncio.run(asked.kept(tmp_path).amap_table(moved, output="topic", ids=moved["note"]))
     assert list(first["topic"]) == list(again["topic"])[::-1] == ["about b", "about a", "about c"]
     assert asked.calls.total() == 3
+
+
+def test_a_column_that_the_chain_reads_is_not_written_over_and_nothing_is_asked() -> None:
+    asked: list[Any] = []
+    chain = PromptTemplate.from_template("{text}") | RunnableLambda(asked.append)
+    with pytest.raises(ConfigError, match="the chain reads the column 'text'"):
+        BatchProcessor(chain).map_table(frame(), output="text")
+    assert asked == []
