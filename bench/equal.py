@@ -1,6 +1,6 @@
-"""Every case of the fast transport by both transports, with and without a listener: `python bench/equal.py`.
+"""Every case of the fast transport by each way, heard and unheard, beside LangChain's own `ainvoke` by the SDK.
 
-Prints each difference, and at the end how many cases there were and how many differ.
+`python bench/equal.py` prints each difference, and at the end how many cases there were and how many differ.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import measure as m
 from tests.fast.cases import all_cases
-from tests.fast.equal import differences, see
+from tests.fast.equal import WAYS, differences, see
 from tests.fast.wires import Server
 
 
@@ -32,15 +32,16 @@ def main() -> None:
         for case in all_cases():
             if given.only not in case.name:
                 continue
-            for listening in (False, True):
-                seen = {way: see(case, server, way, listening=listening) for way in ("stock", "fast")}
-                counted, fast = counted + 1, fast + seen["fast"].fast
-                calls += seen["fast"].fast + sum(seen["fast"].why.values())
-                if found := differences(seen["stock"], seen["fast"]):
+            langchain = see(case, server, "stock", listening=True)
+            for transport, listening in WAYS:
+                seen = see(case, server, transport, listening=listening)
+                counted, fast = counted + 1, fast + seen.fast
+                calls += seen.fast + sum(seen.why.values())
+                if found := differences(langchain, seen, listening=listening):
                     differ += 1
-                    print(f"### {case.name}{', heard' if listening else ''}\n{found}\n")
-                if (seen["fast"].fast > 0) != case.fast:
-                    elsewhere.append(f"{case.name}: {dict(seen['fast'].why)}")
+                    print(f"### {case.name}, {transport}{', heard' if listening else ''}\n{found}\n")
+                if (seen.fast > 0) != (case.fast and transport == "fast"):
+                    elsewhere.append(f"{case.name}: {dict(seen.why)}")
     print(f"{counted} cases, {differ} with a difference; {fast} of {calls} calls went by the fast transport")
     for one in elsewhere:
         print(f"not by the expected transport: {one}")

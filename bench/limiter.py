@@ -17,6 +17,7 @@ from bench import measure as m
 from cottonpalm import AdaptiveConcurrency, RateLimit, clock
 from cottonpalm.request.limiter.limiter import Limiter, Tokens
 from cottonpalm.request.limiter.limiters import Limiters
+from cottonpalm.request.limiter.rules.recovery import State
 from cottonpalm.types import Quota, Usage, Verdict
 
 if TYPE_CHECKING:
@@ -31,6 +32,18 @@ MANY = AdaptiveConcurrency(initial=1_000, minimum=1_000, maximum=1_000)
 def free() -> Limiter:
     """A number alone, which is far away."""
     return Limiters(MANY).of("free")
+
+
+def growing() -> Limiter:
+    """As it is by default: nobody knows yet how many fit, so each answer may tell."""
+    limiter = Limiters(AdaptiveConcurrency(maximum=1_000)).of("growing")
+    limiter.admission.recovery.state = State.OPEN
+    limiter.admission.concurrency.set(500)
+    for _ in range(128):
+        limiter.release(limiter.force(ASK), Verdict.SUCCESS, usage=USED)
+    limiter.admission.concurrency.knee.usual_s = 1.0
+    limiter.adjust(lambda: None)
+    return limiter
 
 
 def own() -> Limiter:
@@ -79,6 +92,7 @@ def taken_us(limiter: Limiter, times: int, told: tuple[Quota, ...]) -> float:
 
 STATES: dict[str, tuple[Callable[[], Limiter], tuple[Quota, ...]]] = {
     "free": (free, ()),
+    "a number that grows": (growing, ()),
     "own ceilings": (own, ()),
     "a learnt rate": (learnt, ()),
     "quotas in each answer": (free, quotas()),

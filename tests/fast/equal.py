@@ -1,4 +1,7 @@
-"""Runs one case by both transports, and tells every difference: answers, errors, what was sent, what was heard."""
+"""Runs one case by a transport, heard or unheard, and tells every difference to LangChain's `ainvoke` by the SDK.
+
+That is what runs where somebody listens and the transport is stock: answers, errors, what was sent, what was heard.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from tests.fast.wires import Sent, Server
 
 OF_ONE_RUN = ("lc_run-", "run-")
+WAYS = (("stock", False), ("fast", False), ("fast", True))  # transport, and whether somebody listens
 UNSENT = ("content-length", "accept-encoding", "connection", "cookie")  # the lean client has its own
 
 
@@ -67,7 +71,7 @@ class Ear(BaseCallbackHandler):
 
 @dataclass
 class Seen:
-    """What one transport gave."""
+    """What one way gave."""
 
     outcomes: list[Any]
     sent: list[Any]
@@ -117,12 +121,12 @@ async def _see(case: Case, server: Server, transport: str, *, listening: bool) -
     )
 
 
-def differences(stock: Seen, fast: Seen) -> str:
+def differences(langchain: Seen, other: Seen, *, listening: bool) -> str:
     """A diff of all that differs; empty if nothing does."""
     told: list[str] = []
-    for name in ("outcomes", "sent", "raised", "heard"):
-        one, other = (pformat(getattr(seen, name), width=110).splitlines() for seen in (stock, fast))
-        told += unified_diff(one, other, f"{name} by stock", f"{name} by fast", lineterm="", n=1)
+    for name in ("outcomes", "sent", "raised", "heard")[: 4 if listening else 3]:
+        one, two = (pformat(getattr(seen, name), width=110).splitlines() for seen in (langchain, other))
+        told += unified_diff(one, two, f"{name} by LangChain", f"{name} by the other way", lineterm="", n=1)
     return "\n".join(told)
 
 

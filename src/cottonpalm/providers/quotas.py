@@ -40,9 +40,10 @@ def read_quotas(headers: Mapping[str, str]) -> tuple[Quota, ...]:
     Anthropic's `tokens` repeats the numbers of its most used-up quota. So it counts only if the headers do not show
     input and output tokens separately.
     """
-    if _LIMITS.isdisjoint(headers):  # as in most answers
+    told = dict(headers.items())  # the HTTP libraries look through all headers for each name that is asked
+    if _LIMITS.isdisjoint(told):
         return ()
-    found = {quota.unit: quota for names in _SHOWN if (quota := _quota(headers, *names)) is not None}
+    found = {quota.unit: quota for names in _SHOWN if (quota := _quota(told, *names)) is not None}
     if "input tokens" in found or "output tokens" in found:
         found.pop("tokens", None)
     return tuple(found.values())

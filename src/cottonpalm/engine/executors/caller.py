@@ -100,7 +100,7 @@ class Caller:
     def _leanly(self) -> Unheard | None:
         """How to call the chain's steps where nobody hears it; None: by its own `ainvoke`."""
         run = self._run
-        if not run.transports.wanted or not run.flow.hooked or run.flow.remembers or self._kwargs:
+        if not run.flow.hooked or run.flow.remembers or self._kwargs:
             return None
         from cottonpalm.engine.executors.unheard import unheard  # noqa: PLC0415 - its imports cost time
 
@@ -169,7 +169,8 @@ class Caller:
         """Return the row's config. It includes the permit callback until we know whether the hook sees all models."""
         config: RunnableConfig | None = item.config
         if self._heard or (self._many and speaks(config)):
-            config = merge_configs(ensure_config(config), {"metadata": _row_names(item)})
+            config = ensure_config(config)  # a config of our own
+            config["metadata"] = {**config.get("metadata", {}), **_row_names(item)}
         if (told := self._step_times_to(item)) is not None:
             config = merge_configs(ensure_config(config), {"callbacks": [StepTimes(told)]})
         if self._handler is None or self._run.flow.grain == "row" or not self._run.flow.wants_handler:

@@ -124,10 +124,11 @@ def _call(request: Any) -> Call | None:
     content = getattr(request, "_content", None)  # only a body in memory; `.content` would raise without it
     if not isinstance(content, bytes):
         return None
-    headers = {}
-    for raw, value in request.headers.raw:  # we decode only the few headers that we need
-        if (name := _WHOSE.get(raw.lower())) is not None:
-            headers[name] = value.decode("latin-1")
+    headers = {  # we decode only the few headers that we need
+        _WHOSE[name]: value.decode("latin-1")
+        for raw, value in request.headers.raw
+        if (name := raw.lower()) in _WHOSE
+    }
     call = call_of(family, (url.scheme, url.host, url.port, path), headers, content)
     if call is not None:
         call.request = request
