@@ -1,16 +1,25 @@
 """`cottonpalm` and `python -m cottonpalm`: heeds Ctrl-C from here on, also while the rest is loaded."""
 
+import signal
 import sys
 
 
 def main() -> int:
     """The command. Returns the exit code."""
+    when = "before anything was done"
     try:
         from cottonpalm.cli.app import main as command  # noqa: PLC0415 - it takes the time in which one may interrupt
+
+        when = "once more; what is done is kept, and the same command again goes on"
+        code = command()
     except KeyboardInterrupt:
-        sys.stderr.write("cottonpalm: interrupted before anything was done\n")
-        return 130
-    return command()
+        sys.stderr.write(f"cottonpalm: interrupted {when}\n")
+        code = 130
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # all is kept: whoever cannot wait for the end just ends it
+    return code
 
 
 if __name__ == "__main__":

@@ -228,7 +228,7 @@ class FirstRows:
             ""
             if error is None
             else (
-                f"the first {SAME} rows that were over all failed alike: {error.type}: {error.message}. "
+                f"the first {SAME} rows that were over all failed alike: {error.type}: {error.message.rstrip('.')}. "
                 "If the others are to be asked all the same, set max_failures=1.0"
             )
         )

@@ -285,6 +285,25 @@ def test_an_interrupt_before_the_first_row_is_said_too(start_chain: StartChain) 
     assert process.returncode == 130
 
 
+def test_an_interrupt_of_a_command_that_is_at_its_end_ends_it_without_a_traceback(
+    start_chain: StartChain,
+) -> None:
+    process = start_chain(
+        "import atexit, os, time",
+        "def slow():",
+        "    os.write(1, b'leaves\\n')",
+        "    time.sleep(600)",
+        "atexit.register(slow)",
+        "block = None",
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    said = rest_of(process)
+    assert process.returncode == -signal.SIGINT, "a shell shows 130"
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize(
     ("words", "closed", "said"),
     [

@@ -7,14 +7,16 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_openai import ChatOpenAI
 
 from cottonpalm import AdaptiveConcurrency, BatchProcessor, RunStopped
-from cottonpalm.testing import virtual_run
+from cottonpalm.testing import FlakyTransport, Flaw, virtual_run
 from tests.engine.helpers import Probe, aread, read
 
 pytestmark = pytest.mark.core
@@ -149,3 +151,28 @@ def test_a_stop_does_not_wait_for_a_row_that_sleeps_before_its_next_call() -> No
 
     virtual_run(main())
     assert chain.calls == {"a": 1, "b": 1}
+
+
+@pytest.mark.parametrize("flaw", [Flaw.MALFORMED, Flaw.CUT, Flaw.DROP])
+def test_a_stop_asks_nothing_again_whose_answers_were_lost_though_they_may_have_to_be_paid(
+    flaw: Flaw,
+) -> None:
+    network = FlakyTransport(then=lambda _: flaw)
+    model = ChatOpenAI(
+        model="gpt-4o-mini", api_key="sk-none", http_async_client=httpx.AsyncClient(transport=network)
+    )
+
+    async def main() -> None:
+        async with BatchProcessor(model).astart([f"row {number}" for number in range(50)]) as run:
+            await asyncio.sleep(
+                30
+            )  # by the virtual clock: the provider counts as down, and rows wait to be asked again
+            assert run.stats.in_flight
+            asked = len(network.requests)
+            run.stop()
+            outcomes, raised = await aread(run)
+        assert isinstance(raised, RunStopped)
+        assert {outcome.status for outcome in outcomes} == {"skipped"}
+        assert len(network.requests) == asked
+
+    virtual_run(main())

@@ -167,3 +167,13 @@ def test_a_resume_of_a_run_that_has_answers_goes_on(tmp_path: Any) -> None:
         BatchProcessor(RunnableLambda(call), store=tmp_path / "s.db", run="other").batch(list(range(5, 60)))
     with pytest.raises(RunStopped, match="all failed alike"):
         BatchProcessor(RunnableLambda(call), store=tmp_path / "s.db", run="other").batch(list(range(5, 60)))
+
+
+def test_a_reason_that_ends_with_a_full_stop_gets_no_second_one() -> None:
+    first = FirstRows()
+    for index in range(SAME):
+        first.add(
+            failed(index, ErrorRecord(Kind.FAIL_ROW, "BadRequestError", "The request is not valid.")),
+            began_s=0.0,
+        )
+    assert "The request is not valid. If the others" in str(first)
