@@ -89,7 +89,7 @@ def test_an_observer_of_measures_that_fails_keeps_no_permit() -> None:
 
 def test_headers_that_cannot_be_read_keep_no_permit() -> None:
     class Headers(dict[str, str]):
-        def get(self, *_: Any) -> Any:
+        def items(self) -> Any:
             raise LookupError("no such header")
 
     reply = answer()
