@@ -168,6 +168,7 @@ def test_a_stop_asks_nothing_again_whose_answers_were_lost_though_they_may_have_
                 30
             )  # by the virtual clock: the provider counts as down, and rows wait to be asked again
             assert run.stats.in_flight
+            assert run.stats.trouble.startswith("provider down: "), "what it said last is told"
             asked = len(network.requests)
             run.stop()
             outcomes, raised = await aread(run)

@@ -100,6 +100,8 @@ def test_a_first_pace_is_told_as_one_that_grows() -> None:
     known.refusals.took(0.1)
     assert why(known, "pace") == "ever more go, evenly spaced, after 1 rejection"
     assert why(known, "probe") == "one request asks whether more are taken, after 1 rejection"
+    known.recovery.dead = True
+    assert why(known, "probe") == "one request asks whether it works again", "nothing was rejected"
     assert why(known, "") == ""
 
 

@@ -167,6 +167,10 @@ class View:
     def _pause_s(self) -> float:
         return self._account.flow.pause_s() if self._workers is None else self._workers.pause_s
 
+    def _why_down(self) -> str:
+        fault = self._account.last_fault if self._monitor.binding.what == "down" else None
+        return "" if fault is None else f"provider down: {fault.message.rstrip('.')}"
+
     def stats(self) -> Stats:
         """Return a snapshot of the counts."""
         tally, rows, account = self._stopping.tally, self._rows, self._account
@@ -184,7 +188,7 @@ class View:
             binding=self._monitor.binding,
             pause_s=self._pause_s(),
             silent_s=self._monitor.silent_s,
-            trouble=account.reach.trouble,
+            trouble=account.reach.trouble or self._why_down(),
             allowed_per_s=account.flow.allowed_per_s(),
             cost_usd=tally.cost_pico / PICO,
             cost_known=tally.cost_known and not account.spending.unbounded,

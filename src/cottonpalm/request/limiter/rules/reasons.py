@@ -55,6 +55,8 @@ def _number(gates: Gates) -> str:
 
 
 def _probe(gates: Gates) -> str:
+    if gates.recovery.dead:
+        return "one request asks whether it works again"
     return f"one request asks whether more are taken, after {_rejections(gates.refusals.seen)}"
 
 
