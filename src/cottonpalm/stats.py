@@ -96,8 +96,8 @@ class Stats:
     for which a provider wants to be left alone, the longest of them, `silent_s` those for which none has answered.
     `allowed_per_s` are the requests a second that the user's own ceilings allow, as large as the answered ones are;
     None without ceilings, or before an answer.
-    `trouble` says why the latest request reached nobody ("connection refused at 127.0.0.1:4999"), or what a provider that
-    counts as down said last ("provider down: the answer of ... broke off"); "" otherwise.
+    `trouble` says why the latest request reached nobody ("connection refused at 127.0.0.1:4999"), or what a provider
+    that counts as down said last ("provider down: the answer of ... broke off"); "" otherwise.
 
     `started` is a `clock.now()` stamp. In dollars: `cost_usd` is what finished rows cost (`cost_known` is False once a
     row's cost could not be told), `reported_usd` what providers reported, `uncertain_usd` the most that is charged
