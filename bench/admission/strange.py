@@ -1,8 +1,8 @@
 """Providers that the family does not have: `python -m bench.admission.strange 1 200`, from the repository's root.
 
-The family's worlds were looked at for weeks. These are other kinds of servers, each with parameters drawn at random. No
-oracle knows them, so a score is the wall time of the best of many fixed clients (so many in flight, so many a second)
-over the client's: at most 1, but for a client that follows what moves.
+These are other kinds of servers, each with parameters drawn at random. No oracle knows them, so a score is the wall
+time of the best of many fixed clients (so many in flight, so many a second), found afterwards, over the client's: at
+most 1.
 
 - `box`: who is rejected shuts the door for everybody for a while.
 - `slow refusal`: a rejection takes as long as an answer.
@@ -23,6 +23,7 @@ import argparse
 import math
 from collections import defaultdict, deque
 from dataclasses import replace
+from heapq import heappop, heappush
 from itertools import product
 from random import Random
 from statistics import mean
@@ -50,7 +51,7 @@ class Server(Run):
         self.rng = Random(f"strange {world.seed}")  # the server's parameters
         self.there = 0
         self.named_s = self.rng.choice([None, None, 1.0])
-        self.ends: list[tuple[float, Call]] = []
+        self.ends: list[tuple[float, int, Call]] = []
         self.drawn()
 
     def drawn(self) -> None:
@@ -68,7 +69,7 @@ class Server(Run):
     def _arrive(self, t: float, call: Call) -> None:
         world = self.world
         while self.ends and self.ends[0][0] <= t:
-            at, gone = self.ends.pop(0)
+            at, _, gone = heappop(self.ends)
             self.there -= 1
             self.left(at, gone)
         if not self.admits(t, call):
@@ -76,8 +77,7 @@ class Server(Run):
             return self._reply(refused_s, call, 429, Told(self.named_s))
         takes_s = self.takes_s(t, call)
         self.there += 1
-        self.ends.append((t + takes_s, call))
-        self.ends.sort(key=lambda end: end[0])
+        heappush(self.ends, (t + takes_s, call.number, call))
         if takes_s + 2 * world.net_s > world.timeout_s:
             return self._reply(call.sent_s + world.timeout_s, call, 0)
         return self._reply(t + takes_s + world.net_s, call, 200, NOTHING)

@@ -15,10 +15,9 @@ def main() -> int:
     except KeyboardInterrupt:
         sys.stderr.write(f"cottonpalm: interrupted {when}\n")
         code = 130
+    # All is kept: whoever cannot wait for the end just ends it.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        )  # all is kept: whoever cannot wait for the end just ends it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     return code
 
 

@@ -164,9 +164,8 @@ def test_a_stop_asks_nothing_again_whose_answers_were_lost_though_they_may_have_
 
     async def main() -> None:
         async with BatchProcessor(model).astart([f"row {number}" for number in range(50)]) as run:
-            await asyncio.sleep(
-                30
-            )  # by the virtual clock: the provider counts as down, and rows wait to be asked again
+            # By the virtual clock: the provider counts as down, and rows wait to be asked again.
+            await asyncio.sleep(30)
             assert run.stats.in_flight
             assert run.stats.trouble.startswith("provider down: "), "what it said last is told"
             asked = len(network.requests)

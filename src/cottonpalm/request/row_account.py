@@ -199,7 +199,7 @@ class RowAccount:
             return self._paid() and not (self._open or self.on_wire)
 
     def _paid(self) -> bool:
-        # what is only booked, for an answer that was lost, is no answer: nothing is kept by waiting for another one
+        # What is only booked, for an answer that was lost, is no answer: nothing is kept by waiting for another one.
         return bool(self.got or self.replays or self.usage is not None)
 
     @property

@@ -114,7 +114,7 @@ class Limiter(WaitQueue[Permit]):
             if self.waiting and not self._goes_before_all(priority):
                 return None
             now, admission = clock.now(), self.admission
-            if type(ask) is Tokens:
+            if type(ask) is Tokens:  # as `_tokens` says, without its calls: for every request
                 tokens, most = ask
                 expected = admission.expected
                 tokens += expected if most is None or expected < most else most

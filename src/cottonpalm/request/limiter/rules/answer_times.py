@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 FEW: Final = 2 * ENOUGH  # requests of one number in flight: the quicker half tells what an answer takes
 QUICKEST: Final = 1.7  # deviations below the median is the quickest of twice `ENOUGH`, in the mean
 _FAR: Final = 5.0  # deviations from which on the tail of a normal distribution is like an exponential one
-_LEAST_S: Final = 1e-9
+LEAST_S: Final = 1e-9
 _LEAST_VARIANCE: Final = 0.01
 
 
@@ -53,7 +53,7 @@ class AnswerTimes:
         """Whether it was one of the first."""
         at_s = self._under_way.pop(sent.number, None)
         if at_s is not None:
-            insort(self.known, max(_LEAST_S, now - at_s))
+            insort(self.known, max(LEAST_S, now - at_s))
         return at_s is not None
 
     def likely(self, now: float, log: float, variance: float) -> tuple[float, float]:
@@ -70,7 +70,7 @@ class AnswerTimes:
         """
         deviation = math.sqrt(max(_LEAST_VARIANCE, variance))
         logs = [math.log(seconds) for seconds in self.known]
-        ages = [math.log(max(_LEAST_S, now - at_s)) for at_s in self._under_way.values()]
+        ages = [math.log(max(LEAST_S, now - at_s)) for at_s in self._under_way.values()]
         worth = 0.0
         for _ in range(ENOUGH):
             above = [(age - log) / deviation for age in ages]
@@ -84,7 +84,7 @@ class AnswerTimes:
 
 def variance_of(times: Sequence[float]) -> float:
     """Of the logarithms of all, where these are the quicker half of `FEW`, the quickest first; too much of more."""
-    quickest_s = max(_LEAST_S, times[0])
+    quickest_s = max(LEAST_S, times[0])
     return (math.log(max(quickest_s, times[-1]) / quickest_s) / QUICKEST) ** 2
 
 

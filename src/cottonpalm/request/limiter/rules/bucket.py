@@ -74,11 +74,9 @@ class Bucket:
         self.silent_s = 0.0  # since the mark, in which nobody was let go
         self._since, self._stage, self._stage_s = 0, 0, 0.0
         self._trial, self._proven = Trial(), 0.0
-        self._chance = 0.0  # the share that it rejected before this rate...
-        self._calm = (
-            0,
-            0,
-        )  # ...and rejected and admitted since, while that speaks for a rate that is too high
+        # The share that it rejected before this rate, and how many were rejected and admitted since, while that speaks
+        # for a rate that is too high.
+        self._chance, self._calm = 0.0, (0, 0)
         self._bound, self._held = False, 0  # whether it held the next one back; how many in this stage
         self._lost = 0  # in this stage, rejected as if by chance
         self._sure = False  # two samples agreed

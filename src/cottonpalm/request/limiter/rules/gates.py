@@ -80,7 +80,7 @@ class Gates(ABC):
         self.answered_s: float | None = None
         self.calm = False
         self._output = self.usual_ask = self.usual_size = self.heavy = 0.0
-        self.expected, self._weight = FIRST_OUTPUT, 1.0
+        self.expected = FIRST_OUTPUT
         self._late = 0.0
         self._held_back = False  # a quota or a ceiling did, since the last answer
         self._closed = False  # nothing was left of a quota, and all of it comes back at one moment
@@ -139,9 +139,8 @@ class Gates(ABC):
             # Not in one breath with another: else it could be the pace that is tested.
             wait_s = max(wait_s, self._sent_s + self.trip_s / (2 * number.limit) - now)
         if wait_s > TINY_S:
-            self._held_back = (
-                not self.calm and self.binding != "pace"
-            )  # which may be learnt because of the number
+            # The pace may be learnt because of the number.
+            self._held_back = not self.calm and self.binding != "pace"
             return wait_s
         self.binding = ""
         return 0.0

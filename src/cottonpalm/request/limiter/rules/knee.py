@@ -6,7 +6,7 @@ import math
 from bisect import insort
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cottonpalm.request.limiter.rules.answer_times import FEW, AnswerTimes, variance_of
+from cottonpalm.request.limiter.rules.answer_times import FEW, LEAST_S, AnswerTimes, variance_of
 from cottonpalm.request.limiter.rules.causes import ENOUGH, HOLD, SURE
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ MORE: Final = 0.5  # of as much more: what more in flight have to do, over that 
 WIDE: Final = 1.5  # one number in flight over the other, while nobody knows where the knee is; then its root
 ROOT_2: Final = math.sqrt(2)
 MANY: Final = 64  # answers that are worked in together
-TINY_S: Final = 1e-9
 NONE: Final = (0, 0.0, 0.0)
 
 
@@ -153,7 +152,7 @@ class Knee:
         """What was noted of answers: in one go as long as nobody asks, since each is no reason for anything."""
         noted, self._noted = self._noted, []
         for now, seconds, ordinal, in_flight in noted:
-            log, crowd = math.log(seconds if seconds > TINY_S else TINY_S), (ordinal + in_flight) / 2
+            log, crowd = math.log(seconds if seconds > LEAST_S else LEAST_S), (ordinal + in_flight) / 2
             weight = 1 / ENOUGH if self._crowd else 1.0
             self._crowd += weight * (crowd - self._crowd)
             self._log += weight * (log - self._log)
@@ -215,7 +214,7 @@ class Knee:
             this.began_s = now
         this.answers += 1
         this.crowd += sent.ordinal
-        this.logs += math.log(max(1e-9, now - sent.at_s))
+        this.logs += math.log(max(LEAST_S, now - sent.at_s))
         this.gated = this.gated or gated
         if this.answers <= ENOUGH or now - this.began_s < self._mean_s:
             return None
@@ -224,7 +223,7 @@ class Knee:
             return None
         if self._suspect and (crowd := self._refuted(this.logs / this.answers, this.answers, this.mean)):
             return crowd
-        pace = (this.answers - 1) / max(1e-9, now - this.began_s)
+        pace = (this.answers - 1) / max(LEAST_S, now - this.began_s)
         return self._around(Seen(this.mean, pace, this.answers - 1))
 
     def _halved(

@@ -17,10 +17,9 @@ class Trial:
     def __init__(self) -> None:
         self.least = 0.0
         self._ended = 0.0, 0.0  # when, and all that was admitted up to then
-        self._stored: list[
-            tuple[float, float, float]
-        ] = []  # when, all that was admitted up to then, left at most
-        self._empty: list[tuple[float, float]] = []  # the same where one was rejected
+        # When, all that was admitted up to then, and left at most; and the first two where one was rejected.
+        self._stored: list[tuple[float, float, float]] = []
+        self._empty: list[tuple[float, float]] = []
 
     def clear(self) -> None:
         """From here on anew."""
