@@ -29,6 +29,7 @@ Bottleneck: TypeAlias = Literal[
     "source",  # the source of the rows is slow
     "cap",  # the user's own cap on rows at once
     "held",  # `run.pause()`
+    "batch",  # rows wait for the answers of batches that are out
     "tail",  # no more rows will start: the last ones are under way
     "",  # nothing
 ]

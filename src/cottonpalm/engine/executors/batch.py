@@ -19,7 +19,7 @@ from cottonpalm.engine.executors.rescue import Rescue
 from cottonpalm.engine.executors.rows_out import RECORDED, UNREAD, RowsOut
 from cottonpalm.engine.executors.shelf import Shelf
 from cottonpalm.errors import CottonpalmError, StoreError
-from cottonpalm.observers.formatting import money
+from cottonpalm.observers.formatting import count, money
 from cottonpalm.providers.batches.stages import Stage
 from cottonpalm.providers.batches.submission import Desk
 from cottonpalm.request.transport.sender import INSIDE
@@ -332,7 +332,14 @@ class BatchExecutor:
                 "refused", f"{batch.lane.label} took no batch of {rows} rows, they run live: {why}"
             )
         pulled = self._rescue is not None and batch.cancelling
+        before = len(self._out.live)
         self._out.over(members, members if refused else lost, live=refused or pulled)
+        if (live := len(self._out.live) - before) and not (refused or pulled):
+            self._run.alerts.warn(
+                "live after all",
+                f"{count(live, 'row')} got no answer from two batches, the last of them {batch.batch_id or batch.tag}:"
+                " such rows run live, at the full price",
+            )
         self._wake()
 
     def _give_up(self, batch: Batch) -> None:
