@@ -280,8 +280,8 @@ class BatchExecutor:
         out = self._post.unspooled + sum(batch.rows for batch in self._post.open.values())
         self._run.alerts.warn(
             "short",
-            f"the budget lets about {count(out, 'request')} be out at once, as each sets aside what it may cost at most: the"
-            " others wait until a batch is over. A higher budget, or fewer tokens of an answer at most (max_tokens,"
+            f"the budget lets about {count(out, 'request')} be out at once, as each sets aside what it may cost at most:"
+            " the others wait until a batch is over. A higher budget, or fewer tokens of an answer at most (max_tokens,"
             " --max-output-tokens), lets more of them out",
         )
 
