@@ -280,7 +280,7 @@ class BatchExecutor:
         out = self._post.unspooled + sum(batch.rows for batch in self._post.open.values())
         self._run.alerts.warn(
             "short",
-            f"the budget lets about {count(out, 'request')} be out at once, as each sets aside what it may cost at most:"
+            f"the budget lets about {count(out, 'request')} be out at once, as each sets aside all that it may cost:"
             " the others wait until a batch is over. A higher budget, or fewer tokens of an answer at most (max_tokens,"
             " --max-output-tokens), lets more of them out",
         )
