@@ -1,4 +1,4 @@
-"""Servers in front of a model that take so many requests at once, and say 503 to the others, over real sockets."""
+"""Servers that take so many requests at once, and say 503 to the others, over real sockets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ PAGE = "<html><head><title>503 Service Temporarily Unavailable</title></head><bo
 BUSY = '{"error": "server busy, please try again. maximum pending requests exceeded"}'
 
 
-@pytest.mark.parametrize("said", [PAGE, BUSY], ids=["a proxy", "a full queue"])
+CODED = '{"error": {"message": "The engine is overloaded", "type": "server_error", "code": null}}'
+
+
+@pytest.mark.parametrize("said", [PAGE, BUSY, CODED], ids=["a proxy", "a full queue", "an overload of all"])
 @pytest.mark.parametrize("transport", ["fast", "stock"])
 def test_a_server_that_says_503_when_it_is_full_is_learnt_like_one_that_says_429(
     said: str, transport: str

@@ -188,6 +188,22 @@ def test_rejections_count_only_once_others_are_accepted(
             break
 
 
+@pytest.mark.parametrize(("got", "lost", "counts"), [(1, 0, True), (3, 2, True), (2, 5, False), (0, 5, True)])
+def test_a_rejection_between_which_most_others_were_rejected_too_says_nothing_against_the_request(
+    got: int, lost: int, counts: bool
+) -> None:
+    run, limiter = a_stage(rejections=9)
+    tries = Tries(limiter.accepted)
+    accept(limiter)
+    tries.after(FULL, run, limiter, probe=True)
+    limiter.release(limiter.force(), Verdict.DROPPED)  # its own
+    for verdict in [Verdict.SUCCESS] * got + [Verdict.DROPPED] * lost:
+        limiter.release(limiter.force(), verdict)
+    assert tries.after(FULL, run, limiter, probe=True).sleep_s is not None
+    assert tries.throttled == 1 + counts
+    assert tries.own is (counts and got > 0)
+
+
 def test_a_wait_that_is_named_pauses_all_even_where_others_are_accepted() -> None:
     run, limiter = a_stage()
     accept(limiter, 3)

@@ -92,7 +92,7 @@ class Limiter(WaitQueue[Permit]):
         super().__init__()
         self.key = key
         self.in_flight = 0
-        self.accepted = 0
+        self.accepted = self.rejected = 0
         self.last_accepted: float | None = None
         self.granted = self.good = 0
         self.paused_until = 0.0
@@ -326,6 +326,7 @@ class Limiter(WaitQueue[Permit]):
             else:
                 admission.accepted(now, permit, self.in_flight, work, used)
         elif verdict not in {Verdict.IGNORED, Verdict.LOST}:
+            self.rejected += 1
             self._reject(now, permit, verdict, quotas)
         else:
             admission.failed(permit)

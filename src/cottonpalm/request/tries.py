@@ -36,14 +36,16 @@ class Tries:
 
     A throttle is not the request's fault, so it uses no try. Throttles are limited only once the same key has accepted
     another request after this one was first sent; from then on every rejection counts, even if no other request is
-    left. With a `count_all` policy, every send counts, even while the provider is down.
+    left, but for those between which more others were rejected than accepted: then the provider is full. With a
+    `count_all` policy, every send counts, even while the provider is down.
 
     Attributes:
         transient: how many sends failed for a transient reason.
         throttled: how many rejections came after the key had accepted another request.
-        alone: how many rejections came before that.
+        alone: how many rejections came before that, or while most others were rejected as well.
         accepted: how many requests the key had accepted before the first try.
-        seen: how many it had accepted at the last rejection.
+        seen: how many it had accepted at the last rejection...
+        lost: ...and rejected.
         behind: True: it was rejected while no other request was accepted, so for its next permit it waits behind all.
             Else it could always be the one probe after a pause, always be rejected, and keep others from being tried.
         whole: True: our smaller maximum has cut an answer, so from now on the request's own maximum is sent.
@@ -56,6 +58,7 @@ class Tries:
     throttled: int = 0
     alone: int = 0
     seen: int = 0
+    lost: int = 0
     behind: bool = False
     whole: bool = False
     failed: bool = False
@@ -111,18 +114,21 @@ class Tries:
         return Next(None if spare else 0.0, circuit.wait_s if probe else 0.0)
 
     def _after_throttle(self, fault: Fault, run: RunAccount, limiter: Limiter) -> Next:
-        accepted, pause_s, sleep_s = limiter.accepted, 0.0, 0.0  # no sleep: the limiter holds the pause
+        accepted, rejected = limiter.accepted, limiter.rejected
+        pause_s, sleep_s = 0.0, 0.0  # no sleep: the limiter holds the pause
         # If others are accepted, or may be by now, and no wait is named, we need no pause: the limiter finds its pace.
         if fault.retry_after_s is None and run.retry.throttle_wait_s is not None:
             sleep_s = hinted_s(run.retry.throttle_wait_s, run.rng)
         elif fault.retry_after_s is not None or not (accepted or limiter.in_flight > 1):
             pause_s = _wait_s(fault, run, self.throttled + self.alone)
-        if accepted > self.accepted:
+        again = self.throttled + self.alone > 0
+        full = again and 0 < accepted - self.seen < rejected - self.lost - 1  # but for its own
+        if accepted > self.accepted and not full:
             self.throttled += 1
         else:
             self.alone += 1
         self.behind = accepted <= self.seen
-        self.seen = accepted
+        self.seen, self.lost = accepted, rejected
         over = self._used_up(run.retry) or self.throttled >= run.retry.rejections
         return Next(None if over else sleep_s, pause_s)
 

@@ -224,6 +224,11 @@ class Limiter(WaitQueue[Permit]):
         return self.admission.answers
 
     @property
+    def rejected(self) -> int:
+        """Calls given back as DROPPED or OVERLOADED."""
+        return self.admission.refusals.seen
+
+    @property
     def last_accepted(self) -> float | None:
         """`clock.now()` of the last of them, None before the first."""
         return self.admission.answered_s

@@ -251,6 +251,7 @@ class Admission(Gates):
         self, now: float, sent: Sent, quotas: Sequence[Quota], named_s: float, overload: bool
     ) -> Cause:
         number, bucket, doubt = self.concurrency, self.bucket, self._doubt
+        overload = overload and not self._overload.is_ours(self._good, number.limit)
         empty = self.quotas.empty(sent, quotas)
         speaks = named_s > 0 or bool(quotas)
         self._speaks = self._speaks or speaks

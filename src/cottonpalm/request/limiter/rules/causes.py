@@ -17,6 +17,7 @@ SURE: Final = 2.0  # log-likelihood ratio from which one of two is believed
 SURPRISE: Final = 5.0  # ...from which rejections are no chance...
 TRIAL: Final = 3.8  # ...and in a trial of more than is known to fit
 DOUBT: Final = 0.66  # of it is taken back by each request that was admitted and asked as much
+AGAIN: Final = 3.0  # times that an overload came back soon, from which it is our own limit
 CHANCE: Final = (0.01, 0.15)  # of all requests are rejected by chance, at least and at most
 
 
@@ -89,6 +90,29 @@ class Refusals:
         self._dev_s += weight * (abs(seconds - self.mean_s) - self._dev_s)
         self.mean_s += weight * (seconds - self.mean_s)
         self.patience_s = self.mean_s + max(self._least_s, PATIENCE * self._dev_s)
+
+
+class Overload:
+    """Whether a provider that says that it is overloaded by all its users is: else what it has for us is full.
+
+    What is for everybody comes and goes by itself. What comes back each time that as much is asked again is a limit of
+    our own.
+    """
+
+    __slots__ = ("_soon", "_then")
+
+    def __init__(self) -> None:
+        self._then: int | None = None  # admitted, when it was said last
+        self._soon = 0.0
+
+    def is_ours(self, admitted: int, limit: float) -> bool:
+        """Whether it means us, said again after so many were admitted of whom so many may be in flight."""
+        since, self._then = 0 if self._then is None else admitted - self._then, admitted
+        if since > HOLD * limit:
+            self._soon = 0.0
+        else:
+            self._soon += 1.0 if since >= ENOUGH else 1 / ENOUGH
+        return self._soon >= AGAIN
 
 
 class Doubt:

@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.request.limiter.rules.bucket import Bucket
-from cottonpalm.request.limiter.rules.causes import SURE, USUAL, Cause, Doubt, Refusals
+from cottonpalm.request.limiter.rules.causes import SURE, USUAL, Cause, Doubt, Overload, Refusals
 from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, Ceiling, Ceilings
 from cottonpalm.request.limiter.rules.concurrency import SOON
 from cottonpalm.request.limiter.rules.quotas import Quotas
@@ -67,6 +67,7 @@ class Gates(ABC):
         self.gated, self.binding = True, ""
         self.trip_s = 0.0
         self._doubt = Doubt()
+        self._overload = Overload()
         self._young: deque[Sent] = deque()  # sent of late, in order; some may still be rejected
         self._void = 0  # of all that were sent, that ended before anybody knew whether they were admitted
         self._began_s: float | None = None
