@@ -17,7 +17,6 @@ SURE: Final = 2.0  # log-likelihood ratio from which one of two is believed
 SURPRISE: Final = 5.0  # ...from which rejections are no chance...
 TRIAL: Final = 3.8  # ...and in a trial of more than is known to fit
 DOUBT: Final = 0.66  # of it is taken back by each request that was admitted and asked as much
-AGAIN: Final = 3.0  # times that an overload came back soon, from which it is our own limit
 CHANCE: Final = (0.01, 0.15)  # of all requests are rejected by chance, at least and at most
 
 
@@ -112,7 +111,7 @@ class Overload:
             self._soon = 0.0
         else:
             self._soon += 1.0 if since >= ENOUGH else 1 / ENOUGH
-        return self._soon >= AGAIN
+        return self._soon >= ENOUGH
 
 
 class Doubt:
