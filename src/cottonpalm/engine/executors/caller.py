@@ -169,7 +169,7 @@ class Caller:
         """Return the row's config. It includes the permit callback until we know whether the hook sees all models."""
         config: RunnableConfig | None = item.config
         if self._heard or (self._many and speaks(config)):
-            config = ensure_config(config)  # a config of our own
+            config = ensure_config() if config is None else config.copy()
             config["metadata"] = {**config.get("metadata", {}), **_row_names(item)}
         if (told := self._step_times_to(item)) is not None:
             config = merge_configs(ensure_config(config), {"callbacks": [StepTimes(told)]})
