@@ -18,6 +18,7 @@ from cottonpalm.providers.batches.packing import (
     SHARE,
     SLACK,
     Pack,
+    Queue,
     Room,
     may_wait,
     room_in,
@@ -127,6 +128,37 @@ def test_the_limit_of_a_queue_is_read_from_the_providers_words() -> None:
     )
     assert told_limit(said) == 900_000
     assert told_limit("Limit reached") is None
+
+
+def test_a_queue_is_as_long_as_the_provider_says() -> None:
+    queue = Queue()
+    queue.refused(900, 5_000)
+    assert (queue.tokens, queue.refusals) == (900, 0)
+    queue.taken()
+    assert queue.tokens == 900
+
+
+def test_where_there_was_room_by_our_count_half_is_tried_after_a_wait_and_doubled_when_it_is_taken() -> None:
+    """The provider counts otherwise, or others fill the queue."""
+    queue = Queue()
+    queue.refused(900, 5_000)
+    queue.refused(900, 800)
+    assert (queue.tokens, queue.refusals) == (400, 1)
+    queue.refused(None, 300)
+    assert (queue.tokens, queue.refusals) == (150, 2)
+    queue.taken()
+    assert (queue.tokens, queue.refusals) == (300, 0)
+    for _ in range(3):
+        queue.taken()
+    assert queue.tokens == 900
+
+
+def test_a_refusal_that_names_no_limit_halves_what_is_sent() -> None:
+    queue = Queue()
+    queue.refused(None, 1_000)
+    assert (queue.tokens, queue.refusals) == (500, 1)
+    queue.refused(None, 1)
+    assert queue.tokens == 1
 
 
 # -- with files -----------------------------------------------------------------------------------------------

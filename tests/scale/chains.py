@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,17 @@ def held_until_told(folder: str) -> Any:
         return answer
 
     return RunnableLambda(held)
+
+
+def deadly(at: int | None = 7) -> Any:
+    """A step that ends its process at a row; None: at each."""
+
+    def step(row: dict[str, str]) -> str:
+        if at is None or row["x"] == f"row {at}":
+            os._exit(9)
+        return row["x"]
+
+    return RunnableLambda(step)
 
 
 def _where(_: Any) -> str:

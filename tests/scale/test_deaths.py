@@ -12,7 +12,7 @@ import pytest
 from cottonpalm import BatchProcessor, Budget, RunStopped
 from cottonpalm.stores import open_store
 from cottonpalm.types import pico
-from tests.scale.chains import asking, held_until_told, rows
+from tests.scale.chains import asking, deadly, held_until_told, rows
 from tests.support.loopback import ROOT, LoopbackProcess
 
 if TYPE_CHECKING:
@@ -67,6 +67,22 @@ def test_rows_of_killed_workers_go_to_others_and_what_they_may_have_spent_counts
     charged = charged_pico(served)
     assert pico(stats.reported_usd) <= charged <= pico(stats.reported_usd) + pico(stats.uncertain_usd)
     store.close()
+
+
+def test_a_row_that_kills_each_worker_fails_alone_and_all_others_are_answered(
+    processes: Callable[..., Any], tmp_path: Path
+) -> None:
+    processor = processes(deadly(), store=tmp_path / "s.db", run="r")
+    answers = processor.batch(rows(40), return_exceptions=True)
+    assert [answer for answer in answers if isinstance(answer, str)] == [
+        f"row {n}" for n in range(40) if n != 7
+    ]
+    assert "each worker that had this row died" in str(answers[7])
+
+
+def test_a_chain_that_kills_every_worker_stops_the_run(processes: Callable[..., Any]) -> None:
+    with pytest.raises(RunStopped, match="its workers die before they answer a row"):
+        processes(deadly(at=None), workers=1).batch(rows(10))
 
 
 def test_a_budget_that_ends_with_workers_stops_the_run_with_nothing_overspent(

@@ -883,3 +883,64 @@ def test_what_breaks_at_once_may_be_a_wall_where_the_counts_may_differ_by_as_muc
         line.out.remove(sent)
         line.gates.failed(line.now + 0.1, sent, len(line.out))
     assert line.gates.generation > 0
+
+
+# -- what is no reason
+
+
+def test_where_time_alone_had_helped_a_faster_pace_explains_a_rejection_and_no_wall_is_built() -> None:
+    line = settled(first=30.0, took_s=30.0)
+    gates = line.gates
+    sent = crowd(line, 9, gap_s=0.001)
+    line.now += 0.05
+    line.reject(sent[-1], named_s=1.0)
+    assert gates.cause is Cause.BOTH
+    admitted_probe(line)
+    assert gates.bucket.blamed, "with as many in flight"
+    more = crowd(line, 4, gap_s=0.001)
+    line.now += 0.05
+    line.reject(more[-1], named_s=1.0)
+    assert gates.cause is Cause.RATE, "the pace is on trial, and may be all there is"
+    assert gates.concurrency.wall is None
+
+
+def test_a_server_where_all_is_lost_is_full_whatever_rates_were_found_since() -> None:
+    line = Line(160.0)
+    sent = crowd(line, 160)
+    line.now += 0.05
+    line.reject(sent[-1], named_s=0.01)
+    assert line.gates.generation == 1
+    line.now += 400.0
+    line.wait_s()
+    for one in sent[:9]:
+        line.out.remove(one)
+        line.gates.failed(line.now, one, len(line.out))
+    assert line.gates.concurrency.limit < 80, "half of them"
+    assert line.gates.concurrency.knee.found
+    drowned = line.gates.concurrency.limit
+    for one in sent[9:60]:
+        line.out.remove(one)
+        line.gates.failed(line.now, one, len(line.out))
+    assert line.gates.concurrency.limit == drowned, "they were sent before that was known"
+
+
+def test_after_an_overload_a_quarter_of_what_fits_goes_first_as_nothing_was_cut() -> None:
+    line = settled(first=40.0)
+    line.reject(line.send(), overload=True)
+    admitted_probe(line)
+    assert line.gates.cause is Cause.OVERLOAD
+    assert (line.gates.concurrency.limit, line.gates.recovery.window) == (40, 10.0 + 1)
+
+
+def test_those_left_of_a_silence_are_the_slow_ones_and_no_sign_of_a_full_server() -> None:
+    for silent in (False, True):
+        line = settled(first=30.0)
+        sent = crowd(line, 20)
+        line.now += 0.5
+        line.wait_s()
+        if silent:
+            line.reject(line.send(), overload=True)
+        line.now += 2.0  # thrice as long as the first ones took
+        for one in sent:
+            line.answer(one)
+        assert line.gates.concurrency.knee.found is not silent

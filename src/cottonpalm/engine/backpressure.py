@@ -109,14 +109,26 @@ class Backpressure:
             return max(ROOM, 2 * self.workers())
         return sys.maxsize if self._whole else max(ROOM // 2, int(self._times * self._account.flow.limit()))
 
-    def holding_back(self, rows: Scheduler, window: Window, room: int) -> Bottleneck:
-        """Return why no more rows start; "concurrency" also when another limit may delay the requests."""
+    def holding_back(self, rows: Scheduler, window: Window, room: int, out: int = 0) -> Bottleneck:
+        """Return why no more rows start; "concurrency" also when another limit may delay the requests.
+
+        Args:
+            rows: the rows of the run.
+            window: those that were read ahead.
+            room: how many outcomes may be owed to the reader.
+            out: how many rows wait for batches.
+        """
         if self.held:
             return "held"
         if 2 * max(rows.unread, rows.unwritten) >= room:
             return "reader" if rows.unread >= rows.unwritten else "store"
         if self._account.flow.waiting:
             return "concurrency"
+        if out and not (rows.active and window):
+            return "batch"
+        return self._start_held_back(rows, window)
+
+    def _start_held_back(self, rows: Scheduler, window: Window) -> Bottleneck:
         if not window:
             return "tail" if rows.feed.done else "source"
         if self.cap is not None and rows.active + 1 >= self.cap:

@@ -436,4 +436,4 @@ class Engine:
     def _holding_back(self) -> Bottleneck:
         if (rows := self._rows) is None or self._loop.finished:
             return ""
-        return self._admission.holding_back(rows, self._window, self.outbox.room)
+        return self._admission.holding_back(rows, self._window, self.outbox.room, self._view.out())

@@ -201,9 +201,14 @@ class View:
             finished=finished,
             chunks=None if self.chunks is None else self.chunks.finished,
             chunks_total=self._job.chunks_total,
-            out=getattr(self._executor, "out", 0) if rows is not None and self._job.lane is not None else 0,
+            out=self.out(),
             cache=replace(self.cached),
         )
+
+    def out(self) -> int:
+        """How many rows wait for batches."""
+        began = self._rows is not None and self._job.lane is not None
+        return getattr(self._executor, "out", 0) if began else 0
 
     def _total(self) -> int | None:
         """How many rows there are; None: nobody knows yet."""

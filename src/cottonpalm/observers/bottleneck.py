@@ -33,6 +33,7 @@ _SAID: Final[Mapping[Bottleneck, str]] = {
     "source": "For {share:.0%} of the run, the source had no rows ready.",
     "cap": "Your own bound of rows at once held {share:.0%} of the run back; a higher one may be faster.",
     "held": "The run was paused by hand for {share:.0%} of its time.",
+    "batch": "For {share:.0%} of the run rows waited for batches.",
     "tail": "For {share:.0%} of the run only its last rows were under way.",
 }
 

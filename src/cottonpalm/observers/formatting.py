@@ -37,6 +37,7 @@ _BINDS: Final[Mapping[Bottleneck, str]] = {
     "source": "source is slow",
     "cap": "at your cap",
     "held": "paused by you",
+    "batch": "waits for batches",
     "tail": "last rows",
 }
 

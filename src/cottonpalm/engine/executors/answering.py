@@ -195,7 +195,8 @@ class Answering:
             return self._waits(item)
         if recording.refused:
             self._run.alerts.warn(
-                "live", f"no batch can hold some requests, which run live: {recording.refused}"
+                "live",
+                f"no batch can hold some requests, which run live, at the full price: {recording.refused}",
             )
         else:
             self._diverge(item, recording)
@@ -362,7 +363,11 @@ class Answering:
 
         quiet_s = 0.0 if self._terms.linear else self._options.quiet_s
         patient_s = self._options.patient_s if swap == PATIENTLY else 0.0
-        return await one_round(item, self._send, record, quiet_s, patient_s)
+        calls = item.calls
+        recording, task = await one_round(item, self._send, record, quiet_s, patient_s)
+        if recording.closed:  # the row was taken down: that was no try of it
+            item.calls = calls
+        return recording, task
 
     async def _known(self, slot: int) -> dict[bytes, Result | None]:
         """What the row has asked. A request is None in it only as long as it is out."""

@@ -32,6 +32,7 @@ class Mate:
         self.limits: Sequence[LimitChanged] = ()  # by host and model
         self.binding = Binding("", "")
         self.answered = self.stopped = False
+        self.alone = False  # it has one row, and gets no other until that is back
         self.granting: asyncio.Task[None] | None = None  # it waits for money
         self._rows: list[Row] = []
         self._orders: deque[Order] = deque()
@@ -40,7 +41,7 @@ class Mate:
     @property
     def room(self) -> int:
         """How many more rows it wants."""
-        return 0 if self.stopped else self.wants - len(self.out)
+        return 0 if self.stopped or self.alone else self.wants - len(self.out)
 
     @property
     def filled(self) -> float:

@@ -8,9 +8,11 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from cottonpalm.engine.executors.returned import said_of
 from cottonpalm.errors import StoreError
 from cottonpalm.providers.batches.choice import adapter_of
-from cottonpalm.providers.batches.packing import may_wait, room_in
+from cottonpalm.providers.batches.lines import Phase
+from cottonpalm.providers.batches.packing import Queue, may_wait, room_in, told_limit
 from cottonpalm.providers.batches.scratch import Scratch
 from cottonpalm.providers.batches.spool import Spool, TooBig
 from cottonpalm.providers.batches.stages import Batch, Member, Stage
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.config import BatchLane
     from cottonpalm.providers.batches.lanes import Lane
+    from cottonpalm.providers.batches.lines import Result
     from cottonpalm.providers.batches.packing import Room
     from cottonpalm.providers.batches.spool import Packed
     from cottonpalm.providers.batches.stages import Book
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from cottonpalm.request.run_account import RunAccount
 
 BYTES_PER_TOKEN: Final = 4
+_SOON_S: Final = 60.0  # whoever waits for room looks again so often, if nothing tells it to
 
 
 class Hurry(Protocol):
@@ -89,6 +93,10 @@ class Post:
         self._unplanned: set[str] = set()  # tags of batches that wait until there is room at the provider...
         self._dropped: set[str] = set()  # ...and of those of them that are not to be submitted
         self._nudges: dict[str, asyncio.Event] = {}  # ends the wait for the next look at a batch
+        self._queues: dict[Lane, Queue] = {}
+        self._not_before: dict[
+            Lane, float
+        ] = {}  # by the loop's clock: until then nothing more is submitted there
         self._moved = asyncio.Event()  # a batch was submitted, or is over
         self.open: dict[str, Batch] = {}
         self.given_up: set[str] = set()
@@ -208,12 +216,12 @@ class Post:
 
     async def _planned(self, packed: Packed) -> None:
         tag = packed.tag
-        while tag not in self._dropped and not may_wait(
-            self._room(packed.lane), self._waiting(packed), packed.pack
-        ):
-            await self._stirred()
+        while tag not in self._dropped and not self._may_go(packed):
+            await self.next_move(max(0.0, self._rest_s(packed.lane)) or _SOON_S)
         self._unplanned.discard(tag)
         if tag not in self._dropped:
+            # counted from now on: others are woken at the same moment
+            self.open[tag] = replace(self.open[tag], tokens=packed.pack.tokens)
             await self._bring(await self._desk.plan(packed))
             return
         batch = replace(self.open.pop(tag), stage=Stage.ABANDONED, cancelling=True)
@@ -227,15 +235,23 @@ class Post:
         if self._rescue is not None:
             most = self._rescue.rows_in_a_batch(self._made[lane])
             rows = most if rows is None else min(rows, most)
-        return room_in(adapter_of(lane).limits, rows=rows, queued_tokens=options.queued_tokens)
+        learnt = self._queues[lane].tokens if lane in self._queues else None
+        known = [most for most in (options.queued_tokens, learnt) if most is not None]
+        return room_in(adapter_of(lane).limits, rows=rows, queued_tokens=min(known, default=None))
 
-    def _waiting(self, packed: Packed) -> int:
-        """Tokens of this model that are at the provider already."""
-        return sum(
-            batch.tokens
-            for tag, batch in self.open.items()
-            if tag != packed.tag and batch.lane == packed.lane
-        )
+    def _may_go(self, packed: Packed) -> bool:
+        """Whether there is room for it in the provider's queue, as far as that is known."""
+        if self._rest_s(packed.lane) > 0:
+            return False
+        return may_wait(self._room(packed.lane), self._waiting(packed.lane, packed.tag), packed.pack)
+
+    def _rest_s(self, lane: Lane) -> float:
+        """How long nothing is submitted there, as its queue was full although we had room."""
+        return self._not_before.get(lane, 0.0) - asyncio.get_running_loop().time()
+
+    def _waiting(self, lane: Lane, tag: str) -> int:
+        """Tokens of this model that are at the provider already, but for those of one batch."""
+        return sum(each.tokens for other, each in self.open.items() if other != tag and each.lane == lane)
 
     async def _bring(self, batch: Batch) -> None:
         """To its end, step by step."""
@@ -251,10 +267,29 @@ class Post:
             if not batch.over:
                 await self._pause(batch)
         members = await through(self._settle, batch)
-        lost = [member for member, _ in await asyncio.to_thread(self._book.lost, batch.tag)]
+        unanswered = await asyncio.to_thread(self._book.lost, batch.tag)
         del self.open[batch.tag]
+        for topic, text in said_of(batch, len(unanswered)):
+            self._run.alerts.warn(topic, text)
+        self._learn(batch)
+        lost = [member for member, result in unanswered if not _innocent(batch, result)]
         self._over(batch, members, lost)  # first: who looks now finds its rows at work
         self._stir()
+
+    def _learn(self, batch: Batch) -> None:
+        """How much the provider lets wait: what is packed from now on keeps to that."""
+        lane = batch.lane
+        if not _queue_full(batch):
+            if lane in self._queues and batch.stage is Stage.COLLECTED:
+                self._queues[lane].taken()
+            return
+        queue = self._queues.setdefault(lane, Queue())
+        queue.refused(told_limit(batch.why), batch.tokens + self._waiting(lane, batch.tag))
+        if queue.refusals:
+            rest_s = self._desk.later_s(queue.refusals)
+            self._not_before[lane] = asyncio.get_running_loop().time() + rest_s
+        if (spool := self._spools.get(lane)) is not None:
+            spool.room = self._room(lane)
 
     async def _pause(self, batch: Batch) -> None:
         """Until the next look at it is due, or something else is wanted of it."""
@@ -353,6 +388,16 @@ class Post:
         if (ledger := self._run.ledger) is not None:
             for amount in (*self._held.values(), *(one for many in self._amounts.values() for one in many)):
                 ledger.settle(amount, 0, 0, self._run.spending)
+
+
+def _queue_full(batch: Batch) -> bool:
+    return batch.state is not None and batch.state.phase is Phase.FAILED and batch.state.queue_full
+
+
+def _innocent(batch: Batch, result: Result) -> bool:
+    """Whether a batch that was not taken says nothing against this line of it; a line alone may be too much itself."""
+    failed = batch.state is not None and batch.state.phase is Phase.FAILED
+    return failed and result.lost == "cancelled" and batch.rows > 1
 
 
 def _same(one: Lane, other: Lane) -> bool:

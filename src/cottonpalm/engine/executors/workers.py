@@ -1,13 +1,14 @@
 """Runs rows in other processes, each with an engine of its own. Gates, store, order and budget stay in this one.
 
 A row that was let in is on its way to one worker until its outcome comes back. If the worker dies, the row goes to
-another one; what the dead one may have spent counts as spent, and its share of the limits ends with it.
+another one; what the dead one may have spent counts as spent, and its share of the limits ends with it. A row with
+which two workers have died gets a third one for itself alone, and fails if that dies too: then it is to blame.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Coroutine
 from contextlib import suppress
 from functools import partial
@@ -21,7 +22,7 @@ from cottonpalm.engine.executors.mate import Mate, limits_of, most_say
 from cottonpalm.errors import ConfigError
 from cottonpalm.events import Binding, LimitChanged, Unreachable
 from cottonpalm.request.money.remote import Lumps
-from cottonpalm.types import Outcome
+from cottonpalm.types import ErrorRecord, Kind, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 LEAVE_S: Final = 5.0  # a worker that was told to stop has so long to say its last
 LOOK_S: Final = 2.0  # between two looks at how many workers there are to be
+SUSPECT: Final = 2  # workers that died with a row: it goes to the next one alone
 DEATHS: Final = 3  # workers that die one after the other without an answer: they will go on dying
 
 
@@ -53,6 +55,8 @@ class WorkersExecutor:
         self._pool, self._begin, self._account, self._stop = pool, begin, account, stop
         self._mates: set[Mate] = set()
         self._again: deque[Item] = deque()  # rows that were let in, and wait for a worker
+        self._suspects: deque[Item] = deque()  # those of them that wait for one alone
+        self._died_with: Counter[int] = Counter()  # how many workers, by the index of a row
         self._tasks: set[asyncio.Task[None]] = set()  # one for each worker
         self._opening: set[asyncio.Task[None]] = set()  # those whose worker is not there yet
         self._asides: set[asyncio.Task[None]] = set()  # rows at a slow gate, and requests for money
@@ -62,6 +66,7 @@ class WorkersExecutor:
         self._limit = 0.0  # of all workers, as long as rows went to them
         self._unreachable: set[str] = set()  # reasons that were told
         self._deaths = 0
+        self._answered = False  # a worker has answered a row
         self._loop = asyncio.get_running_loop()
         self._rows: RowSource
 
@@ -134,7 +139,7 @@ class WorkersExecutor:
 
     async def _last_answers(self) -> None:
         """Take what the workers have answers of already; nobody asks anything more."""
-        if any(mate.out for mate in self._mates):
+        if self._tasks and any(mate.out for mate in self._mates):
             for mate in self._mates:
                 mate.say(Order(leave=True))
             await asyncio.wait(self._tasks, timeout=3 * LAST_S)
@@ -180,12 +185,16 @@ class WorkersExecutor:
             self._again.append(first)
             self._begun = True
             self.resize()
-        emptiest = [(mate.filled, number, mate) for number, mate in enumerate(self._mates) if mate.room > 0]
+        kept_free = self._try_alone()
+        emptiest = [
+            (mate.filled, number, mate)
+            for number, mate in enumerate(self._mates)
+            if mate.room > 0 and mate is not kept_free
+        ]
         heapify(emptiest)
         while emptiest and (item := self._next()) is not None:
             _, number, mate = emptiest[0]
-            item.began_s = clock.now()
-            mate.give(item)
+            _give(mate, item)
             if mate.room > 0:
                 heapreplace(emptiest, (mate.filled, number, mate))
             else:
@@ -193,8 +202,20 @@ class WorkersExecutor:
         self._rows.flush_if_idle()
         if self._leaving or self._rows.closing:
             self._drop_unsent()
-        if self._rows.ended and not (self._again or self._asides or any(mate.out for mate in self._mates)):
+        under_way = any(mate.out for mate in self._mates)
+        if self._rows.ended and not (self._again or self._suspects or self._asides or under_way):
             self._ended.set()
+
+    def _try_alone(self) -> Mate | None:
+        """Give one worker a row alone with which others died, or keep the emptiest one free for it."""
+        able = [mate for mate in self._mates if mate.wants and not mate.stopped]
+        if not self._suspects or not able or any(mate.alone for mate in able):
+            return None
+        free = min(able, key=lambda mate: len(mate.out))
+        if not free.out:
+            free.alone = True
+            _give(free, self._suspects.popleft())
+        return free
 
     def let_go(self) -> None:
         """See `protocols.Executor`."""
@@ -249,9 +270,10 @@ class WorkersExecutor:
                 self._rows.finish(item, found or Outcome(item.index, "skipped"))
 
     def _drop_unsent(self) -> None:
-        while self._again:
-            item = self._again.popleft()
-            self._rows.finish(item, Outcome(item.index, "skipped"))
+        for waiting in (self._again, self._suspects):
+            while waiting:
+                item = waiting.popleft()
+                self._rows.finish(item, Outcome(item.index, "skipped"))
 
     def _settle_all(self) -> None:
         for mate in self._mates:
@@ -283,9 +305,10 @@ class WorkersExecutor:
             try:
                 await self._converse(mate, sending)
             except WorkerLost as lost:
-                self._lost(mate)
-                if not mate.answered:
+                if not mate.answered and not (mate.alone and self._answered):
                     self._count_death(lost)
+                self._blame(mate, lost)
+                self._lost(mate)
             else:
                 return
             finally:
@@ -328,7 +351,9 @@ class WorkersExecutor:
         for outcome in heard.done:
             if (item := mate.out.pop(outcome.index, None)) is None:
                 continue
-            mate.answered, self._deaths = True, 0
+            mate.answered = self._answered = True
+            self._deaths, mate.alone = 0, False
+            self._died_with.pop(outcome.index, None)
             if outcome.status == "skipped" and not self._rows.closing:
                 self._again.append(item)  # its worker stopped before it began
                 continue
@@ -367,6 +392,21 @@ class WorkersExecutor:
             why = self._account.pricing.why_no_money("the model", lambda: asked.least)
             self._stop("budget", why.replace("'the model'", "the model"))
 
+    def _blame(self, mate: Mate, lost: WorkerLost) -> None:
+        """It died: a row that it had alone fails, and others it shall not meet again too often."""
+        if self._leaving or self._rows.closing:
+            return
+        if mate.alone:
+            for item in mate.out.values():
+                said = f"each worker that had this row died, the last one with it alone ({lost})"
+                error = ErrorRecord(Kind.FAIL_ROW, "WorkerLost", said)
+                self._rows.finish(item, Outcome(item.index, "failed", error=error))
+            mate.out = {}
+            return
+        self._died_with.update(mate.out.keys())
+        for index in [index for index in mate.out if self._died_with[index] >= SUSPECT]:
+            self._suspects.append(mate.out.pop(index))
+
     def _lost(self, mate: Mate) -> None:
         """Its rows go to others."""
         self._mates.discard(mate)
@@ -389,6 +429,11 @@ class WorkersExecutor:
         for mate in self._mates:
             if not mate.stopped:
                 mate.say(Order(stop=True))
+
+
+def _give(mate: Mate, item: Item) -> None:
+    item.began_s = clock.now()
+    mate.give(item)
 
 
 async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:

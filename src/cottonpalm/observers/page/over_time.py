@@ -36,7 +36,7 @@ FAMILIES: Final = {
 _FAMILY: Final = {
     **dict.fromkeys(("concurrency", "requests", "tokens", "pace"), "limits"),
     **dict.fromkeys(("pause", "down", "probe"), "fails"),
-    **dict.fromkeys(("own requests", "own tokens", "maximum", "cap", "budget", "held"), "yours"),
+    **dict.fromkeys(("own requests", "own tokens", "maximum", "cap", "budget", "held", "batch"), "yours"),
     **dict.fromkeys(("cpu", "reader", "store", "source"), "machine"),
     "tail": "nobody",
 }

@@ -27,6 +27,40 @@ class Room:
 
 
 @dataclass(slots=True)
+class Queue:
+    """How many tokens a provider lets wait for one account and model, as its refusals tell.
+
+    Its count need not be ours, and others may fill it too: where by our count there was room, half of what was there
+    is tried next, after a wait that grows; what is taken doubles that again.
+
+    Attributes:
+        told: by the provider.
+        tokens: by our own count; None: no refusal so far.
+        refusals: so many in a row although there was room by our count.
+    """
+
+    told: int | None = None
+    tokens: int | None = None
+    refusals: int = 0
+
+    def refused(self, told: int | None, ours: int) -> None:
+        """A batch was refused when so many tokens of ours were there, its own among them."""
+        self.told = told if told is not None else self.told
+        bound = min((each for each in (self.tokens, self.told) if each is not None), default=None)
+        if bound is not None and ours > bound:
+            self.tokens = bound
+            return
+        self.tokens = max(1, ours // 2)
+        self.refusals += 1
+
+    def taken(self) -> None:
+        """A batch was not refused."""
+        self.refusals = 0
+        if self.tokens is not None:
+            self.tokens = 2 * self.tokens if self.told is None else min(self.told, 2 * self.tokens)
+
+
+@dataclass(slots=True)
 class Pack:
     """What a batch holds so far: rows, bytes with line breaks, estimated input tokens, pico-dollars set aside."""
 

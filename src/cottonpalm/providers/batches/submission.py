@@ -141,6 +141,10 @@ class Desk:
             wait = self._poll_s
         return wait * self._random.uniform(0.9, 1.1)
 
+    def later_s(self, times: int) -> float:
+        """How long to wait after something did not work so many times in a row."""
+        return self._poll_s * min(_GROWTH**times, _LONGEST) * self._random.uniform(0.9, 1.1)
+
     async def cancel(self, batch: Batch) -> Batch:
         """Ask the provider to stop it. It still has to end, and what is done by then is collected and paid."""
         batch = self._latest.get(batch.tag, batch)

@@ -105,7 +105,7 @@ class Admission(Gates):
         """Whether it moves the number in flight, or the server is full: halving begins with who goes next."""
         number = self.concurrency
         limit, starting = number.limit, number.starting
-        number.answered(now, sent, in_flight + 1, gated=gated)
+        number.answered(now, sent, in_flight + 1, gated=gated, left=sent.at_s < self.recovery.silent_s)
         return number.limit != limit or number.starting is not starting or number.knee.times is not None
 
     def _heard(self, now: float, sent: Sent, in_flight: int, usage: Usage | None) -> bool:
@@ -167,10 +167,10 @@ class Admission(Gates):
         """It came to nothing: where many do far too late, or at once and above what is known to fit, it is full."""
         self._catch_up(now)
         late = not self.answers or now - sent.at_s > self.trip_s
-        if late and sent.known and sent.generation == self.generation:
+        if late and sent.known and sent.number > self._drowned:
             self._late -= math.log(2 * CHANCE[1])
             if self._late > 2 * SURPRISE:
-                self._late, self.generation = 0.0, self.generation + 1
+                self._late, self._drowned, self.generation = 0.0, self.number, self.generation + 1
                 self.concurrency.drowned(now, (in_flight + 1) / 2)
         early = not sent.known and 2 * (now - sent.at_s) < self.answer_s(now)  # else it was under way
         self._settled(sent)
@@ -263,12 +263,15 @@ class Admission(Gates):
         off = self._off(now)
         above = sent.ordinal > max(1, number.known - off)
         doubt.suspect = sent.ordinal - off if above else -math.inf
+        fast = self._may_be_fast(bool(quotas))
+        # Where time alone had helped, the pace explains it: as many in flight had been admitted soon after.
+        explained = bucket.extra > 0 or (fast and bucket.blamed)
         cause = explain(
             overload=overload,
             empty=empty,
             surprising=surprising,
-            fast=self._may_be_fast(bool(quotas)),
-            above=above and (number.testing or not bucket.extra),
+            fast=fast,
+            above=above and (number.testing or not explained),
         )
         if cause is Cause.CHANGED:  # nothing explains it, so what is shown does not predict
             for quota in quotas:
@@ -334,7 +337,7 @@ class Admission(Gates):
         window = 2.0
         if bucket.rate and cause is not Cause.CHANGED:
             window = max(2.0, bucket.rate * self.refusals.patience_s)
-        elif cause in (Cause.NUMBER, Cause.BOTH) and number.wall is not None:
+        elif cause is Cause.OVERLOAD or (cause in (Cause.NUMBER, Cause.BOTH) and number.wall is not None):
             window = max(2.0, number.limit / 4)
         silence_s = recovery.revive(probe.at_s, window)
         bucket.silent_s += silence_s

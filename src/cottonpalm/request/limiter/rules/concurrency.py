@@ -111,7 +111,9 @@ class Concurrency:
         self._step, self._hold, self._after = max(1, 2 * self._step), 0, newest
         self.set(self.limit + self._step)
 
-    def answered(self, now: float, sent: Sent, in_flight: int, *, gated: bool = False) -> None:
+    def answered(
+        self, now: float, sent: Sent, in_flight: int, *, gated: bool = False, left: bool = False
+    ) -> None:
         """An answer came.
 
         Args:
@@ -119,6 +121,7 @@ class Concurrency:
             sent: the request.
             in_flight: with it.
             gated: a quota or a ceiling held the next one back.
+            left: nobody went for a while since it was sent, so only those that take long are left.
         """
         knee = self.knee
         if self.busy or not (self.starting or knee.found or self.wall):  # a number that was given is kept
@@ -129,7 +132,7 @@ class Concurrency:
         if knee.found:
             self._search(now, sent, in_flight, gated)
             return
-        late = knee.late(took_s)
+        late = knee.late(took_s, counts=not left)
         if self.starting and not late and 2 * in_flight >= self.limit:
             few = self.limit < SOON * self.first
             if few or knee.usual_s:  # else what answers take among few is not known

@@ -82,6 +82,7 @@ class Gates(ABC):
         self._output = self.usual_ask = self.usual_size = self.heavy = 0.0
         self.expected = FIRST_OUTPUT
         self._late = 0.0
+        self._drowned = 0  # the last that was sent before the server was found to be full
         self._held_back = False  # a quota or a ceiling did, since the last answer
         self._closed = False  # nothing was left of a quota, and all of it comes back at one moment
         self._saved: tuple[float, float | None, bool, float, Sent, float] | None = None

@@ -91,13 +91,18 @@ class Knee:
         self._here: Seen | None = None
         self._sum, self._pairs, self._quiet, self._rest = 0.0, 0, 0, 1
 
-    def late(self, seconds: float) -> bool:
-        """Whether an answer took clearly longer than the first ones did, when few were in flight."""
+    def late(self, seconds: float, *, counts: bool = True) -> bool:
+        """Whether an answer took clearly longer than the first ones did, when few were in flight.
+
+        Args:
+            seconds: that it took.
+            counts: as a sign of a full server; not where those that take long are answered alone.
+        """
         if not self.usual_s:
             return False
         late = seconds > ROOT_2 * self.usual_s  # half way to that twice as many take twice as long
         if late:
-            self._lates += 1
+            self._lates += counts
         elif self._lates:
             self._lates -= 1
         return late

@@ -1,0 +1,61 @@
+"""What is said of a batch that is over and did not answer everything. Pure: a batch in, a sentence out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from cottonpalm.observers.formatting import count
+from cottonpalm.providers.batches.lines import Phase
+from cottonpalm.providers.batches.stages import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cottonpalm.providers.batches.stages import Batch
+
+
+class Said(NamedTuple):
+    """A warning: each topic is told once in a run."""
+
+    topic: str
+    text: str
+
+
+def said_of(batch: Batch, unanswered: int) -> Iterator[Said]:
+    """What whoever pays should know of it.
+
+    Args:
+        batch: in its final stage.
+        unanswered: how many of its requests are to be asked again.
+    """
+    name = f"batch {batch.batch_id or batch.tag} of {batch.lane.label}"
+    if batch.twins:
+        twins = ", ".join(batch.twins)
+        yield Said("twins", f"{name} was made twice at the provider ({twins} too): both may have to be paid")
+    phase = batch.state.phase if batch.state else None
+    why = f": {batch.why.rstrip('.')}" if batch.why else ""
+    some = f"{unanswered:,} of {count(batch.rows, 'request')}"
+    if batch.stage is Stage.LOST:
+        yield Said(
+            "lost batch",
+            f"{name} is lost{why}. What it did may have to be paid all the same; {some} had no answer and are asked"
+            " again",
+        )
+    elif batch.state is not None and batch.state.queue_full:
+        yield Said(
+            "queue full",
+            f"{name} was not taken{why}. Its rows wait for room at the provider, in smaller batches where that helps",
+        )
+    elif unanswered and phase is Phase.FAILED:
+        yield Said(
+            "failed batch", f"{name}, with {count(batch.rows, 'request')}, failed{why}. They are asked again"
+        )
+    elif unanswered and phase is Phase.EXPIRED:
+        yield Said("expired batch", f"{name} expired: {some} had no answer and are asked again")
+    elif unanswered and phase is Phase.CANCELLED and not batch.cancelling:
+        yield Said(
+            "cancelled batch",
+            f"{name} was cancelled at the provider: {some} had no answer and are asked again",
+        )
+    elif unanswered and phase is Phase.COMPLETED:
+        yield Said("unanswered", f"{name} came back with {some} unanswered: they are asked again")

@@ -1,0 +1,101 @@
+"""Batches that the provider does not take, or does not finish: what is told, and what is paid."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cottonpalm import Budget
+from tests.batchlane.kit import batched, lane, rows, simple
+from tests.support.batch_provider import Faults
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.batch_provider import BatchProvider
+
+
+def lanes(server: BatchProvider) -> Counter[str]:
+    return Counter(bill.lane for bill in server.bills)
+
+
+@pytest.mark.parametrize("queued", [400, 150])
+def test_what_is_more_than_the_providers_queue_holds_goes_into_smaller_batches_and_nothing_runs_live(
+    server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture, queued: int
+) -> None:
+    server.queued_tokens = queued
+    assert len(batched(simple(server), server, tmp_path).batch(rows(100))) == 100
+    assert lanes(server) == {"batch": 100}
+    assert [job.end for job in server.jobs.values()].count("failed") == 1  # the first, which told the limit
+    assert f"Limit: {queued:,} enqueued tokens. Its rows wait for room" in caplog.text
+
+
+def test_a_queue_that_others_fill_is_waited_for(server: BatchProvider, tmp_path: Path) -> None:
+    server.queued_tokens = 10**6
+    refusals = iter([10**6] * 3)
+    server.waiting_tokens = lambda model: next(refusals, 0)  # type: ignore[method-assign]
+    batched(simple(server), server, tmp_path).batch(rows(60))
+    assert lanes(server) == {"batch": 60}
+
+
+def test_batches_that_wait_for_room_are_submitted_one_by_one_as_it_comes(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    server.queued_tokens = 300
+    processor = batched(simple(server), server, tmp_path, lane=lane(server, rows=5, queued_tokens=300))
+    processor.batch(rows(60))
+    assert {job.end for job in server.jobs.values()} == {"done"}
+    assert lanes(server) == {"batch": 60}
+
+
+def test_rows_of_a_batch_that_fails_for_lines_of_others_stay_in_the_batch_lane(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    """Each failure names one line; that row runs live at its second one."""
+    server.script = lambda number, _: Faults(invalid="invalid_request" if number < 4 else None)
+    batched(simple(server), server, tmp_path).batch(rows(20))
+    found = lanes(server)
+    assert found["batch"] >= 16
+    assert found["batch"] + found["live"] == 20
+
+
+def test_a_batch_that_fails_as_a_whole_is_told_with_its_reason_and_so_are_rows_that_run_live_after_two(
+    server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.faults = Faults(missing=frozenset(range(20)))
+    batched(simple(server), server, tmp_path).batch(rows(20))
+    assert lanes(server) == {"live": 20}
+    assert "came back with 20 of 20 requests unanswered: they are asked again" in caplog.text
+    assert "20 rows got no answer from two batches" in caplog.text
+    assert "at the full price" in caplog.text
+
+
+def test_a_batch_that_expired_is_told_with_what_it_left(
+    server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.script = lambda number, _: Faults(expire=None if number else 0.5)
+    batched(simple(server), server, tmp_path).batch(rows(20))
+    assert lanes(server) == {"batch": 20}
+    assert "expired: 10 of 20 requests had no answer and are asked again" in caplog.text
+
+
+def test_a_batch_whose_results_are_gone_is_told_as_lost(
+    server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.script = lambda number, _: Faults(gone=not number)
+    options = lane(server, listing_wait_s=0.01)
+    batched(simple(server), server, tmp_path, lane=options).batch(rows(20))
+    assert "is lost: the provider no longer keeps its results" in caplog.text
+    assert "20 of 20 requests had no answer and are asked again" in caplog.text
+
+
+def test_a_budget_that_lets_few_rows_out_at_once_is_told_with_what_lets_more(
+    server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    budget = Budget(total=0.002, max_output_tokens=100)
+    batched(simple(server), server, tmp_path, budget=budget).batch(rows(12))
+    assert lanes(server) == {"batch": 12}
+    assert "the budget lets about " in caplog.text
+    assert "--max-output-tokens" in caplog.text

@@ -1,0 +1,41 @@
+"""What the report of a run through batches says."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from tests.batchlane.chains import two_steps
+from tests.batchlane.kit import batched, openai, rows, simple
+from tests.support.batch_provider import Faults
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.batch_provider import BatchProvider
+
+
+def test_what_bound_a_run_that_waited_for_its_batch_is_that_batch(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    server.faults = Faults(looks=10**6)
+    waited = threading.Event()
+    with batched(simple(server), server, tmp_path).start(rows(120)) as run:
+        while run.report.bound_s.get("batch", 0.0) < 0.1:
+            waited.wait(0.01)
+        for job in server.jobs.values():
+            job.faults = Faults(looks=1)
+        assert sum(outcome.status == "ok" for outcome in run) == 120
+    report = run.report
+    assert max(report.bound_s, key=lambda state: report.bound_s[state]) == "batch"
+    assert "rows waited for batches" in report.bound_by[0]
+    assert not [each for each in report.advice() if each.gain and each.what.startswith("Start long rows")]
+
+
+def test_rounds_of_a_row_are_no_retries_and_no_tries(server: BatchProvider, tmp_path: Path) -> None:
+    processor = batched(two_steps(openai(server)), server, tmp_path)
+    processor.batch(rows(6))
+    run = processor.last_run
+    assert run is not None
+    assert run.report.counts.retries == 0
+    assert {outcome.attempts for outcome in run.outcomes()} == {2}  # requests, each asked once
