@@ -47,6 +47,11 @@ class Reply(NamedTuple):
     headers: dict[str, str]
 
 
+def body_of(status: int) -> bytes:
+    """The body of an error: a provider that is overloaded says so by a code."""
+    return b"" if status == 429 else b'{"error": {"type": "server_error"}}'
+
+
 @dataclass(slots=True)
 class Workload:
     """Calls without end. The n-th call of a seed is the same whoever sends it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
+from bench.admission.calls import body_of
 from bench.admission.family import MOST_IN_FLIGHT
 from bench.admission.present.concurrency import Concurrency as PresentConcurrency
 from bench.admission.present.limiter import Limiter as PresentLimiter
@@ -91,7 +92,7 @@ def _fault(status: int, told: Told) -> Fault:
     if status in (0, RESET, INSIDE):
         return Fault(Kind.TRANSIENT, "simulated", "")
     headers = {} if told.wait_s is None else {"retry-after-ms": str(told.wait_s * 1000)}
-    return judge_status(Chat(), status, headers, b"")
+    return judge_status(Chat(), status, headers, body_of(status))
 
 
 class Window:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from bench.admission.calls import body_of
+
 from cottonpalm.config import AdaptiveConcurrency, RetryPolicy
 from cottonpalm.providers.classify import judge_status
 from cottonpalm.providers.openai import Chat
@@ -70,7 +72,7 @@ class Ours:
             usage = Usage(call.tokens_in, call.tokens_out)
             limiter.release(held.permit, verdict_of(None, 200), quotas=quotas, usage=usage)
             return 1, None
-        fault = judge_status(Chat(), reply.status, reply.headers, b"")
+        fault = judge_status(Chat(), reply.status, reply.headers, body_of(reply.status))
         probe = held.permit.at_s >= limiter.paused_until
         then = held.tries.after(fault, self.run, limiter, probe=probe)
         limiter.release(held.permit, verdict_of(fault, reply.status), then.pause_s, quotas=quotas)

@@ -56,7 +56,7 @@ class Verdict(Enum):
 
     SUCCESS = "success"
     DROPPED = "dropped"  # the provider pushed back
-    # it is overloaded by all its users (503, 529): this tells nothing about our limits
+    # it is overloaded by all its users: this tells nothing about our limits
     OVERLOADED = "overloaded"
     # the connection broke, or no answer came: a full server may do that, and so may many others
     LOST = "lost"
@@ -70,13 +70,19 @@ def numbered(index: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A classified exception. `retry_after_s` is the provider's own wait, if it named one."""
+    """A classified exception.
+
+    Attributes:
+        retry_after_s: the provider's own wait, if it named one.
+        overload: the provider says that all its users ask too much: no word about our own limits.
+    """
 
     kind: Kind
     type: str
     message: str
     retry_after_s: float | None = None
     cause: BaseException | None = None
+    overload: bool = False
 
 
 class Try(NamedTuple):

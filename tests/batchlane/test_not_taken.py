@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cottonpalm import Budget
 from tests.batchlane.kit import batched, lane, rows, simple
 from tests.support.batch_provider import Faults
 
@@ -88,3 +89,13 @@ def test_a_batch_whose_results_are_gone_is_told_as_lost(
     batched(simple(server), server, tmp_path, lane=options).batch(rows(20))
     assert "is lost: the provider no longer keeps its results" in caplog.text
     assert "20 of 20 requests had no answer and are asked again" in caplog.text
+
+
+def test_a_budget_that_lets_few_rows_out_at_once_is_told_with_what_lets_more(
+    server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    budget = Budget(total=0.002, max_output_tokens=100)
+    batched(simple(server), server, tmp_path, budget=budget).batch(rows(12))
+    assert lanes(server) == {"batch": 12}
+    assert "the budget lets about " in caplog.text
+    assert "--max-output-tokens" in caplog.text

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cli.conftest import lines, rows
+from tests.support.replies import fails, ok
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,6 +99,27 @@ def test_a_place_that_cannot_be_written_is_refused(ask: Command, folder: Path, s
     refused(ask("in.jsonl", "-o", "/proc/out.jsonl"), "cannot write /proc/out.jsonl")
     assert server.requests == 0
     assert not (folder / "cottonpalm.db").exists()
+
+
+def test_of_rows_that_could_not_be_read_it_says_to_mend_the_input_and_of_others_to_retry(
+    ask: Command, folder: Path, server: Loopback
+) -> None:
+    server.script(lambda request: fails(400) if request.text.endswith("row-1") else None)
+    rows(folder / "in.jsonl", 3)
+    with (folder / "in.jsonl").open("a") as more:
+        more.write("{\n")
+    said = ask("in.jsonl", "-o", "out.jsonl")
+    assert said.code == 3
+    assert "mend     the input (1 row could not be read), and give the same command again" in said.err
+    assert "retry    cottonpalm retry out" in said.err
+
+
+def test_answers_without_text_are_counted(ask: Command, folder: Path, server: Loopback) -> None:
+    server.script(lambda request: ok(" ") if request.text.endswith("row-1") else None)
+    rows(folder / "in.jsonl", 3)
+    said = ask("in.jsonl", "-o", "out.jsonl")
+    assert said.code == 0
+    assert "empty    1 answer has no text; the first, row 2 (index 1)" in said.err
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -55,6 +56,29 @@ def test_any_other_process_draws_the_same_page_from_the_store_without_a_call(
     without_time = [re.sub(r"written [^<]*", "", text) for text in (one, other)]
     assert without_time[0] == without_time[1]
     assert server.requests == 30
+
+
+def test_of_a_run_whose_process_kept_no_report_or_an_early_one_it_says_what_the_store_holds(
+    ask: Command, cottonpalm: Command, folder: Path
+) -> None:
+    rows(folder / "in.jsonl", 3)
+    assert ask("in.jsonl", "-o", "out.jsonl").code == 0
+    with sqlite3.connect(folder / "cottonpalm.db") as db:
+        meta = json.loads(db.execute("SELECT meta FROM run").fetchone()[0])
+        early = json.loads(json.dumps(meta))
+        early[kept.META]["report"]["counts"]["ok"] = 2
+        db.execute("UPDATE run SET meta = ?", (json.dumps(early),))
+    db.close()
+    said = cottonpalm("report", "out").out
+    assert said.startswith("stored     3 ok, 0 failed, $")
+    assert "as its process kept it:\n\nrows       2 ok, 0 failed" in said
+    del meta[kept.META]
+    with sqlite3.connect(folder / "cottonpalm.db") as db:
+        db.execute("UPDATE run SET meta = ?", (json.dumps(meta),))
+    db.close()
+    said = cottonpalm("report", "out").out
+    assert "report     its process has kept none" in said
+    assert "0 ok" not in said
 
 
 def test_without_a_file_the_report_is_printed(ask: Command, cottonpalm: Command, folder: Path) -> None:

@@ -269,3 +269,18 @@ def test_the_cost_of_a_run_is_the_same_word_in_the_table_and_in_detail(
         assert f"\ncost       {cost}\n" in cottonpalm("status", name).out
         [line] = [line for line in cottonpalm("status").out.splitlines() if line.startswith(name)]
         assert line.split()[4] == cost
+
+
+@pytest.mark.usefixtures("done")
+def test_a_store_that_cannot_be_written_can_be_looked_at_and_exported(
+    cottonpalm: Command, folder: Path
+) -> None:
+    (folder / "cottonpalm.db-wal").mkdir()  # so that nobody can write, whatever his rights
+    for words in (("status",), ("status", "out"), ("report", "out"), ("export", "out", "-o", "out.csv")):
+        said = cottonpalm(*words)
+        assert said.code == 0
+        assert "note: cottonpalm.db cannot be written: a copy of it is read" in said.err
+    assert len((folder / "out.csv").read_text().splitlines()) == 11
+    said = cottonpalm("rm", "out", "--yes")
+    assert said.code == 2
+    assert "cottonpalm.db cannot be written (unable to open database file)" in said.one_line

@@ -105,6 +105,7 @@ def test_a_raw_answer_and_the_sdks_exception_mean_the_same(
     fault = classify(raised)
     assert fault.kind is kind
     assert fault.cause is raised
+    assert fault.overload is raw.overload
     assert fault.message.endswith(f": {message}")
     assert str(status) in fault.message.split(":")[0]
 
@@ -131,6 +132,25 @@ def test_a_raw_answer_and_the_sdks_exception_mean_the_same(
 def test_googles_reasons_are_understood(status: int, body: Any, kind: Kind) -> None:
     assert judge_status(GOOGLE, status, {}, json.dumps({"error": body}).encode()).kind is kind
     assert judge_status(GOOGLE, status, {}, json.dumps([{"error": body}]).encode()).kind is kind
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "of_all"),
+    [
+        (529, b"", True),
+        (503, b'{"error": {"type": "server_error", "message": "The server is overloaded"}}', True),
+        (503, b'[{"error": {"status": "UNAVAILABLE"}}]', True),
+        (503, b'{"error": {"code": "slow_down"}}', False),
+        (503, b"<html>503 Service Temporarily Unavailable</html>", False),
+        (503, b'{"error": "server busy, please try again. maximum pending requests exceeded"}', False),
+        (429, b'{"error": {"code": "rate_limit_exceeded"}}', False),
+        (500, b'{"error": {"type": "server_error"}}', False),
+    ],
+)
+def test_only_a_provider_that_says_so_by_a_code_is_overloaded_by_all_its_users(
+    status: int, body: bytes, of_all: bool
+) -> None:
+    assert judge_status(OPENAI_CHAT, status, {}, body).overload is of_all
 
 
 class _Model(BaseModel):

@@ -175,8 +175,7 @@ def test_a_server_that_cannot_be_reached_is_told_with_its_address_and_one_that_a
     [
         (None, 200, Verdict.SUCCESS),
         (Kind.THROTTLE, 429, Verdict.DROPPED),
-        (Kind.THROTTLE, 503, Verdict.OVERLOADED),
-        (Kind.THROTTLE, 529, Verdict.OVERLOADED),
+        (Kind.THROTTLE, 503, Verdict.DROPPED),
         (Kind.THROTTLE, None, Verdict.DROPPED),
         (Kind.TRANSIENT, None, Verdict.LOST),
         (Kind.TRANSIENT, 503, Verdict.IGNORED),
@@ -187,6 +186,10 @@ def test_what_a_fault_says_of_the_providers_room(
     fault: Kind | None, status: int | None, verdict: Verdict
 ) -> None:
     assert verdict_of(None if fault is None else Fault(fault, "E", "x"), status) is verdict
+
+
+def test_an_overload_of_all_users_says_nothing_of_our_own_limits() -> None:
+    assert verdict_of(Fault(Kind.THROTTLE, "E", "x", overload=True), 503) is Verdict.OVERLOADED
 
 
 @pytest.mark.parametrize("counts", [(-7, 2), (7, -2), (0, 0), (7, 1 << 50), ("7", 2)], ids=str)

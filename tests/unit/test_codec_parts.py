@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from datetime import date
 from decimal import Decimal
@@ -90,6 +91,7 @@ def test_an_input_is_there_only_where_it_was_kept() -> None:
         ('"quoted"', '"quoted"'),
         (date(2026, 1, 2), "2026-01-02"),
         (Decimal("1.50"), "1.50"),
+        (dt.timedelta(days=1, seconds=5), "1 day, 0:00:05"),
         (AIMessage("said"), "said"),
         (Colour.RED, "red"),
         (b"ab", "YWI="),

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 import threading
 from bisect import bisect_right
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from cottonpalm.cli.owed import Owed
@@ -22,6 +27,7 @@ from cottonpalm.protocols import (
 )
 from cottonpalm.providers.batches.stages import KeepsBatches
 from cottonpalm.stores import database_of, open_store, shown
+from cottonpalm.stores.sqlite.database import CannotWrite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -296,8 +302,10 @@ class Ranges:
 
 
 @contextmanager
-def existing_store(url: str) -> Iterator[HeldStore]:
+def existing_store(url: str, *, writes: bool = False) -> Iterator[HeldStore]:
     """Open a store that exists; a command that only looks must not create one.
+
+    Where its file may not be written, whoever only looks (not `writes`) gets a copy of it.
 
     Raises:
         Problem: there is no such store.
@@ -307,8 +315,24 @@ def existing_store(url: str) -> Iterator[HeldStore]:
         raise Problem(
             f"there is no store {shown(url)} here; say --store FILE, or begin with `cottonpalm run`"
         )
-    store = HeldStore(open_store(url), url)
-    try:
+    with ExitStack() as stack:
+        try:
+            opened = open_store(url)
+        except CannotWrite:
+            if writes or not os.access(str(database), os.R_OK):
+                raise
+            opened = open_store(stack.enter_context(_copied(Path(str(database)))))
+        store = HeldStore(opened, url)
+        stack.callback(store.release)
         yield store
-    finally:
-        store.release()
+
+
+@contextmanager
+def _copied(path: Path) -> Iterator[Path]:
+    """A copy of a store, with what its log holds, for as long as it is looked at."""
+    with TemporaryDirectory(prefix="cottonpalm-") as folder:
+        for end in ("", "-wal"):
+            if (part := Path(f"{path}{end}")).is_file():
+                shutil.copyfile(part, Path(folder) / part.name)
+        print(f"note: {path} cannot be written: a copy of it is read", file=sys.stderr)  # noqa: T201
+        yield Path(folder) / path.name

@@ -36,6 +36,7 @@ class Tally:
         answers: rows that a model answered.
         kinds: rows by what befell them, in words with the stored name beside.
         unread: rows that could not be read.
+        empty: answers without a word, and the first of them.
         estimated: rows whose answers did not say what they cost.
     """
 
@@ -48,6 +49,8 @@ class Tally:
     output_tokens: int = 0
     kinds: dict[str, int] = field(default_factory=dict)
     unread: int = 0
+    empty: int = 0
+    first_empty: str = ""
     estimated: int = 0
     first_failed: str = ""
 
@@ -62,6 +65,9 @@ class Tally:
             self.asked.add(
                 content_key(outcome.input if self.question is None else self.question(outcome.input))
             )
+        if outcome.status == "ok" and isinstance(outcome.output, str) and not outcome.output.strip():
+            self.empty += 1
+            self.first_empty = self.first_empty or numbered(outcome.index)
         if outcome.usage is not None:
             self.input_tokens += outcome.usage.input_tokens
             self.output_tokens += outcome.usage.output_tokens
@@ -135,11 +141,12 @@ class Summary:
             ("prompt", self.prompt),
             ("uncertain", self._uncertain()),
             ("repeats", self._repeats()),
+            ("empty", self._empty()),
             ("trouble", self.trouble),
         ]
         found += [("failed", self._failed()), ("results", self.results), ("report", self.report or "")]
         found += [("advice", said) for said in self.advice]
-        found += [self._on_failed(), ("resume", self.resume or "")]
+        found += [*self._on_failed(), ("resume", self.resume or "")]
         return [(label, text) for label, text in found if text]
 
     def _rows(self) -> str:
@@ -199,11 +206,21 @@ class Summary:
         """Estimate what so many calls cost, at the mean price of the calls that were made."""
         return f", about {money(cost_pico * spared // asked)}" if cost_pico and asked > 0 else ""
 
-    def _on_failed(self) -> tuple[str, str]:
-        """The command that asks failed rows again; where none of them could be read, what to mend."""
-        if self.tally.unread and self.tally.unread == self.counts.failed:
-            return "mend", "the input, and give the same command again: it asks only what is new there"
-        return "retry", self.retry or ""
+    def _empty(self) -> str:
+        """Say how many answers have no text: they count as answers."""
+        if not self.tally.empty:
+            return ""
+        some = "1 answer has" if self.tally.empty == 1 else f"{self.tally.empty:,} answers have"
+        return f"{some} no text; the first, {self.tally.first_empty}"
+
+    def _on_failed(self) -> Iterator[tuple[str, str]]:
+        """What to mend where rows could not be read, and the command that asks the other failed rows again."""
+        unread = self.tally.unread
+        if unread:
+            some = "" if unread == self.counts.failed else f" ({count(unread, 'row')} could not be read)"
+            yield "mend", f"the input{some}, and give the same command again: it asks only what is new there"
+        if unread < self.counts.failed:
+            yield "retry", self.retry or ""
 
     def _failed(self) -> str:
         kinds = ", ".join(f"{number:,} {kind}" for kind, number in sorted(self.tally.kinds.items()))

@@ -30,6 +30,7 @@ BY_STATUS: Final[dict[int, Kind]] = {
     503: Kind.THROTTLE,
     529: Kind.THROTTLE,
 }
+SLOWER: Final = frozenset({"slow_down"})  # a 503 that means the one who asks
 # put into an answer that turned out to be of all rows, for whoever reads it next
 STOPS: Final = "x-cottonpalm-stops"
 OURS: Final[tuple[tuple[type[BaseException], Kind], ...]] = (
@@ -56,7 +57,7 @@ def classify(exc: BaseException) -> Fault:
     for link in _causes(exc):
         if fault := _tell(link):
             said = _answered(exc) if link is exc else None
-            return replace(_of(fault.kind, exc, fault.retry_after_s), message=said or str(exc))
+            return replace(fault, type=type(exc).__name__, message=said or str(exc), cause=exc)
     return _of(Kind.FAIL_ROW, exc)
 
 
@@ -76,7 +77,21 @@ def judge(family: Family, complaint: Complaint, headers: Mapping[str, str]) -> F
     """Say what an error object means, by its codes, then by its status."""
     kind = Kind.STOP_RUN if STOPS in headers else family.kind(complaint) or by_status(complaint.status)
     wait = hints.wait_s(headers, complaint.message, complaint.details)
-    return Fault(kind, _name(complaint), complaint.message or f"HTTP {complaint.status}", wait)
+    overload = kind is Kind.THROTTLE and _is_of_all(complaint)
+    return Fault(
+        kind, _name(complaint), complaint.message or f"HTTP {complaint.status}", wait, overload=overload
+    )
+
+
+def _is_of_all(complaint: Complaint) -> bool:
+    """Whether the model's provider is overloaded by all its users.
+
+    It says so by a code of its own. What stands in front of a model (a proxy's limit, a full queue) answers with a 503
+    as well, and means us.
+    """
+    return complaint.status == 529 or (
+        complaint.status == 503 and bool(complaint.codes) and not complaint.codes & SLOWER
+    )
 
 
 def by_status(status: int) -> Kind:
@@ -99,8 +114,8 @@ def never_sent(exc: BaseException) -> bool:
     return any(name.__name__ in sure for name in type(exc).__mro__) or isinstance(exc, ConnectionRefusedError)
 
 
-def _of(kind: Kind, exc: BaseException, wait: float | None = None) -> Fault:
-    return Fault(kind, type(exc).__name__, str(exc), wait, exc)
+def _of(kind: Kind, exc: BaseException) -> Fault:
+    return Fault(kind, type(exc).__name__, str(exc), cause=exc)
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from random import Random, getrandbits
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -158,7 +159,7 @@ class RunAccount:
         word = self.classify(exc) if self.classify else None
         if word is None or isinstance(word, Fault):
             return word or fault
-        return Fault(Kind(word), fault.type, fault.message, fault.retry_after_s, exc)
+        return replace(fault, kind=Kind(word), cause=exc)
 
     def __repr__(self) -> str:
         return f"<RunAccount {self.flow!r}>"

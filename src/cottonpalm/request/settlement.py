@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from cottonpalm import clock
 from cottonpalm.events import Paused, RequestFinished, Unreachable
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from cottonpalm.request.reservation import Reservation
     from cottonpalm.request.row_account import RowAccount
     from cottonpalm.types import Quota
-
-OVERLOADED: Final = frozenset({503, 529})  # the provider as a whole is overloaded
 
 
 class Settlement:
@@ -238,4 +236,4 @@ def verdict_of(fault: Fault | None, status: int | None) -> Verdict:
         return Verdict.SUCCESS
     if fault.kind is not Kind.THROTTLE:
         return Verdict.LOST if fault.kind is Kind.TRANSIENT and status is None else Verdict.IGNORED
-    return Verdict.OVERLOADED if status in OVERLOADED else Verdict.DROPPED
+    return Verdict.OVERLOADED if fault.overload else Verdict.DROPPED

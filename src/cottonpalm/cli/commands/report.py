@@ -11,6 +11,7 @@ from cottonpalm.cli.files.output_file import is_stream, probe, replacing
 from cottonpalm.cli.held_store import existing_store
 from cottonpalm.cli.problems import Code, Problem, os_problem, shown
 from cottonpalm.cli.stories import story_of
+from cottonpalm.observers.formatting import money
 from cottonpalm.observers.page.compare import compare, compared_text
 from cottonpalm.observers.page.document import MADE_HERE
 from cottonpalm.observers.page.run_page import page_of
@@ -108,4 +109,17 @@ def open_events(path: str) -> BinaryIO:
 
 def _text(stories: Sequence[Story]) -> str:
     """For a terminal."""
-    return text_of(stories[0].report) if len(stories) == 1 else compared_text(*stories)
+    return _one(stories[0]) if len(stories) == 1 else compared_text(*stories)
+
+
+def _one(story: Story) -> str:
+    """Its report, and before it what the store holds beyond that: a process that was killed kept no last report."""
+    counts, rows = story.report.counts, story.rows
+    told = counts.ok + counts.failed + counts.stored
+    if rows is None or told >= rows.ok + rows.failed:
+        return text_of(story.report)
+    cost = f", {money(rows.cost_pico)}" if rows.cost_pico else ""
+    stored = f"stored     {rows.ok:,} ok, {rows.failed:,} failed{cost}\n"
+    if not told:
+        return f"{stored}report     its process has kept none: it was killed, or began just now"
+    return f"{stored}report     of the time before, as its process kept it:\n\n{text_of(story.report)}"

@@ -29,7 +29,7 @@ def remove_run(url: str, name: str, screen: Screen, *, sure: bool) -> Code:
         Problem: there is no such store or run, nobody can be asked, or the answer was no.
         RunBusy: another process works on it.
     """
-    with existing_store(url) as store:
+    with existing_store(url, writes=True) as store:
         info = store.known(name)
         if info.holder is not None:
             raise Problem(f"run {name} is in use by {holder_of(info)}; stop that first")

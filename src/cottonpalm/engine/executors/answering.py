@@ -195,7 +195,8 @@ class Answering:
             return self._waits(item)
         if recording.refused:
             self._run.alerts.warn(
-                "live", f"no batch can hold some requests, which run live: {recording.refused}"
+                "live",
+                f"no batch can hold some requests, which run live, at the full price: {recording.refused}",
             )
         else:
             self._diverge(item, recording)

@@ -256,7 +256,10 @@ class BatchExecutor:
         if not self._alive or self._rows.closing:
             return
         unpaid, busy = self._run.flow.unpaid, self._active - self._answering.sending
-        if self._post.unspooled and ((busy <= 0 and self.dry) or (0 < busy <= unpaid and self._is_short())):
+        if self._post.unspooled and busy <= 0 and self.dry:
+            self._post.flush()
+        elif self._post.unspooled and 0 < busy <= unpaid and self._is_short():
+            self._tell_short()
             self._post.flush()
         if self._terms.detach and not self._active and self.dry and self._out.waiting and self._post.settled:
             out = sum(batch.rows for batch in self._post.open.values())
@@ -272,6 +275,15 @@ class BatchExecutor:
                     " looked at: its rows run live, and what it has done is paid. Look for it at the provider",
                 )
                 self._give_up(batch)
+
+    def _tell_short(self) -> None:
+        out = self._post.unspooled + sum(batch.rows for batch in self._post.open.values())
+        self._run.alerts.warn(
+            "short",
+            f"the budget lets about {count(out, 'request')} be out at once, as each sets aside all that it may cost:"
+            " the others wait until a batch is over. A higher budget, or fewer tokens of an answer at most (max_tokens,"
+            " --max-output-tokens), lets more of them out",
+        )
 
     def _is_short(self) -> bool:
         """Whether only batches that end can bring money; else those that wait go on by themselves."""

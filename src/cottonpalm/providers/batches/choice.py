@@ -76,7 +76,10 @@ def lane_for(
     parts = urlsplit(url)
     adapter = ADAPTERS.get((hosts or {}).get(parts.netloc) or _provider(parts.hostname or ""))
     if adapter is None:
-        return NoLane(f"no Batch API is known at {parts.hostname}")
+        return NoLane(
+            f"no Batch API is known at {parts.hostname}; --batch-host {parts.netloc}=PROVIDER, or"
+            f' BatchLane(hosts={{"{parts.netloc}": ...}}), says whose is there'
+        )
     place = adapter.place(parts.path, body)
     if place is None:
         return NoLane(f"the Batch API of {adapter.name} does not serve {parts.path}")

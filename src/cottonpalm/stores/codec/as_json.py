@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from decimal import Decimal
 from enum import Enum
 from typing import Any, Final
@@ -62,6 +63,7 @@ FORMS: Final[list[tuple[Any, Callable[[Any], Any]]]] = [
     (tuple, list),
     (bytes, lambda data: base64.b64encode(data).decode()),
     (Decimal, str),
+    (timedelta, str),
     (Enum, lambda member: member.value),
     (Mapping, dict),
 ]

@@ -26,6 +26,7 @@ OPENING_BUSY_S: Final = 5.0  # the same when opening: nothing is paid yet, and a
 _PAGE_BYTES: Final = 8192  # twice SQLite's default: a group fills many pages, and this writes it faster
 _WAL_BYTES: Final = 64 << 20  # SQLite cuts the log back to this size after a checkpoint
 _TRIES: Final = 100  # while another process opens the file, SQLite refuses at once to switch to WAL
+_READ_ONLY: Final = ("readonly", "unable to open", "Permission", "Read-only")
 _TROUBLES: Final = {
     (
         "not a database",
@@ -36,15 +37,17 @@ _TROUBLES: Final = {
         "No space",
     ): "cannot be written, the disk is full: free some space and run the same command again",
     ("locked", "busy"): "is locked by another program: close it and try again",
-    ("readonly", "unable to open", "Permission", "Read-only"): (
-        "cannot be written ({text}): check the permissions of the file and of {folder}"
-    ),
+    _READ_ONLY: ("cannot be written ({text}): check the permissions of the file and of {folder}"),
 }
 # Rows per statement: seven statements, each prepared once; larger ones only take longer to prepare.
 _SIZES: Final = tuple(2**n for n in reversed(range(7)))
 _inherited: list[
     Any
 ] = []  # connections of the parent process: if a forked child closed them, this would cut the parent's log
+
+
+class CannotWrite(StoreError):
+    """The file or its folder may not be written; perhaps the file can be read."""
 
 
 def connect(path: Path, *, busy_s: float) -> sqlite3.Connection:
@@ -115,7 +118,8 @@ def explained(exc: BaseException, path: Path) -> StoreError:
     """Return the error with a one-line message that names the file, the problem and the remedy."""
     if isinstance(exc, StoreError):
         return exc
-    return StoreError(f"the store {path} {_trouble(exc, path)}")
+    said = f"the store {path} {_trouble(exc, path)}"
+    return CannotWrite(said) if any(word in str(exc) for word in _READ_ONLY) else StoreError(said)
 
 
 def _trouble(exc: BaseException, path: Path) -> str:

@@ -35,7 +35,7 @@ def explain(*, overload: bool, empty: bool, surprising: bool, fast: bool, above:
     """What a rejection was for: the first line that fits.
 
     Args:
-        overload: the provider says so (503, 529): no word about our own limits.
+        overload: of all its users, as the provider says: no word about our own limits.
         empty: a quota that it shows is used up.
         surprising: together with those before it, it is more than chance explains.
         fast: the pace was higher than any that is known to fit.
