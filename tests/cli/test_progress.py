@@ -75,6 +75,17 @@ def test_chunks_are_counted_where_rows_come_in_chunks() -> None:
     assert "chunk" not in line(progress.numbers(Numbers(total=100, ok=30)), 120)
 
 
+def test_while_all_waits_for_batches_no_time_that_is_left_is_guessed() -> None:
+    progress = Progress(console=screen(terminal=False))
+    for ok in range(0, 60, 10):
+        progress.numbers(Numbers(total=100, ok=ok))
+    waiting = progress.numbers(Numbers(total=100, ok=60, out=40, binding=Binding("batch", "")))
+    assert waiting.left is None
+    assert "left" not in (said := line(waiting, 120))
+    assert "waits for batches" in said
+    assert "40 out" in said
+
+
 def test_while_the_users_own_ceiling_binds_the_time_that_is_left_is_reckoned_by_it() -> None:
     """Rows that come forty seconds apart leave no trace in half a minute."""
     now = 0.0
