@@ -144,8 +144,12 @@ def test_the_command_cancels_and_status_shows_when_a_batch_is_expected(
     assert not server.paid_twice()
 
 
-def test_a_deadline_that_leaves_no_time_for_batches_sends_all_rows_live(
-    server: BatchProvider, cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_deadline_that_leaves_no_time_for_batches_sends_all_rows_live_and_says_so(
+    server: BatchProvider,
+    cottonpalm: Command,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     (folder / "in.jsonl").write_text("".join(f'{{"text": "row {n}"}}\n' for n in range(6)))
@@ -153,6 +157,7 @@ def test_a_deadline_that_leaves_no_time_for_batches_sends_all_rows_live(
     assert said.code == 0, said.err
     assert not server.jobs
     assert [bill.lane for bill in server.bills] == ["live"] * 6
+    assert "the deadline leaves no time for batches, which are cancelled 10 min" in caplog.text
 
 
 def test_with_a_deadline_all_rows_but_the_first_two_come_from_a_batch(

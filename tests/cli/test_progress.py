@@ -24,7 +24,7 @@ from cottonpalm.events import (
     RunEnded,
     RunStarted,
 )
-from cottonpalm.observers.formatting import clean, count, duration, money, rate
+from cottonpalm.observers.formatting import clean, count, duration, model_in, money, rate
 from cottonpalm.observers.numbers import share_of_budget
 from cottonpalm.observers.panel import line
 from cottonpalm.observers.progress import PLAIN_EVERY_S, Progress
@@ -395,3 +395,22 @@ def test_a_narrow_line_leaves_all_else_out_before_the_reason_why_nothing_goes_on
         said = line(Progress(console=screen(False)).numbers(numbers))
         assert "the name cannot be found at api.example-company.com" in said
         assert said.startswith("104,690 of 200,000")
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("api.openai.com/gpt-4o-mini", "api.openai.com/gpt-4o-mini"),
+        (
+            "a-very-long-host.of.some.cloud.example.com:8443/gpt-4o-mini",
+            "a-very-long-host.of.some.c…/gpt-4o-mini",
+        ),
+        (
+            "host/org/a-model-whose-own-name-is-longer-than-all-room",
+            "host/org/a-model-whose-own-name-is-lon…",
+        ),
+        ("a-name-without-a-host-that-is-longer-than-all-the-room", "a-name-without-a-host-that-is-longer-t…"),
+    ],
+)
+def test_of_a_long_host_and_model_the_host_is_cut_first(model: str, said: str) -> None:
+    assert model_in(model, 39) == said
