@@ -390,6 +390,8 @@ class Session:
             command += f" --run {self._where.run}"
         if self._job.input == "-":
             command = f"… | {command}"
-        if stopped is None or not wording.ended_by_budget(stopped):
+        if stopped is None:
             return command
+        if not wording.ended_by_budget(stopped):
+            return command + wording.lacking(stopped)
         return f"{'later' if self._job.budget_usd is None else 'with a higher --budget'}: {command}"
