@@ -144,7 +144,7 @@ def test_the_command_cancels_and_status_shows_when_a_batch_is_expected(
     assert not server.paid_twice()
 
 
-def test_a_deadline_that_leaves_no_time_for_batches_sends_all_rows_live_and_says_so(
+def test_a_deadline_that_leaves_no_time_for_batches_sends_all_rows_live(
     server: BatchProvider,
     cottonpalm: Command,
     folder: Path,
