@@ -124,10 +124,11 @@ def _call(request: Any) -> Call | None:
     content = getattr(request, "_content", None)  # only a body in memory; `.content` would raise without it
     if not isinstance(content, bytes):
         return None
-    raw = dict(request.headers.raw)
-    given = dict(zip(map(bytes.lower, raw), raw.values(), strict=True))
-    # We decode only the few headers that we need.
-    headers = {word: given[name].decode("latin-1") for name, word in _WHOSE.items() if name in given}
+    headers = {  # we decode only the few headers that we need
+        _WHOSE[name]: value.decode("latin-1")
+        for raw, value in request.headers.raw
+        if (name := raw.lower()) in _WHOSE
+    }
     call = call_of(family, (url.scheme, url.host, url.port, path), headers, content)
     if call is not None:
         call.request = request

@@ -173,16 +173,16 @@ def makes_an_equal_one(value: Any, stored: Stored, types: Types) -> bool:
 
 def _shape(parts: Mapping[str, Any], levels: int) -> Shape | None:
     """The names and types of what it holds; None where there are lists, whose parts may differ, or many levels."""
-    found: list[Any] = [*map(type, parts.values())]
-    if dict in found or list in found:
-        for at, part in enumerate(parts.values()):
-            if part and found[at] is list:
+    found: list[Any] = [*parts]
+    for part in parts.values():
+        cls: Any = type(part)
+        if cls is dict and part:
+            if not levels or (cls := _shape(part, levels - 1)) is None:
                 return None
-            if part and found[at] is dict:
-                if not levels or (inside := _shape(part, levels - 1)) is None:
-                    return None
-                found[at] = inside
-    return (*parts, *found)
+        elif cls is list and part:
+            return None
+        found.append(cls)
+    return tuple(found)
 
 
 @cache
