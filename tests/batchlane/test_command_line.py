@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sqlite3
+import threading
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -28,6 +32,7 @@ def server() -> Iterator[BatchProvider]:
 @pytest.fixture(autouse=True)
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command has no option for how often it looks at a batch, which is too seldom for a test."""
+    importlib.import_module("cottonpalm.setting_checks")  # keeps the class itself, whichever test comes first
     monkeypatch.setattr(config, "BatchLane", partial(config.BatchLane, poll_s=0.05))
 
 
@@ -140,7 +145,11 @@ def test_the_command_cancels_and_status_shows_when_a_batch_is_expected(
 
 
 def test_a_deadline_that_leaves_no_time_for_batches_sends_all_rows_live(
-    server: BatchProvider, cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+    server: BatchProvider,
+    cottonpalm: Command,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     (folder / "in.jsonl").write_text("".join(f'{{"text": "row {n}"}}\n' for n in range(6)))
@@ -148,6 +157,7 @@ def test_a_deadline_that_leaves_no_time_for_batches_sends_all_rows_live(
     assert said.code == 0, said.err
     assert not server.jobs
     assert [bill.lane for bill in server.bills] == ["live"] * 6
+    assert "the deadline leaves no time for batches, which are cancelled 10 min" in caplog.text
 
 
 def test_with_a_deadline_all_rows_but_the_first_two_come_from_a_batch(
@@ -159,3 +169,31 @@ def test_with_a_deadline_all_rows_but_the_first_two_come_from_a_batch(
     said = cottonpalm(*asked(server, "--mode", "auto", "--deadline", "86400"))
     assert said.code == 0, said.err
     assert [len(job.rows) for job in server.jobs.values()] == [3]
+
+
+def test_status_knows_how_many_rows_are_left_while_the_first_batch_is_out(
+    server: BatchProvider, cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    (folder / "in.jsonl").write_text("".join(f'{{"text": "row {n}"}}\n' for n in range(6)))
+    seen = list[dict[str, object]]()
+
+    def look(number: int, rows: int) -> Faults:
+        threading.Thread(target=watch).start()
+        return Faults(looks=10**6)
+
+    def facts() -> dict[str, object]:
+        with closing(sqlite3.connect(folder / "cottonpalm.db")) as db:
+            [[meta]] = db.execute("SELECT meta FROM run")
+        return json.loads(meta).get("facts", {})  # type: ignore[no-any-return]
+
+    def watch() -> None:
+        while not (found := facts()).get("total"):
+            threading.Event().wait(0.02)
+        seen.append({name: found[name] for name in ("total", "exact")})
+        for job in server.jobs.values():
+            job.faults = Faults(looks=1)
+
+    server.script = look
+    assert cottonpalm(*asked(server, "--mode", "batch")).code == 0
+    assert seen == [{"total": 6, "exact": True}]

@@ -175,7 +175,7 @@ def test_what_cannot_be_bounded_is_refused_in_the_words_of_the_command_line(
     model = ("--model", "openai:our-own-model", "--base-url", server.openai_url, "--price", "1:2")
     said = cottonpalm("run", "in.jsonl", "-o", "out.jsonl", *model, "--prompt", "{text}", "--budget", "1")
     assert said.code == 4
-    assert "--max-output-tokens" in said.err
+    assert said.err.rstrip().endswith("--budget 1 --max-output-tokens N"), "what the command lacks"
     assert "Budget(" not in said.err
     assert "higher --budget" not in said.err
     assert server.requests == 0
@@ -189,6 +189,7 @@ def test_what_has_no_price_is_refused_with_a_budget_before_any_call(
     said = cottonpalm("run", "in.jsonl", "-o", "out.jsonl", *model, "--prompt", "{text}", "--budget", "1")
     assert said.code == 4
     assert "a budget is set, but no price is known for 'our-own-model'" in said.err
+    assert said.err.rstrip().endswith("--budget 1 --price our-own-model=IN:OUT"), "what the command lacks"
     assert server.requests == 0
 
 

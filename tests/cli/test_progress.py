@@ -24,7 +24,7 @@ from cottonpalm.events import (
     RunEnded,
     RunStarted,
 )
-from cottonpalm.observers.formatting import clean, count, duration, money, rate
+from cottonpalm.observers.formatting import clean, count, duration, model_in, money, rate
 from cottonpalm.observers.numbers import share_of_budget
 from cottonpalm.observers.panel import line
 from cottonpalm.observers.progress import PLAIN_EVERY_S, Progress
@@ -73,6 +73,17 @@ def test_chunks_are_counted_where_rows_come_in_chunks() -> None:
         numbers = Numbers(total=100, ok=30, chunks=chunks, chunks_total=total)
         assert said in line(progress.numbers(numbers), 120)
     assert "chunk" not in line(progress.numbers(Numbers(total=100, ok=30)), 120)
+
+
+def test_while_all_waits_for_batches_no_time_that_is_left_is_guessed() -> None:
+    progress = Progress(console=screen(terminal=False))
+    for ok in range(0, 60, 10):
+        progress.numbers(Numbers(total=100, ok=ok))
+    waiting = progress.numbers(Numbers(total=100, ok=60, out=40, binding=Binding("batch", "")))
+    assert waiting.left is None
+    assert "left" not in (said := line(waiting, 120))
+    assert "waits for batches" in said
+    assert "40 out" in said
 
 
 def test_while_the_users_own_ceiling_binds_the_time_that_is_left_is_reckoned_by_it() -> None:
@@ -384,3 +395,22 @@ def test_a_narrow_line_leaves_all_else_out_before_the_reason_why_nothing_goes_on
         said = line(Progress(console=screen(False)).numbers(numbers))
         assert "the name cannot be found at api.example-company.com" in said
         assert said.startswith("104,690 of 200,000")
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("api.openai.com/gpt-4o-mini", "api.openai.com/gpt-4o-mini"),
+        (
+            "a-very-long-host.of.some.cloud.example.com:8443/gpt-4o-mini",
+            "a-very-long-host.of.some.c…/gpt-4o-mini",
+        ),
+        (
+            "host/org/a-model-whose-own-name-is-longer-than-all-room",
+            "host/org/a-model-whose-own-name-is-lon…",
+        ),
+        ("a-name-without-a-host-that-is-longer-than-all-the-room", "a-name-without-a-host-that-is-longer-t…"),
+    ],
+)
+def test_of_a_long_host_and_model_the_host_is_cut_first(model: str, said: str) -> None:
+    assert model_in(model, 39) == said

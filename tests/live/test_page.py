@@ -213,6 +213,7 @@ def test_one_row_shows_its_error_its_attempts_and_its_input(client: httpx.Client
         "will most likely fail again",
     ):
         assert said in text
+    assert text.count("ValueError: row 13 is bad") == 1
     assert client.get("/row?run=plain&at=999").status_code == 404
     assert client.get("/row?run=plain&at=-1").status_code == 404
 

@@ -932,15 +932,24 @@ def test_after_an_overload_a_quarter_of_what_fits_goes_first_as_nothing_was_cut(
     assert (line.gates.concurrency.limit, line.gates.recovery.window) == (40, 10.0 + 1)
 
 
-def test_those_left_of_a_silence_are_the_slow_ones_and_no_sign_of_a_full_server() -> None:
-    for silent in (False, True):
-        line = settled(first=30.0)
-        sent = crowd(line, 20)
-        line.now += 0.5
+@pytest.mark.parametrize(("silence_s", "full"), [(0.0, True), (0.4, True), (2.0, False)])
+def test_those_left_of_a_long_silence_are_the_slow_ones_and_no_sign_of_a_full_server(
+    silence_s: float, full: bool
+) -> None:
+    line = settled(first=30.0)
+    sent = crowd(line, 20)
+    line.now += 0.5
+    line.wait_s()
+    if silence_s:
+        line.reject(line.send(), overload=True)
+        line.now += silence_s
+        line.gates.recovery.until_s = line.now
         line.wait_s()
-        if silent:
-            line.reject(line.send(), overload=True)
-        line.now += 2.0  # thrice as long as the first ones took
-        for one in sent:
-            line.answer(one)
-        assert line.gates.concurrency.knee.found is not silent
+        line.send()
+        line.now += line.gates.refusals.patience_s
+        line.wait_s()
+        assert line.gates.recovery.state is State.RAMP
+    line.now += 2.5 - silence_s  # thrice as long as the first ones took
+    for one in sent:
+        line.answer(one)
+    assert line.gates.concurrency.knee.found is full

@@ -246,6 +246,13 @@ def test_a_rate_is_let_go_only_for_more_than_may_have_been_stored_up() -> None:
     assert found[-1][0] > 300, "the last stage lasts until all of it must have been spent"
 
 
+def test_a_trial_goes_on_doubling_for_as_long_as_nothing_is_rejected() -> None:
+    deep = known(10.0, depth=300.0)
+    found = steps(deep, 90)
+    assert found[4:] == [(48, 1.92), (56, 3.84), (64, 7.68), (72, 15.36), (80, 30.72), (88, 61.44)]
+    assert deep.rate == 10.0, "all of it may have been stored up"
+
+
 def test_no_test_while_another_gate_is_tested() -> None:
     bucket = known(10.0)
     assert steps(bucket, 60, may_test=False) == []

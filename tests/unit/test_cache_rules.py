@@ -7,6 +7,8 @@ import threading
 from typing import Any
 
 import pytest
+from langchain_core.messages import AIMessage
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from cottonpalm import clock
 from cottonpalm.engine.gates.cache import OPT_OUT, CacheGate, SharedCache
@@ -14,6 +16,7 @@ from cottonpalm.engine.gates.checkpoint import CheckpointGate
 from cottonpalm.engine.gates.entries import Answer, Shelf, answer_of, own
 from cottonpalm.engine.gates.singleflight import SingleFlight
 from cottonpalm.events import CacheHit
+from cottonpalm.stores.codec.equality import same
 from cottonpalm.stores.codec.records import pack
 from cottonpalm.testing import virtual_run
 from cottonpalm.types import PARKED, Item, Outcome, Usage
@@ -67,6 +70,67 @@ def test_the_least_recently_used_goes_first_whether_one_comes_or_the_room_shrink
     assert list(shelf.answers) == [b"c", b"a", b"d"]
     shelf.resize(1)
     assert (list(shelf.answers), len(shelf), shelf.max_entries) == ([b"d"], 1, 1)
+
+
+class Word(BaseModel):
+    text: str
+    seen: list[int] = []
+    inner: Word | None = None
+
+
+class Secret(Word):
+    _hidden: list[int] = PrivateAttr(default_factory=list)
+
+
+class Open(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+NESTED = Word(text="a", seen=[1], inner=Word(text="b", seen=[2]))
+LOOP: list[Any] = [[1]]
+LOOP.append(LOOP)
+
+
+def parts(value: Any, seen: set[int] | None = None) -> list[Any]:
+    """All that can be changed in a value."""
+    seen = set() if seen is None else seen
+    if id(value) in seen or not isinstance(value, list | dict | set | BaseModel):
+        return []
+    seen.add(id(value))
+    inside = value.__getstate__().values() if isinstance(value, BaseModel) else value
+    inside = value.values() if isinstance(value, dict) else inside
+    return [value, *(found for part in inside for found in parts(part, seen))]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": [1, {"b": [None, 2.5, True]}], "c": {}},
+        [[[[[[[["deep"]]]]]]]],
+        {(1, 2): {3}},
+        NESTED,
+        [NESTED, {"x": NESTED}],
+        Secret(text="a"),
+        Open(more=[1]),  # type: ignore[call-arg]
+        AIMessage("hi", response_metadata={"a": [1]}),
+    ],
+    ids=repr,
+)
+def test_a_copy_is_equal_of_the_same_type_and_shares_nothing_that_can_be_changed(value: Any) -> None:
+    copied = own(value)
+    assert same(copied, value)
+    if isinstance(value, BaseModel):
+        assert copied.model_fields_set == value.model_fields_set
+    theirs = {id(part) for part in parts(value)}
+    assert len(parts(copied)) == len(parts(value)) or type(value) is list
+    assert not [part for part in parts(copied) if id(part) in theirs]
+
+
+def test_what_holds_itself_is_copied_too() -> None:
+    copied = own(LOOP)
+    assert copied is not LOOP
+    assert copied[0] is not LOOP[0]
+    assert copied[1][1][0] == [1]
 
 
 def test_each_row_gets_a_copy_of_its_own_where_there_can_be_one() -> None:

@@ -23,13 +23,13 @@ from langchain_core.messages import AIMessage, AIMessageChunk, ChatMessage, Huma
 from langchain_core.outputs import ChatGeneration
 from langchain_core.prompt_values import ChatPromptValue
 from langchain_core.prompts import PromptTemplate
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, RootModel
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, RootModel, field_validator
 
 from cottonpalm.errors import CannotStore
 from cottonpalm.stores.codec.equality import same
 from cottonpalm.stores.codec.kinds import data_classes
 from cottonpalm.stores.codec.records import NOT_KEPT, InputText, has_input, pack, stored_input, unpack
-from cottonpalm.stores.codec.values import check, decode, encode, types_of
+from cottonpalm.stores.codec.values import check, decode, encode, qualified, types_of
 from cottonpalm.types import ErrorRecord, Kind, Outcome, Usage
 
 pytestmark = pytest.mark.core
@@ -289,6 +289,31 @@ def test_what_one_answer_has_proved_holds_for_those_of_the_same_shape_alone() ->
     other.usage_metadata["input_token_details"]["cache_read"] = "one"  # type: ignore[index,typeddict-item]
     with pytest.raises(CannotStore):
         check(other, {})
+
+
+def test_a_models_own_checks_run_once_more_when_its_answer_is_stored() -> None:
+    seen: list[str] = []
+
+    class Checked(BaseModel):
+        name: str
+        parts: list[float] = []
+
+        @field_validator("name")
+        @classmethod
+        def look(cls, name: str) -> str:
+            seen.append(name)
+            return name
+
+    value = Checked(name="a", parts=[0.1, -0.0])
+    record = pack(Outcome(0, "ok", value), keep_input=False, types=types_of(Checked))
+    assert seen == ["a", "a"]
+    assert same(unpack(record, 0, types_of(Checked)).output, value)
+
+
+def test_a_model_is_refused_where_its_name_stands_for_another_class() -> None:
+    review = Review(label=Label.GOOD)
+    with pytest.raises(CannotStore, match="Review cannot be stored"):
+        check(review, {qualified(Review): Inner})
 
 
 def test_a_status_that_langchain_does_not_know_is_refused_whatever_was_stored_before() -> None:

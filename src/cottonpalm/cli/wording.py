@@ -70,6 +70,16 @@ def ended_by_budget(stopped: RunStopped) -> bool:
     return stopped.reason == "budget" and SPENT in str(stopped)
 
 
+def lacking(stopped: RunStopped) -> str:
+    """What the same command lacks where a budget is set and a request's cost has no bound; "" for nothing."""
+    if stopped.reason != "budget":
+        return ""
+    found = re.search(r"\((--price .+?=IN:OUT|--max-output-tokens)\)", str(stopped))
+    if found is None:
+        return ""
+    return f" {found[1]}" if found[1].startswith("--price") else f" {found[1]} N"
+
+
 def _key_hint(cause: BaseException | None) -> str:
     """Say which environment variable holds the key that was refused."""
     name = type(cause).__name__

@@ -73,6 +73,15 @@ def label(text: str) -> str:
     return text if len(text) <= LABEL and text.isprintable() else clean(text, LABEL)
 
 
+def model_in(text: str, most: int) -> str:
+    """`host/model` in at most so many characters: of a long one, the host is cut before the model is."""
+    host, slash, model = text.partition("/")
+    room = most - len(model) - 2
+    if len(text) <= most or not slash or room < 1:
+        return clean(text, most)
+    return clean(f"{host[:room]}…/{model}", most)
+
+
 def _shown(char: str) -> str:
     if char in "\n\r\t":
         return " "

@@ -102,7 +102,7 @@ class Profiler:
         self._errors: dict[str, dict[str, int]] = {}
         self._models: dict[str, _Model] = {}
         self._tokens = [0, 0, 0, 0, 0]
-        self._cost_pico, self._cost_known, self._priced = 0, True, False
+        self._cost_pico, self._cost_known = 0, True
         self._failed_pico = self._failed_tries_pico = 0
         self._ok = self._failed = self._skipped = self._hits = self._coalesced = 0
         self._retries = self._restarts = self._hedges = self._overtaken = 0
@@ -173,14 +173,12 @@ class Profiler:
             tokens[4] += usage.reasoning_tokens
             used = usage.input_tokens + usage.output_tokens
             self._course.tokens += used
-        if (cost := outcome.cost_pico) is None:
-            if usage is not None or outcome.status == "ok":  # a row that was refused costs nothing
-                self._cost_known = False
-            cost = 0
-        else:
-            self._priced = True
-        self._cost_pico += cost
-        self._course.cost_pico += cost
+        cost = outcome.cost_pico or 0
+        if cost:
+            self._cost_pico += cost
+            self._course.cost_pico += cost
+        elif outcome.cost_pico is None and (usage is not None or outcome.status == "ok"):
+            self._cost_known = False  # a row that was refused costs nothing
         if outcome.lane == "live":
             self._live_rows += 1
             self._live_pico += cost

@@ -298,7 +298,8 @@ class Progress:
         if not (total or exact):
             total = None  # nothing was read yet
         done, per_s = done_here + stats.stored, self._pace.note(clock.now(), done_here)
-        rows = None if total is None else max(0, total - done)
+        waits = stats.binding.what == "batch"  # nobody knows until when
+        rows = None if total is None or waits else max(0, total - done)
         left = None if rows is None else self._pace.left(rows, _allowed(stats, done_here))
         return Numbers(
             name=self._name,

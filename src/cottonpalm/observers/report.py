@@ -102,7 +102,7 @@ def text_of(report: Reported) -> str:
 def _head(report: Reported) -> Iterator[str]:
     counts = report.counts
     parts = [f"{counts.ok:,} ok", f"{counts.failed:,} failed"]
-    more = {"skipped": counts.skipped, "stored before": counts.stored, "restarted": counts.restarts}
+    more = {"left": counts.skipped, "stored before": counts.stored, "restarted": counts.restarts}
     parts += [f"{number:,} {name}" for name, number in more.items() if number]
     parts += [f"of {report.total:,}"] if report.stopped is not None and report.total is not None else []
     yield from _wrapped("rows", ", ".join(parts))

@@ -30,7 +30,7 @@ from cottonpalm.cli.writers.output import AllSlots, RunSlots
 from cottonpalm.config import Budget
 from cottonpalm.engine.shared import LENT
 from cottonpalm.errors import RunStopped, StoreError
-from cottonpalm.events import Unreachable
+from cottonpalm.events import Binding, Unreachable
 from cottonpalm.observers.coming import ComingRows
 from cottonpalm.observers.formatting import count
 from cottonpalm.observers.prompt_words import on_prompts
@@ -189,9 +189,18 @@ class Session:
             return self._told(run, stopped, signals.code)
 
     def see(self, event: Event) -> None:
-        """Note at once, as an observer, that the run reaches no server, so that `status` can show it."""
+        """Note at once, as an observer, that the run reaches no server, so that `status` can show it.
+
+        Before the first row is done, perhaps for hours, note also how many rows there are.
+        """
         if isinstance(event, Unreachable):
             self._kept.set_meta(**{TROUBLE: event.reason})
+        elif isinstance(event, Binding) and not self._tally.rows:
+            self._kept.set_meta(**{FACTS: {**self._kept.meta().get(FACTS, {}), **self._rows_known()}})
+
+    def _rows_known(self) -> dict[str, Any]:
+        total, exact = self._rows.total() or (None, False)
+        return {"total": total, "exact": exact, "columns": self._rows.columns}
 
     # -- the rows -----------------------------------------------------------------------------------------------------
 
@@ -220,11 +229,10 @@ class Session:
             self._note(run)
 
     def _note(self, run: Run, code: Code | None = None) -> None:
-        stats, known = run.stats, self._rows.total()
+        stats = run.stats
         seconds = max(clock.now() - stats.started, 1e-9)
-        total, exact = known if known is not None else (None, False)
         done = stats.ok + stats.failed
-        facts: dict[str, Any] = {"total": total, "exact": exact, "columns": self._rows.columns, "code": code}
+        facts = {**self._rows_known(), "code": code}
         facts["fields"], facts["priced"] = self._fields, stats.cost_known
         facts["left_out"] = self._left_out
         if done:
@@ -382,6 +390,8 @@ class Session:
             command += f" --run {self._where.run}"
         if self._job.input == "-":
             command = f"… | {command}"
-        if stopped is None or not wording.ended_by_budget(stopped):
+        if stopped is None:
             return command
+        if not wording.ended_by_budget(stopped):
+            return command + wording.lacking(stopped)
         return f"{'later' if self._job.budget_usd is None else 'with a higher --budget'}: {command}"

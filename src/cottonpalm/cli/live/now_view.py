@@ -10,7 +10,7 @@ from cottonpalm.cli.live.ending import left
 from cottonpalm.cli.live.frame import at, part, place, state, state_of, zone
 from cottonpalm.cli.live.runs_view import bar, binds_now
 from cottonpalm.cli.stories import glanced
-from cottonpalm.observers.formatting import count, duration
+from cottonpalm.observers.formatting import count, duration, model_in
 from cottonpalm.observers.numbers import percent, roughly
 from cottonpalm.observers.page.head import figures, lede
 from cottonpalm.observers.page.markup import Markup, foreign, join, kept, sentence, tag
@@ -79,7 +79,7 @@ def _head(each: Standing, story: Story, name: str, left_s: tuple[float, float, f
     words = (each.info.holder or "").rsplit(" ", 2)
     who = f"process {words[1]} on {words[0]}" if len(words) == 3 else each.info.holder or ""
     parts = [state(name), *(tag("span", each) for each in (_when(story), who) if each)]
-    parts += [tag("span", foreign(model, 60)) for model in story.models[:2]]
+    parts += [tag("span", foreign(model_in(model, 60), 60)) for model in story.models[:2]]
     return tag(
         "header",
         tag("p", *parts, class_="who"),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cottonpalm.types import Outcome
 
 LONG: Final = 20_000  # characters of a text that are shown at once
+LEDE: Final = 600  # characters of an error that stand at the head of its row
 _COLUMNS: Final = [
     Column("row", number=True),
     Column("status"),
@@ -160,7 +161,7 @@ def row_view(each: Standing, row: Outcome, query: Query, *, whole: bool) -> Mark
             sentence(_how(row)),
             class_="how-it-went",
         ),
-        tag("p", foreign(told(row.error), 600), class_="lede") if row.error is not None else None,
+        tag("p", foreign(told(row.error), LEDE), class_="lede") if row.error is not None else None,
         _attempts(row),
         *_tries(row),
         *_texts(row, more, whole=whole),
@@ -214,17 +215,17 @@ def _fault(row: Outcome) -> list[tuple[str, Part]]:
 
 def _texts(row: Outcome, more: str, *, whole: bool) -> list[Markup]:
     found: list[tuple[str, object]] = [("Answer", row.output), ("Input", row.input)]
-    if row.error is not None:
-        found.append(("Error", told(row.error)))
+    if row.error is not None and (len(said := told(row.error)) > LEDE or "\n" in said):
+        found.append(("Error", said))  # else it stands above as it is
     parts: list[Markup] = []
     for title, value in found:
         if value is None:
             continue
         text = text_of(value)
         cut = text if whole else text[:LONG]
-        said = tag("pre", visible(cut), dir="auto", tabindex="0")
+        shown = tag("pre", visible(cut), dir="auto", tabindex="0")
         link = tag("a", f"Show all {len(text):,} characters", href=more) if len(cut) < len(text) else None
-        parts.append(tag("div", tag("h3", title), said, tag("p", link) if link else None))
+        parts.append(tag("div", tag("h3", title), shown, tag("p", link) if link else None))
     return parts
 
 

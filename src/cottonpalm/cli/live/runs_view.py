@@ -8,7 +8,7 @@ from cottonpalm import clock
 from cottonpalm.cli.live.ending import left
 from cottonpalm.cli.live.frame import at, part, place, state, state_of, zone
 from cottonpalm.cli.stories import glanced
-from cottonpalm.observers.formatting import binds, clean, count
+from cottonpalm.observers.formatting import binds, count, model_in
 from cottonpalm.observers.numbers import money_usd
 from cottonpalm.observers.page.markup import Markup, foreign, join, kept, sentence, tag
 from cottonpalm.observers.page.over_time import lanes, name_of, seen, to_edges
@@ -100,7 +100,7 @@ def _group(title: str, runs: Sequence[tuple[Standing, Story, str]]) -> Markup | 
 
 def _line(each: Standing, story: Story, name: str) -> list[Part]:
     info = each.info
-    models = ", ".join(clean(model, 40) for model in story.models[:2])
+    models = ", ".join(model_in(model, 40) for model in story.models[:2])
     link = tag("a", foreign(info.name, 60), href=place("now", info.name))
     budget = story.report.money.budget_usd
     unknown = "not known" if story.asked_models else "none"

@@ -10,6 +10,7 @@ from cottonpalm import clock
 from cottonpalm.engine.executors.journal import Journal, hook
 from cottonpalm.engine.executors.post import call_in
 from cottonpalm.engine.executors.rounds import one_round
+from cottonpalm.observers.formatting import duration
 from cottonpalm.providers.batches.lanes import whose
 from cottonpalm.providers.batches.made_up import made_up
 from cottonpalm.request.money.rules.prices import BATCH
@@ -251,7 +252,16 @@ class Answering:
         asked = recording.asked.values()
         if self._terms.cheapest and not all(self._is_cheaper(one.wanted.call) for one in asked):
             return False
-        return self._rescue is None or not asked or self._rescue.worth(asked)
+        if self._rescue is None or not asked or self._rescue.worth(asked):
+            return True
+        if not self._post.any:
+            before = duration(self._rescue.reserve_s)
+            self._run.alerts.warn(
+                "no time",
+                f"the deadline leaves no time for batches, which are cancelled {before} before it: rows run live, at"
+                " the full price",
+            )
+        return False
 
     def _flex_beats(self, recording: Recording) -> bool:
         """Whether no request of it costs more at the flex tier: that answers sooner."""

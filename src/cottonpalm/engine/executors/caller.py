@@ -19,6 +19,7 @@ from langchain_core.runnables.config import ensure_config, merge_configs
 from cottonpalm import clock
 from cottonpalm.chain.correcting import corrected
 from cottonpalm.chain.traits import anybody, has_listeners, has_old_models, speaks
+from cottonpalm.chain.walk import at_rest
 from cottonpalm.engine.executors.steps import StepTimes, in_sample
 from cottonpalm.request.endpoints import Moved, Stay, Team
 from cottonpalm.request.queueing import enter
@@ -90,12 +91,13 @@ class Caller:
             from cottonpalm.chain import streamed  # noqa: PLC0415 - its imports cost time
 
             self._answer = partial(streamed.answer_of, whole=streamed.whole_so_far(self.chain))
+        with at_rest():
+            old, listeners = has_old_models(self.chain), self._many and has_listeners(self.chain)
+            self._lean = None if threads else self._leanly()
         # On a loop, if one handler is inline, LangChain tells only inline handlers that an old-style model starts.
-        hides = not threads and has_old_models(self.chain)
-        self._handler = None if hides else callback.handler(threads=threads)
-        self._lean = None if threads else self._leanly()
-        self._heard = self._many and (anybody() or has_listeners(self.chain))
-        self._sampled = self._many and not has_old_models(self.chain)
+        self._handler = None if old and not threads else callback.handler(threads=threads)
+        self._heard = self._many and (listeners or anybody())
+        self._sampled = self._many and not old
 
     def _leanly(self) -> Unheard | None:
         """How to call the chain's steps where nobody hears it; None: by its own `ainvoke`."""
@@ -169,7 +171,7 @@ class Caller:
         """Return the row's config. It includes the permit callback until we know whether the hook sees all models."""
         config: RunnableConfig | None = item.config
         if self._heard or (self._many and speaks(config)):
-            config = ensure_config(config)  # a config of our own
+            config = ensure_config() if config is None else config.copy()
             config["metadata"] = {**config.get("metadata", {}), **_row_names(item)}
         if (told := self._step_times_to(item)) is not None:
             config = merge_configs(ensure_config(config), {"callbacks": [StepTimes(told)]})

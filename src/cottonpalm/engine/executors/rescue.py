@@ -59,6 +59,11 @@ class Rescue:
         """Seconds until the deadline; below 0 when it is past."""
         return self._until - clock.now()
 
+    @property
+    def reserve_s(self) -> float:
+        """How long before the deadline batches are cancelled, as far as we know."""
+        return rules.reserve_s(len(self._rows.begun), self.live(), self._cancel_s)
+
     def may_start(self, active: int) -> bool:
         """Whether a new row may begin: at first only a few, which show how long one takes."""
         return self._pace.known or active < PROBES
@@ -123,7 +128,7 @@ class Rescue:
                 continue
             self._cancelled.setdefault(tag, now)
             await self.post.cancel(batch)
-        if left_s <= rules.reserve_s(len(self._rows.begun), live, self._cancel_s):
+        if left_s <= self.reserve_s:
             self.post.flush()  # else a spool that is not full holds rows back
 
     def _sent(self, batch: Batch, now: float) -> rules.Sent:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 FIRST: Final = 16  # rows of the sample...
-THEN_EVERY: Final = 64  # ...and later ones: to be told costs a row as much as some chains do
+THEN_EVERY: Final = 256  # ...and later ones: to be told costs a row as much as some chains do
 LONGEST: Final = 60  # characters of a name
 
 

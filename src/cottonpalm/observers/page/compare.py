@@ -6,7 +6,7 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.observers.formatting import clean, count, duration
+from cottonpalm.observers.formatting import clean, count, duration, model_in
 from cottonpalm.observers.numbers import money_usd, per_second, percent, two
 from cottonpalm.observers.page.compared_plots import rates, within
 from cottonpalm.observers.page.document import document
@@ -152,7 +152,7 @@ def _head(a: Story, b: Story) -> Markup:
 def _who(letter: str, story: Story, class_: str) -> Markup:
     path = tag("svg", tag("path", d="M0 5H22", class_=class_), width="22", height="10", aria_hidden="true")
     parts: list[Part] = [path, tag("b", letter), tag("b", foreign(story.name or "no name", 60))]
-    parts += [tag("span", foreign(model, 60)) for model in story.models[:2]]
+    parts += [tag("span", foreign(model_in(model, 60), 60)) for model in story.models[:2]]
     when = clock_time(story.began)
     parts.append(tag("span", f"{when} UTC" if when else ""))
     return tag("p", *parts)

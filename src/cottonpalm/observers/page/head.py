@@ -6,7 +6,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.observers.advice import advice_of, why_nothing
-from cottonpalm.observers.formatting import count, duration, rate
+from cottonpalm.observers.formatting import count, duration, model_in, rate
 from cottonpalm.observers.numbers import money_usd, percent, two
 from cottonpalm.observers.page.markup import Markup, foreign, join, kept, sentence, tag, words
 from cottonpalm.observers.page.parts import section
@@ -56,7 +56,7 @@ def head(story: Story, data: str | None = None) -> Markup:
     parts: list[Part] = [tag("b", icon, STATES[story.state], class_="state")]
     if story.name:
         parts.append(tag("span", "run ", tag("b", foreign(story.name, 60))))
-    parts += [tag("span", foreign(model, 60)) for model in story.models[:2]]
+    parts += [tag("span", foreign(model_in(model, 60), 60)) for model in story.models[:2]]
     if story.began is not None:
         parts.append(tag("span", _when(story.began, story.ended)))
     if data is not None:

@@ -66,8 +66,10 @@ _PLAIN: Final = frozenset(
             "user",
         ),
         *("service_tier", "reasoning_effort", "reasoning", "presence_penalty", "frequency_penalty", "store"),
+        "response_format",
     }
 )
+_TEXT_FORMATS: Final = ("text", "json_object", "json_schema")  # of an answer
 
 
 def text_input(call: Call) -> int | None:
@@ -78,6 +80,8 @@ def text_input(call: Call) -> int | None:
     body = call.body
     if not _PLAIN.issuperset(body) or ("system" in body and type(body["system"]) is not str):
         return None
+    if (form := body.get("response_format")) is not None and not _is_text(form):
+        return None
     messages = body.get("messages")
     if type(messages) is not list:
         return None
@@ -85,6 +89,11 @@ def text_input(call: Call) -> int | None:
         if type(one) is not dict or len(one) != 2 or type(one.get("content")) is not str:
             return None
     return len(call.content) + MESSAGE_TOKENS * (len(messages) + 1)
+
+
+def _is_text(form: Any) -> bool:
+    """Whether this form of an answer is text; its schema is in the body, and read like the messages."""
+    return type(form) is dict and form.get("type") in _TEXT_FORMATS
 
 
 def extent(call: Call, tariff: Tariff, output_tokens: int | None = None) -> Extent | str:

@@ -13,12 +13,16 @@ from langchain_core.load.serializable import Serializable
 from langchain_core.runnables.utils import AddableDict
 from pydantic import BaseModel
 
+_PLAIN: Final = frozenset((str, int, bool, type(None)))
+
 
 def same(a: Any, b: Any) -> bool:
     """Whether two values are equal in value and type, to the sign of a zero; a NaN equals another.
 
     A subclass of `str` equals its text, and the dict of LangChain's that can be added equals a plain one.
     """
+    if type(a) in _PLAIN:
+        return type(a) is type(b) and bool(a == b)
     if isinstance(a, str) and not isinstance(a, Enum):
         return type(b) is str and str.__eq__(a, b) is True
     if type(a) is AddableDict:
@@ -27,12 +31,14 @@ def same(a: Any, b: Any) -> bool:
         return False
     if type(a).__module__ == "numpy" and hasattr(a, "tobytes"):
         return bool(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
-    rule = next((rule for kind, rule in _RULES if isinstance(a, kind)), None)
-    return bool(a == b if rule is None else rule(a, b))
+    for kind, rule in _RULES:
+        if isinstance(a, kind):
+            return rule(a, b)
+    return bool(a == b)
 
 
 def _all_same(a: Sequence[Any], b: Sequence[Any]) -> bool:
-    return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return len(a) == len(b) and all(map(same, a, b))
 
 
 def _same_set(a: AbstractSet[Any], b: AbstractSet[Any]) -> bool:

@@ -38,6 +38,12 @@ _MOST_SHAPES: Final = 1_000
 _PROVED: Final = set[Shape]()  # shapes of model answers that came back equal
 
 
+class Proved(dict[str, Any]):
+    """The stored form of a Pydantic model, whose plain JSON made an equal model."""
+
+    __slots__ = ()
+
+
 def qualified(cls: type) -> str:
     """Return a class's name in records: module and qualified name."""
     return f"{cls.__module__}:{cls.__qualname__}"
@@ -141,13 +147,16 @@ def _lc(value: Serializable, encode: Encode) -> Stored:
     return {TAG: "lc", "c": cls.__name__, "v": {name: encode(part) for name, part in found.items()}}
 
 
-def makes_an_equal_one(value: Any, stored: Stored) -> bool:
-    """Whether a message or the like is stored by its own parts, unchanged, and these make an equal one.
+def makes_an_equal_one(value: Any, stored: Stored, types: Types) -> bool:
+    """Whether a message, a Pydantic model or the like is stored as plain JSON that makes an equal one.
 
-    Such parts are plain JSON, which comes back equal; so this needs no text. That they make an equal one is proved for
-    the first answer of a model of each shape: what LangChain checks of it are names and types. False: it is not known.
+    Plain JSON comes back equal; so this needs no text. A message is stored by its own parts. That they make an equal
+    one is proved for the first answer of a model of each shape: what LangChain checks of it are names and types. False:
+    it is not known.
     """
     cls = type(value)
+    if isinstance(stored, Proved):
+        return types.get(stored["c"]) is cls
     if not is_data(cls):
         return False
     held, parts = value.__dict__, stored["v"]
@@ -220,7 +229,8 @@ def _model(value: BaseModel, encode: Encode) -> Stored:
     try:
         data = value.model_dump(mode="json", by_alias=False, warnings=False)
         if same(value, _validated(cls, data)):
-            return {TAG: "pydantic", "c": qualified(cls), "v": encode(data), "u": _unset(value)}
+            found = {TAG: "pydantic", "c": qualified(cls), "v": encode(data), "u": _unset(value)}
+            return Proved(found) if found["v"] is data else found
     except Exception:  # noqa: BLE001, S110 - the other form may hold what this one does not
         pass
     data = value.model_dump(mode="python", by_alias=False, warnings=False)

@@ -64,7 +64,7 @@ def check(value: Any, types: Types) -> Any:
         return value
     try:
         stored = _encode(value, _DEPTH)
-        if kinds.makes_an_equal_one(value, stored):
+        if kinds.makes_an_equal_one(value, stored, types):
             return stored
         back = decode(orjson.loads(orjson.dumps(stored)), types)
     except CannotStore as exc:
@@ -97,9 +97,12 @@ def _plain(value: Any, depth: int) -> bool:
 def _all_plain(parts: Iterable[Any], depth: int) -> bool:
     """Whether all parts of a container are plain; 0: they are the names of a dict, which must be text."""
     for part in parts:
-        if type(part) is str and part.isascii():  # most are, and a call would take longer than all else
+        kind = type(part)
+        if kind is str and part.isascii():  # most are, and a call would take longer than all else
             continue
-        if not (_plain(part, depth - 1) if depth else type(part) is str and kinds.is_unicode(part)):
+        if kind is int and depth and -(2**63) <= part < 2**64:
+            continue
+        if not (_plain(part, depth - 1) if depth else kind is str and kinds.is_unicode(part)):
             return False
     return True
 
@@ -112,7 +115,7 @@ def _encode(value: Any, depth: int) -> Any:
         return [_encode(part, depth - 1) for part in value]
     if kind is dict and TAG not in value and all(type(name) is str for name in value) and _plain([*value], 1):
         return {name: _encode(part, depth - 1) for name, part in value.items()}
-    if _plain(value, 0):
+    if kind in _LEAVES and _plain(value, 0):
         return value
     return kinds.encode_kind(
         value, lambda part: part if _plain(part, depth - 1) else _encode(part, depth - 1)

@@ -105,7 +105,9 @@ class Admission(Gates):
         """Whether it moves the number in flight, or the server is full: halving begins with who goes next."""
         number = self.concurrency
         limit, starting = number.limit, number.starting
-        number.answered(now, sent, in_flight + 1, gated=gated, left=sent.at_s < self.recovery.silent_s)
+        number.answered(
+            now, sent, in_flight + 1, gated=gated, left=self.recovery.leaves(now, sent.at_s, self.trip_s)
+        )
         return number.limit != limit or number.starting is not starting or number.knee.times is not None
 
     def _heard(self, now: float, sent: Sent, in_flight: int, usage: Usage | None) -> bool:

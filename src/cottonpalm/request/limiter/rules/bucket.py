@@ -189,10 +189,9 @@ class Bucket:
             self.extra = 0.0
         elif self.extra:
             self._proven = (UNDER + self.extra) * (1 - share)
-            if 2 * self.extra <= CATCH_UP:
-                self.extra *= 2
-            elif trial.least > CATCH_UP * self.rate:
+            if trial.least > CATCH_UP * self.rate:
                 self.off()
+            self.extra *= 2
         elif may_test and self._since >= self._hold * self._cost:
             self.extra, self._proven = 1 - UNDER + (2 * BUDGET if self._sure else FIRST_TEST), 0.0
             trial.clear()

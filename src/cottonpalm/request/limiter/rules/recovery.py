@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -38,6 +39,7 @@ class Recovery:
 
     __slots__ = (
         "_needed_s",
+        "_over_s",
         "_refused_s",
         "dead",
         "named_until_s",
@@ -55,11 +57,16 @@ class Recovery:
         self.probe: Sent | None = None
         self.refused, self.dead = 0, False
         self.silent_s = self.until_s = self.named_until_s = self._refused_s = 0.0
+        self._over_s = math.inf  # when the probe was sent that was admitted
         self._needed_s = 0.0  # the silence after which a probe was admitted, the last time that it took one
+
+    def leaves(self, now: float, at_s: float, trip_s: float) -> bool:
+        """Whether of those sent then only the slow ones are left: a silence lasted half of an answer's time since."""
+        return at_s < self.silent_s and 2 * (min(now, self._over_s) - self.silent_s) > trip_s
 
     def begin(self, now: float) -> None:
         """A silence begins."""
-        self.silent_s, self.refused = now, 0
+        self.silent_s, self.refused, self._over_s = now, 0, math.inf
         self._refused_s = now
 
     def refuse(self, probe_s: float) -> None:
@@ -82,7 +89,7 @@ class Recovery:
 
     def revive(self, probe_s: float, window: float) -> float:
         """The probe that was sent then was admitted: up. Returns how long nobody had been rejected."""
-        silence_s = max(0.0, probe_s - self.silent_s)
+        silence_s, self._over_s = max(0.0, probe_s - self.silent_s), probe_s
         self._needed_s = silence_s if self.refused else BACKOFF * self._needed_s
         self.probe, self.state, self.window = None, State.RAMP, window
         return max(0.0, probe_s - self._refused_s)
