@@ -283,7 +283,7 @@ def test_a_read_only_place_is_refused_before_any_call_with_what_to_check(tmp_pat
     try:
         for name in ("new.db", "old.db"):
             [line] = say(f"do({str(disk / name)!r}, 10)", *prefix)
-            assert line.startswith("stopped 0 StoreError"), line
+            assert line.startswith("stopped 0 CannotWrite"), line
             assert "check the permissions" in line
             assert str(disk) in line
     finally:
