@@ -94,9 +94,7 @@ class Post:
         self._dropped: set[str] = set()  # ...and of those of them that are not to be submitted
         self._nudges: dict[str, asyncio.Event] = {}  # ends the wait for the next look at a batch
         self._queues: dict[Lane, Queue] = {}
-        self._not_before: dict[
-            Lane, float
-        ] = {}  # by the loop's clock: until then nothing more is submitted there
+        self._not_before: dict[Lane, float] = {}  # by the loop's clock: until then nothing goes there
         self._moved = asyncio.Event()  # a batch was submitted, or is over
         self.open: dict[str, Batch] = {}
         self.given_up: set[str] = set()
