@@ -108,6 +108,7 @@ def test_a_resumed_run_starts_with_seven_tenths_of_what_it_had_learnt(
             [(learnt,)] = db.execute("SELECT in_flight FROM learnt").fetchall()
         server.script(lambda _: replies.held())
         with processor().start(f"row {number}" for number in range(900)) as run:
-            server.wait(in_flight=int(0.7 * learnt))
-            assert run.stats.limit == int(0.7 * learnt)
+            first = int(0.7 * learnt)
+            server.wait(in_flight=first)
+            assert first <= run.stats.limit <= first + 2  # one or two more may be under trial by now
             run.abort()
