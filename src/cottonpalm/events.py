@@ -149,7 +149,7 @@ class LimitChanged(Event):
 
 @dataclass(slots=True, unsafe_hash=True)
 class Binding(Event):
-    """Something else limits the speed of the run now. It comes once this has lasted for a moment.
+    """Something else limits the speed of the run now, or a clearly other pace does. It comes once this has lasted.
 
     Attributes:
         what: see `Bottleneck`; "" for nothing.

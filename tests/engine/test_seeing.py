@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from random import Random
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -166,6 +167,7 @@ def test_a_rate_that_is_found_is_told_with_what_it_was_found_from(per_s: float, 
     told = [event.why for event in watch.of(Binding) if event.what == "pace" and re.match(words, event.why)]
     assert told
     assert ("; the headers do not fit: not used" in " ".join(report.bound_by)) is shown
+    assert median(float(re.match(words, why)[1]) for why in told) == pytest.approx(per_s, rel=0.25)  # type: ignore[index]
     found = re.search(rf"The rate at which .* \({words}", " ".join(report.bound_by))
     assert found is not None
     assert float(found[1]) == pytest.approx(per_s, rel=0.1)

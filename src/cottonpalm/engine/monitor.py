@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from cottonpalm import clock
 from cottonpalm.events import Binding, LimitChanged
 from cottonpalm.request.limiter.rules.binding import BUSY, SEVERAL, Snapshot, binding
+from cottonpalm.request.limiter.rules.causes import APART
 from cottonpalm.request.limiter.rules.reasons import why
 from cottonpalm.request.reach import DEAD_S
 
@@ -58,6 +59,7 @@ class Monitor:
         self._busy = 0  # so many looks in a row found that the loop had no time left
         self._hot = False  # True: this process uses one core, even if the loop has time left
         self._settled = self._seen = Binding("", "")
+        self._pace = 0.0  # requests a second, where that binds, as it was told
         self._times = 0
         self._limits: dict[str, int] = {}
         self._accepted = 0
@@ -126,14 +128,26 @@ class Monitor:
             limiter.admission.concurrency.own_work(binds)
 
     def _settle(self, found: Binding) -> None:
-        """Accept a finding after enough equal looks in a row; accept a pause, and its end, at once."""
+        """Accept a finding after enough equal looks in a row; accept a pause, and its end, at once.
+
+        A pace that binds is told again once another one is believed.
+        """
         self._times = self._times + 1 if found == self._seen else 1
         self._seen = found
         sure = self._times >= SURE or _is_fact(found) or _is_fact(self._settled)
-        if sure and found != self._settled:
-            self._settled = found
+        pace = self._pace_of(found)
+        if sure and (found != self._settled or abs(pace - self._pace) > APART * self._pace):
+            self._settled, self._pace = found, pace
             if self.emit is not None:
                 self.emit(found)
+
+    def _pace_of(self, found: Binding) -> float:
+        """The pace that is believed, where it binds; 0 for none."""
+        if found.what != "pace":
+            return 0.0
+        flow = self._account.flow
+        paces = (each.admission.bucket.rate for each in flow.seen() if flow.shown(each.key) == found.key)
+        return next(paces, 0.0)
 
     def _tell_changes(self, emit: Callable[[Event], None]) -> None:
         for event in self._limits_now() if self.workers is None else self.workers.limits():
