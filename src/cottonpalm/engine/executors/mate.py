@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
+from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING, Final
 
+from cottonpalm import clock
 from cottonpalm.engine.executors.links import Order, Row
 from cottonpalm.events import Binding, LimitChanged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from cottonpalm.engine.executors.links import Link
     from cottonpalm.request.money.remote import Lumps
@@ -32,7 +34,7 @@ class Mate:
         self.limits: Sequence[LimitChanged] = ()  # by host and model
         self.binding = Binding("", "")
         self.answered = self.stopped = False
-        self.alone = False  # it has one row, and gets no other until that is back
+        self.apart = False  # it has rows with which others died, and gets no more until they are back
         self.granting: asyncio.Task[None] | None = None  # it waits for money
         self._rows: list[Row] = []
         self._orders: deque[Order] = deque()
@@ -41,7 +43,7 @@ class Mate:
     @property
     def room(self) -> int:
         """How many more rows it wants."""
-        return 0 if self.stopped or self.alone else self.wants - len(self.out)
+        return 0 if self.stopped or self.apart else self.wants - len(self.out)
 
     @property
     def filled(self) -> float:
@@ -50,6 +52,7 @@ class Mate:
 
     def give(self, item: Item) -> None:
         """Send it a row, together with those of the same moment."""
+        item.began_s = clock.now()
         self.out[item.index] = item
         self._rows.append(Row(item.index, item.row, item.id, item.priority, item.config))
         self._wake.set()
@@ -70,6 +73,19 @@ class Mate:
                 await self.link.tell(Order(rows))
             while self._orders:
                 await self.link.tell(self._orders.popleft())
+
+
+def hand_out(mates: Iterable[Mate], take: Callable[[], Item | None]) -> None:
+    """Give them as many rows as they want and there are, evenly."""
+    emptiest = [(mate.filled, number, mate) for number, mate in enumerate(mates) if mate.room > 0]
+    heapify(emptiest)
+    while emptiest and (item := take()) is not None:
+        _, number, mate = emptiest[0]
+        mate.give(item)
+        if mate.room > 0:
+            heapreplace(emptiest, (mate.filled, number, mate))
+        else:
+            heappop(emptiest)
 
 
 def limits_of(mates: Iterable[Mate], most: int) -> list[LimitChanged]:

@@ -1,41 +1,40 @@
 """Runs rows in other processes, each with an engine of its own. Gates, store, order and budget stay in this one.
 
 A row that was let in is on its way to one worker until its outcome comes back. If the worker dies, the row goes to
-another one; what the dead one may have spent counts as spent, and its share of the limits ends with it. A row with
-which two workers have died gets a third one for itself alone, and fails if that dies too: then it is to blame.
+another one; what the dead one may have spent counts as spent, and its share of the limits ends with it. A row that a
+worker dies of is found by trying those of dead workers apart, and fails (see `suspects`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Coroutine
 from contextlib import suppress
 from functools import partial
-from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
 from cottonpalm.engine.executors.links import Order, WorkerLost
 from cottonpalm.engine.executors.local import LAST_S
-from cottonpalm.engine.executors.mate import Mate, limits_of, most_say
+from cottonpalm.engine.executors.mate import Mate, hand_out, limits_of, most_say
+from cottonpalm.engine.executors.news import News
+from cottonpalm.engine.executors.suspects import Suspects, to_blame
 from cottonpalm.errors import ConfigError
-from cottonpalm.events import Binding, LimitChanged, Unreachable
+from cottonpalm.events import Binding, LimitChanged
 from cottonpalm.request.money.remote import Lumps
-from cottonpalm.types import ErrorRecord, Kind, Outcome
+from cottonpalm.types import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cottonpalm.engine.executors.links import Begin, Heard, Pool
-    from cottonpalm.events import Event
     from cottonpalm.protocols import Later, RowSource
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.types import Item
 
 LEAVE_S: Final = 5.0  # a worker that was told to stop has so long to say its last
 LOOK_S: Final = 2.0  # between two looks at how many workers there are to be
-SUSPECT: Final = 2  # workers that died with a row: it goes to the next one alone
 DEATHS: Final = 3  # workers that die one after the other without an answer: they will go on dying
 
 
@@ -55,8 +54,7 @@ class WorkersExecutor:
         self._pool, self._begin, self._account, self._stop = pool, begin, account, stop
         self._mates: set[Mate] = set()
         self._again: deque[Item] = deque()  # rows that were let in, and wait for a worker
-        self._suspects: deque[Item] = deque()  # those of them that wait for one alone
-        self._died_with: Counter[int] = Counter()  # how many workers, by the index of a row
+        self._suspects = Suspects()  # those with which workers died
         self._tasks: set[asyncio.Task[None]] = set()  # one for each worker
         self._opening: set[asyncio.Task[None]] = set()  # those whose worker is not there yet
         self._asides: set[asyncio.Task[None]] = set()  # rows at a slow gate, and requests for money
@@ -64,7 +62,7 @@ class WorkersExecutor:
         self._leaving = False
         self._begun = False  # there is a row for them
         self._limit = 0.0  # of all workers, as long as rows went to them
-        self._unreachable: set[str] = set()  # reasons that were told
+        self._news = News(account)
         self._deaths = 0
         self._answered = False  # a worker has answered a row
         self._loop = asyncio.get_running_loop()
@@ -185,20 +183,8 @@ class WorkersExecutor:
             self._again.append(first)
             self._begun = True
             self.resize()
-        kept_free = self._try_alone()
-        emptiest = [
-            (mate.filled, number, mate)
-            for number, mate in enumerate(self._mates)
-            if mate.room > 0 and mate is not kept_free
-        ]
-        heapify(emptiest)
-        while emptiest and (item := self._next()) is not None:
-            _, number, mate = emptiest[0]
-            _give(mate, item)
-            if mate.room > 0:
-                heapreplace(emptiest, (mate.filled, number, mate))
-            else:
-                heappop(emptiest)
+        kept_free = self._try_apart()
+        hand_out([mate for mate in self._mates if mate is not kept_free], self._next)
         self._rows.flush_if_idle()
         if self._leaving or self._rows.closing:
             self._drop_unsent()
@@ -206,15 +192,16 @@ class WorkersExecutor:
         if self._rows.ended and not (self._again or self._suspects or self._asides or under_way):
             self._ended.set()
 
-    def _try_alone(self) -> Mate | None:
-        """Give one worker a row alone with which others died, or keep the emptiest one free for it."""
+    def _try_apart(self) -> Mate | None:
+        """Give one worker rows with which others died, or keep the emptiest one free for them."""
         able = [mate for mate in self._mates if mate.wants and not mate.stopped]
-        if not self._suspects or not able or any(mate.alone for mate in able):
+        if not self._suspects or not able or any(mate.apart for mate in self._mates):
             return None
         free = min(able, key=lambda mate: len(mate.out))
         if not free.out:
-            free.alone = True
-            _give(free, self._suspects.popleft())
+            free.apart = True
+            for item in self._suspects.next(free.wants):
+                free.give(item)
         return free
 
     def let_go(self) -> None:
@@ -270,10 +257,10 @@ class WorkersExecutor:
                 self._rows.finish(item, found or Outcome(item.index, "skipped"))
 
     def _drop_unsent(self) -> None:
-        for waiting in (self._again, self._suspects):
-            while waiting:
-                item = waiting.popleft()
-                self._rows.finish(item, Outcome(item.index, "skipped"))
+        self._again.extend(self._suspects.drain())
+        while self._again:
+            item = self._again.popleft()
+            self._rows.finish(item, Outcome(item.index, "skipped"))
 
     def _settle_all(self) -> None:
         for mate in self._mates:
@@ -305,7 +292,7 @@ class WorkersExecutor:
             try:
                 await self._converse(mate, sending)
             except WorkerLost as lost:
-                if not mate.answered and not (mate.alone and self._answered):
+                if not mate.answered and not (mate.apart and self._answered):
                     self._count_death(lost)
                 self._blame(mate, lost)
                 self._lost(mate)
@@ -347,37 +334,21 @@ class WorkersExecutor:
         mate.paused_until = clock.now() + heard.pause_s
         if not (self._leaving or self._ended.is_set()):
             self._limit = sum(each.limit for each in self._mates)
-        self._pass_on(mate, heard)
+        self._news.pass_on(mate, heard)
         for outcome in heard.done:
             if (item := mate.out.pop(outcome.index, None)) is None:
                 continue
             mate.answered = self._answered = True
-            self._deaths, mate.alone = 0, False
-            self._died_with.pop(outcome.index, None)
+            self._deaths = 0
+            self._suspects.answered(outcome.index)
             if outcome.status == "skipped" and not self._rows.closing:
                 self._again.append(item)  # its worker stopped before it began
                 continue
             self._rows.finish(item, outcome)
+        if mate.apart and not mate.out:
+            mate.apart = False
+            self._suspects.survived()
         self.fill()
-
-    def _pass_on(self, mate: Mate, heard: Heard) -> None:
-        """Tell what a worker has measured and met with."""
-        measure = self._account.measure
-        for name, values, more in heard.measures if measure is not None else ():
-            getattr(measure, name)(*values, **more)
-        for topic, text in heard.warnings:
-            self._account.alerts.warn(topic, text)
-        for event in heard.events:
-            self._hear(mate, event)
-
-    def _hear(self, mate: Mate, event: Event) -> None:
-        """Pass on what a worker's requests met with; how it stands is told of all workers together."""
-        if isinstance(event, Binding):
-            mate.binding = event
-        elif not isinstance(event, Unreachable) or event.reason not in self._unreachable:
-            self._account.alerts.tell(event)
-        if isinstance(event, Unreachable):
-            self._unreachable.add(event.reason)
 
     async def _grant(self, mate: Mate, heard: Heard) -> None:
         """Answer a request for money; where there will be none, the run stops."""
@@ -393,19 +364,14 @@ class WorkersExecutor:
             self._stop("budget", why.replace("'the model'", "the model"))
 
     def _blame(self, mate: Mate, lost: WorkerLost) -> None:
-        """It died: a row that it had alone fails, and others it shall not meet again too often."""
+        """It died: a row that it had alone fails, and of the others it keeps those that are not suspected."""
         if self._leaving or self._rows.closing:
             return
-        if mate.alone:
-            for item in mate.out.values():
-                said = f"each worker that had this row died, the last one with it alone ({lost})"
-                error = ErrorRecord(Kind.FAIL_ROW, "WorkerLost", said)
-                self._rows.finish(item, Outcome(item.index, "failed", error=error))
-            mate.out = {}
-            return
-        self._died_with.update(mate.out.keys())
-        for index in [index for index in mate.out if self._died_with[index] >= SUSPECT]:
-            self._suspects.append(mate.out.pop(index))
+        rows, mate.out = list(mate.out.values()), {}
+        if not mate.apart:
+            mate.out = {item.index: item for item in self._suspects.died(rows)}
+        elif (item := self._suspects.died_apart(rows)) is not None:
+            self._rows.finish(item, to_blame(item, lost))
 
     def _lost(self, mate: Mate) -> None:
         """Its rows go to others."""
@@ -429,11 +395,6 @@ class WorkersExecutor:
         for mate in self._mates:
             if not mate.stopped:
                 mate.say(Order(stop=True))
-
-
-def _give(mate: Mate, item: Item) -> None:
-    item.began_s = clock.now()
-    mate.give(item)
 
 
 async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
