@@ -18,13 +18,12 @@ from cottonpalm.providers.batches.packing import (
     SHARE,
     SLACK,
     Pack,
-    Queue,
     Room,
     may_wait,
     room_in,
-    told_limit,
     too_big,
 )
+from cottonpalm.providers.batches.queue import Queue, told_limit
 from cottonpalm.providers.batches.scratch import BLOCK, Scratch
 from cottonpalm.providers.batches.spool import Packed, Spool, TooBig
 from cottonpalm.providers.batches.stages import Batch, Member, Stage, custom_id, number_of

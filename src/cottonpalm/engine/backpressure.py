@@ -109,7 +109,7 @@ class Backpressure:
             return max(ROOM, 2 * self.workers())
         return sys.maxsize if self._whole else max(ROOM // 2, int(self._times * self._account.flow.limit()))
 
-    def holding_back(self, rows: Scheduler, window: Window, room: int, out: int = 0) -> Bottleneck:
+    def holding_back(self, rows: Scheduler, window: Window, room: int, out: int) -> Bottleneck:
         """Return why no more rows start; "concurrency" also when another limit may delay the requests.
 
         Args:

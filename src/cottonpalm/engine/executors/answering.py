@@ -10,10 +10,9 @@ from cottonpalm import clock
 from cottonpalm.engine.executors.journal import Journal, hook
 from cottonpalm.engine.executors.post import call_in
 from cottonpalm.engine.executors.rounds import one_round
-from cottonpalm.observers.formatting import duration
+from cottonpalm.engine.executors.worth import Worth
 from cottonpalm.providers.batches.lanes import whose
 from cottonpalm.providers.batches.made_up import made_up
-from cottonpalm.request.money.rules.prices import BATCH
 from cottonpalm.request.recording import SWAPS, Recording, can_swap
 from cottonpalm.request.reservation import Reservation
 from cottonpalm.request.row_account import RowAccount
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from cottonpalm.protocols import Inner, RowSource
     from cottonpalm.providers.batches.lines import Result
     from cottonpalm.providers.batches.stages import Book
-    from cottonpalm.providers.call import Call
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.types import Item
 
@@ -107,6 +105,7 @@ class Answering:
         self._terms, self._options, self._run, self._send = terms, terms.lane, run, send
         self._book, self._rows, self._post, self._source = book, rows, post, source
         self._rescue = rescue
+        self._worth = Worth(run, cheapest=terms.cheapest, rescue=rescue)
         self.no_batches = "" if terms.sends else "that was asked for"
         if terms.sends and terms.keeps_state:
             self.no_batches = KEEPS_STATE
@@ -225,10 +224,10 @@ class Answering:
         if self.no_batches:
             recording.drop()
             return await self._finished_live(item)
-        if flex and self._flex_beats(recording):
+        if flex and self._worth.of_flex(recording):
             recording.drop()
             return await self._finished_live(item, withdraws=True)
-        if not self._worth_it(recording):
+        if not self._worth.of(recording, out=self._post.any):
             recording.drop()
             self._rows.live.add(item.slot)
             return await self._finished_live(item)
@@ -246,40 +245,6 @@ class Answering:
             else:
                 self._rows.sent(item.slot, key)
             del recording.asked[key]
-
-    def _worth_it(self, recording: Recording) -> bool:
-        """Whether its requests are cheaper in a batch, and may come back in time."""
-        asked = recording.asked.values()
-        if self._terms.cheapest and not all(self._is_cheaper(one.wanted.call) for one in asked):
-            return False
-        if self._rescue is None or not asked or self._rescue.worth(asked):
-            return True
-        if not self._post.any:
-            before = duration(self._rescue.reserve_s)
-            self._run.alerts.warn(
-                "no time",
-                f"the deadline leaves no time for batches, which are cancelled {before} before it: rows run live, at"
-                " the full price",
-            )
-        return False
-
-    def _flex_beats(self, recording: Recording) -> bool:
-        """Whether no request of it costs more at the flex tier: that answers sooner."""
-        if (tier := self._run.flex) is None or not recording.asked or recording.unused:
-            return False
-        return all(tier.beats_a_batch(one.wanted.call) for one in recording.asked.values())
-
-    def _is_cheaper(self, call: Call) -> bool:
-        prices = self._run.pricing.prices
-        live, batch = prices.rates(call.model, call.url), prices.rates(call.model, call.url, BATCH)
-        if live is None or live != batch:
-            return True
-        self._run.alerts.warn(
-            f"no cheaper {call.model}",
-            f'no lower price of a batch is known for {call.model}: its rows run live (`mode="batch"` sends them all the'
-            " same)",
-        )
-        return False
 
     async def _compare(self, item: Item, known: Mapping[bytes, Result | None], recording: Recording) -> None:
         """Run the row once more: does it ask the same?"""

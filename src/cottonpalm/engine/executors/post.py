@@ -12,7 +12,8 @@ from cottonpalm.engine.executors.returned import said_of
 from cottonpalm.errors import StoreError
 from cottonpalm.providers.batches.choice import adapter_of
 from cottonpalm.providers.batches.lines import Phase
-from cottonpalm.providers.batches.packing import Queue, may_wait, room_in, told_limit
+from cottonpalm.providers.batches.packing import may_wait, room_in
+from cottonpalm.providers.batches.queue import Queues
 from cottonpalm.providers.batches.scratch import Scratch
 from cottonpalm.providers.batches.spool import Spool, TooBig
 from cottonpalm.providers.batches.stages import Batch, Member, Stage
@@ -93,8 +94,7 @@ class Post:
         self._unplanned: set[str] = set()  # tags of batches that wait until there is room at the provider...
         self._dropped: set[str] = set()  # ...and of those of them that are not to be submitted
         self._nudges: dict[str, asyncio.Event] = {}  # ends the wait for the next look at a batch
-        self._queues: dict[Lane, Queue] = {}
-        self._not_before: dict[Lane, float] = {}  # by the loop's clock: until then nothing goes there
+        self._queues = Queues(desk.later_s)
         self._moved = asyncio.Event()  # a batch was submitted, or is over
         self.open: dict[str, Batch] = {}
         self.given_up: set[str] = set()
@@ -215,7 +215,7 @@ class Post:
     async def _planned(self, packed: Packed) -> None:
         tag = packed.tag
         while tag not in self._dropped and not self._may_go(packed):
-            await self.next_move(max(0.0, self._rest_s(packed.lane)) or _SOON_S)
+            await self.next_move(self._rest_s(packed.lane) or _SOON_S)
         self._unplanned.discard(tag)
         if tag not in self._dropped:
             # counted from now on: others are woken at the same moment
@@ -233,8 +233,7 @@ class Post:
         if self._rescue is not None:
             most = self._rescue.rows_in_a_batch(self._made[lane])
             rows = most if rows is None else min(rows, most)
-        learnt = self._queues[lane].tokens if lane in self._queues else None
-        known = [most for most in (options.queued_tokens, learnt) if most is not None]
+        known = [most for most in (options.queued_tokens, self._queues.tokens(lane)) if most is not None]
         return room_in(adapter_of(lane).limits, rows=rows, queued_tokens=min(known, default=None))
 
     def _may_go(self, packed: Packed) -> bool:
@@ -244,8 +243,7 @@ class Post:
         return may_wait(self._room(packed.lane), self._waiting(packed.lane, packed.tag), packed.pack)
 
     def _rest_s(self, lane: Lane) -> float:
-        """How long nothing is submitted there, as its queue was full although we had room."""
-        return self._not_before.get(lane, 0.0) - asyncio.get_running_loop().time()
+        return self._queues.rest_s(lane, asyncio.get_running_loop().time())
 
     def _waiting(self, lane: Lane, tag: str) -> int:
         """Tokens of this model that are at the provider already, but for those of one batch."""
@@ -277,15 +275,7 @@ class Post:
     def _learn(self, batch: Batch) -> None:
         """How much the provider lets wait: what is packed from now on keeps to that."""
         lane = batch.lane
-        if not _queue_full(batch):
-            if lane in self._queues and batch.stage is Stage.COLLECTED:
-                self._queues[lane].taken()
-            return
-        queue = self._queues.setdefault(lane, Queue())
-        queue.refused(told_limit(batch.why), batch.tokens + self._waiting(lane, batch.tag))
-        if queue.refusals:
-            rest_s = self._desk.later_s(queue.refusals)
-            self._not_before[lane] = asyncio.get_running_loop().time() + rest_s
+        self._queues.learn(batch, self._waiting(lane, batch.tag), asyncio.get_running_loop().time())
         if (spool := self._spools.get(lane)) is not None:
             spool.room = self._room(lane)
 
@@ -386,10 +376,6 @@ class Post:
         if (ledger := self._run.ledger) is not None:
             for amount in (*self._held.values(), *(one for many in self._amounts.values() for one in many)):
                 ledger.settle(amount, 0, 0, self._run.spending)
-
-
-def _queue_full(batch: Batch) -> bool:
-    return batch.state is not None and batch.state.phase is Phase.FAILED and batch.state.queue_full
 
 
 def _innocent(batch: Batch, result: Result) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cottonpalm.observers.formatting import count
 from cottonpalm.providers.batches.lines import Phase
+from cottonpalm.providers.batches.queue import is_full
 from cottonpalm.providers.batches.stages import Stage
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def said_of(batch: Batch, unanswered: int) -> Iterator[Said]:
             f"{name} is lost{why}. What it did may have to be paid all the same; {some} had no answer and are asked"
             " again",
         )
-    elif batch.state is not None and batch.state.queue_full:
+    elif is_full(batch):
         yield Said(
             "queue full",
             f"{name} was not taken{why}. Its rows wait for room at the provider, in smaller batches where that helps",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +11,6 @@ if TYPE_CHECKING:
 SLACK: Final = 0.95  # of a limit is filled: tokens are estimates, and providers count bytes in their own way
 # of the tokens that may wait is put into one batch, so that a second one can wait meanwhile
 SHARE: Final = 0.5
-_TOLD: Final = re.compile(r"[Ll]imit:? ([0-9][0-9,]*) enqueued tokens")
 FRAME: Final = 1024  # bytes round the lines of a request: form fields, brackets
 
 
@@ -24,40 +22,6 @@ class Room:
     size: int
     line: int | None
     tokens: int | None
-
-
-@dataclass(slots=True)
-class Queue:
-    """How many tokens a provider lets wait for one account and model, as its refusals tell.
-
-    Its count need not be ours, and others may fill it too: where by our count there was room, half of what was there
-    is tried next, after a wait that grows; what is taken doubles that again.
-
-    Attributes:
-        told: by the provider.
-        tokens: by our own count; None: no refusal so far.
-        refusals: so many in a row although there was room by our count.
-    """
-
-    told: int | None = None
-    tokens: int | None = None
-    refusals: int = 0
-
-    def refused(self, told: int | None, ours: int) -> None:
-        """A batch was refused when so many tokens of ours were there, its own among them."""
-        self.told = told if told is not None else self.told
-        bound = min((each for each in (self.tokens, self.told) if each is not None), default=None)
-        if bound is not None and ours > bound:
-            self.tokens = bound
-            return
-        self.tokens = max(1, ours // 2)
-        self.refusals += 1
-
-    def taken(self) -> None:
-        """A batch was not refused."""
-        self.refusals = 0
-        if self.tokens is not None:
-            self.tokens = 2 * self.tokens if self.told is None else min(self.told, 2 * self.tokens)
 
 
 @dataclass(slots=True)
@@ -109,12 +73,6 @@ def too_big(room: Room, size: int) -> str | None:
     """Why a line can go into no batch at all, or None."""
     most = room.size if room.line is None else min(room.line, room.size)
     return None if size <= most else f"the request has {size:,} bytes, a line of a batch at most {most:,}"
-
-
-def told_limit(message: str) -> int | None:
-    """How many tokens may wait, where a provider says so: "... Limit: 900,000 enqueued tokens"."""
-    found = _TOLD.search(message)
-    return int(found[1].replace(",", "")) if found else None
 
 
 def may_wait(room: Room, waiting: int, pack: Pack) -> bool:
