@@ -40,7 +40,9 @@ def in_line(
             return
         with (
             nullcontext() if stay is None else stay.lining_up() as on_wait,
-            row.run.failover.lining_up(row, limiter, on_wait) if replaceable else nullcontext(on_wait) as told,
+            row.run.failover.lining_up(row, limiter, on_wait)
+            if replaceable
+            else nullcontext(on_wait) as told,
             row.idling() if paused else nullcontext(),
         ):
             yield told

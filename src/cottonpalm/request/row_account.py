@@ -33,7 +33,9 @@ class HandsOver(Protocol):
 TRIES: Final = 20  # of a row, that are kept in case it fails: the first ones and the last
 ROW: Final[ContextVar[RowAccount | None]] = ContextVar("cottonpalm_row", default=None)
 MODEL: Final[ContextVar[HandsOver | None]] = ContextVar("cottonpalm_model", default=None)
-OTHERS: Final[ContextVar[bool]] = ContextVar("cottonpalm_others", default=False)  # the chain has another model to ask
+OTHERS: Final[ContextVar[bool]] = ContextVar(
+    "cottonpalm_others", default=False
+)  # the chain has another model to ask
 
 
 class RowAccount:
