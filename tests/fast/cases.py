@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
-from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser, StrOutputParser
+from langchain_core.output_parsers import (
+    BaseOutputParser,
+    JsonOutputParser,
+    PydanticOutputParser,
+    StrOutputParser,
+)
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder, PromptTemplate
-from langchain_core.runnables import RunnableLambda, RunnableParallel, RunnablePassthrough
+from langchain_core.runnables import (
+    RunnableBranch,
+    RunnableConfig,
+    RunnableLambda,
+    RunnableParallel,
+    RunnablePassthrough,
+)
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
 from pydantic import BaseModel
 
@@ -303,6 +316,90 @@ def _forms() -> Iterator[Case]:
     yield Case("a variable missing", TEXT, text, ({"text": "a"}, {"test": "b"}, {"text": "c"}, {"text": "d"}))
 
 
+def shapes() -> dict[str, Make]:
+    """Chains as people build them round a prompt and a model."""
+
+    def passed(url: str) -> Runnable[Any, Any]:
+        return RunnableLambda(itemgetter("text")) | {"text": RunnablePassthrough()} | TEXT(url)
+
+    return {
+        "a passthrough": passed,
+        "an item": lambda url: {"text": itemgetter("text")} | TEXT(url),
+        "two items": lambda url: {"text": itemgetter("text"), "more": itemgetter("text")} | TEXT(url),
+        "an item that is missing": lambda url: {"text": itemgetter("test")} | TEXT(url),
+        "a function before": lambda url: {"text": lambda row: row["text"].upper()} | TEXT(url),
+        "a function that raises": lambda url: TEXT(url) | (lambda text: {}[text]),
+        "a function with a config": lambda url: TEXT(url) | RunnableLambda(_of_config),
+        "a coroutine after": lambda url: TEXT(url) | RunnableLambda(_later),
+        "a coroutine that raises": lambda url: TEXT(url) | RunnableLambda(_fails_later),
+        "a function that gives a chain": lambda url: RunnableLambda(lambda row: TEXT(url)),
+        "a coroutine that gives a chain": lambda url: RunnableLambda(_gives(TEXT(url))),
+        "a generator": lambda url: TEXT(url) | RunnableLambda(_letters),
+        "an answer beside the row": lambda url: RunnablePassthrough.assign(answer=TEXT(url)),
+        "an answer beside no row": lambda url: itemgetter("text") | RunnablePassthrough.assign(a=TEXT(url)),
+        "a pick": lambda url: RunnablePassthrough.assign(answer=TEXT(url)).pick("answer"),
+        "picks": lambda url: RunnablePassthrough.assign(answer=TEXT(url)).pick(["answer", "text"]),
+        "an answer, then another": lambda url: TEXT(url) | {"text": RunnablePassthrough()} | TEXT(url),
+        "a branch": lambda url: RunnableBranch((lambda row: "1" in row["text"], TEXT(url)), MESSAGE(url)),
+        "tried again": lambda url: TEXT(url).with_retry(stop_after_attempt=2, wait_exponential_jitter=False),
+        "a model tried again": lambda url: (
+            PROMPT | openai(url).with_retry(stop_after_attempt=2, wait_exponential_jitter=False)
+        ),
+        "a fallback that is no chat": lambda url: TEXT(url).with_fallbacks(
+            [RunnableLambda(lambda row: row["text"])]
+        ),
+        "a fallback for other errors": lambda url: TEXT(url).with_fallbacks(
+            [RunnableLambda(lambda row: row["text"])], exceptions_to_handle=(KeyError,)
+        ),
+        "a parser of one's own": lambda url: PROMPT | openai(url) | Shouts(),
+        "a tagged function": lambda url: TEXT(url) | RunnableLambda(_of_config).with_config(tags=["x"]),
+        "a named chain of functions": lambda url: (TEXT(url) | _of_config).with_config(run_name="mine"),
+    }
+
+
+class Shouts(BaseOutputParser[str]):
+    """A parser of the user's."""
+
+    def parse(self, text: str) -> str:
+        return text.upper()
+
+
+def _of_config(text: str, config: RunnableConfig) -> str:
+    return f"{text} {config['tags']} {config['configurable']} {config['recursion_limit']}"
+
+
+async def _later(text: str) -> str:
+    await asyncio.sleep(0)
+    return text.upper()
+
+
+async def _fails_later(text: str) -> str:
+    await asyncio.sleep(0)
+    raise LookupError(text)
+
+
+def _gives(chain: Runnable[Any, Any]) -> Callable[[Any], Awaitable[Any]]:
+    async def give(_: Any) -> Any:
+        return chain
+
+    return give
+
+
+def _letters(text: str) -> Iterator[str]:
+    yield from text
+
+
+def _shapes() -> Iterator[Case]:
+    refused = wire({"error": {"message": "It failed.", "type": "kind_of", "code": "a_code"}}, "400 Oh")
+    none_sent = ("an item that is missing", "an answer beside no row")
+    by_invoke = "a function that gives a chain"  # which runs on its thread
+    for name, make in shapes().items():
+        fast = name not in (*none_sent, by_invoke)
+        yield Case(name, make, wire(chat()), fast=fast)
+        if name != by_invoke:
+            yield Case(f"{name}, 400", make, refused, fast=fast)
+
+
 def _claude() -> Iterator[Case]:
     thought = {"type": "thinking", "thinking": "hm", "signature": "s"}
     use = {"type": "tool_use", "id": "t1", "name": "Review", "input": {"positive": True, "words": ["warm"]}}
@@ -487,4 +584,4 @@ class Loud(ChatOpenAI):
 
 def all_cases() -> list[Case]:
     """Every case."""
-    return [*_bodies(), *_forms(), *_claude(), *_errors(), *_wires(), *_stock()]
+    return [*_bodies(), *_forms(), *_shapes(), *_claude(), *_errors(), *_wires(), *_stock()]
