@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_anthropic import ChatAnthropic
+from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.output_parsers import (
     BaseOutputParser,
@@ -17,7 +18,9 @@ from langchain_core.output_parsers import (
     StrOutputParser,
 )
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder, PromptTemplate
+from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import (
+    Runnable,
     RunnableBranch,
     RunnableConfig,
     RunnableLambda,
@@ -28,9 +31,6 @@ from langchain_openai import AzureChatOpenAI, ChatOpenAI
 from pydantic import BaseModel
 
 from tests.fast.wires import Wire, cut, wire
-
-if TYPE_CHECKING:
-    from langchain_core.runnables import Runnable
 
 Make = Callable[[str], "Runnable[Any, Any]"]
 
@@ -351,10 +351,36 @@ def shapes() -> dict[str, Make]:
         "a fallback for other errors": lambda url: TEXT(url).with_fallbacks(
             [RunnableLambda(lambda row: row["text"])], exceptions_to_handle=(KeyError,)
         ),
+        "what was found, and a question": lambda url: (
+            RunnableLambda(itemgetter("text"))
+            | {"text": Finds() | _joined, "question": RunnablePassthrough()}
+            | TEXT(url)
+        ),
+        "a Runnable of one's own": lambda url: Own() | TEXT(url),
+        "a mapped chain": lambda url: RunnableLambda(lambda row: [row, row]) | TEXT(url).map(),
         "a parser of one's own": lambda url: PROMPT | openai(url) | Shouts(),
         "a tagged function": lambda url: TEXT(url) | RunnableLambda(_of_config).with_config(tags=["x"]),
         "a named chain of functions": lambda url: (TEXT(url) | _of_config).with_config(run_name="mine"),
     }
+
+
+class Finds(BaseRetriever):
+    """A retriever of the user's."""
+
+    def _get_relevant_documents(self, query: str, **_: Any) -> list[Document]:
+        return [Document(page_content=f"{query}, {word}") for word in ("this", "that")]
+
+
+def _joined(found: list[Document]) -> str:
+    return "; ".join(one.page_content for one in found)
+
+
+class Own(Runnable[Any, Any]):
+    """A Runnable of the user's, with its own names."""
+
+    def invoke(self, row: Any, how: RunnableConfig | None = None, **_: Any) -> Any:  # type: ignore[override]
+        assert how is not None
+        return {"text": row["text"].upper()}
 
 
 class Shouts(BaseOutputParser[str]):
@@ -396,7 +422,7 @@ def _shapes() -> Iterator[Case]:
     for name, make in shapes().items():
         fast = name not in (*none_sent, by_invoke)
         yield Case(name, make, wire(chat()), fast=fast)
-        if name != by_invoke:
+        if name not in (by_invoke, "a mapped chain"):  # of which one request may be cut off by the other
             yield Case(f"{name}, 400", make, refused, fast=fast)
 
 

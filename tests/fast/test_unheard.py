@@ -52,7 +52,13 @@ def test_steps_have_callbacks_only_where_somebody_listens_whoever_sends(
     assert bool(ear.heard) == (len(made) >= len(ROWS)) == listening  # a run asks once or twice who listens
 
 
-HEARD = {"a generator", "a tagged function", "an answer beside no row"}  # these go by LangChain
+HEARD = {  # whole or in part
+    "a generator",
+    "a tagged function",
+    "an answer beside no row",
+    "a mapped chain",
+    "what was found, and a question",
+}
 SEEN: ContextVar[str] = ContextVar("seen", default="nothing")
 
 

@@ -155,7 +155,7 @@ class Caller:
         chain = self.chain if item.refused is None else self._asked(item)
         config, lean = item.config, self._lean
         if lean is not None and chain is self.chain and (config is None or lean.fits(config)):
-            item.account.calling = True
+            item.account.calling = not lean.has_code  # which says itself when it is called
             told = self._step_times_to(item) if in_sample(item.index) else None
             return lean.ask(own(item.row)) if told is None else lean.timed(own(item.row), told)
         if self.crew is not None:

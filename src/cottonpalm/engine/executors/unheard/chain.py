@@ -1,7 +1,8 @@
 """Calls the steps of a chain without LangChain's callback machinery, where nobody would hear it.
 
 Prompt, payload, result, parser and the user's functions stay as they are: what falls away is what LangChain does to
-tell of them. A chain with any step that is not listed here is called as a whole, by its own `ainvoke`.
+tell of them. A step that is not listed here is called as a whole, by its own `ainvoke` or `invoke`; so is a chain with
+a model that does not come to the fast transport's door.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.language_models import BaseChatModel, BaseLanguageModel
 from langchain_core.output_parsers import BaseLLMOutputParser
 from langchain_core.prompts import BasePromptTemplate
 from langchain_core.runnables import (
@@ -34,7 +35,7 @@ from cottonpalm.engine.executors.unheard.composed import (
     retried,
     side_by_side,
 )
-from cottonpalm.engine.executors.unheard.functions import function
+from cottonpalm.engine.executors.unheard.functions import function, whole
 from cottonpalm.engine.executors.unheard.models import model
 from cottonpalm.engine.executors.unheard.step import Heard, Step, measuring, timed
 from cottonpalm.engine.executors.unheard.texts import parser, prompt
@@ -89,7 +90,7 @@ def unheard(chain: Runnable[Any, Any], place: Place, *, threads: bool) -> Unhear
         ask, measure = in_turn(plain.steps(chain)), in_turn(measured.steps(chain))
     except (Heard, AttributeError):
         return None
-    return Unheard(ask.run, measure.run, plain.has_code) if ask.awaited else None
+    return Unheard(ask.run, measure.run, plain.has_code) if plain.gains and ask.awaited else None
 
 
 def _tells(config: Mapping[str, Any]) -> bool:
@@ -98,18 +99,23 @@ def _tells(config: Mapping[str, Any]) -> bool:
 
 
 class _Reader:
-    """Reads a chain."""
+    """Reads a chain.
+
+    Attributes:
+        has_code: a step runs code of the user's.
+        gains: a step is called more cheaply than by LangChain.
+    """
 
     def __init__(self, place: Place, *, threads: bool, times: bool) -> None:
         self._place, self._threads, self._times = place, threads, times
         self._told = False  # a config around what is read now tells its functions something
-        self.has_code = False
+        self.has_code = self.gains = False
 
     def steps(self, step: Any, kwargs: dict[str, Any] | None = None) -> list[Step]:
         """The steps of a chain, one after the other.
 
         Raises:
-            Heard: one of them is not known, or has listeners of its own.
+            Heard: one of them has listeners, or a config for its functions, or is a model that is not known.
         """
         if _kind(step) is RunnableSequence and not kwargs:
             return [part for one in step.steps for part in self.steps(one)]
@@ -118,13 +124,41 @@ class _Reader:
         if type(step).__name__ == "RunnableRetry":  # whose module takes long to import
             return [retried(step, in_turn(self._bound(step, kwargs or {})))]
         if isinstance(step, BaseChatModel):
-            return [self._seen(step, model(step, kwargs or {}, threads=self._threads))]
-        if kwargs:
+            return [self._measured(step, model(step, kwargs or {}, threads=self._threads), gains=True)]
+        if kwargs or isinstance(step, BaseLanguageModel):
             raise Heard
-        return [self._composed(step) or self._seen(step, self._single(step))]
+        if (known := self._plain(step) or self._function(step)) is not None:
+            return [self._measured(step, known, gains=True)]
+        return [
+            self._composed(step) or self._measured(step, self._code(whole(step, self._place)), gains=False)
+        ]
 
-    def _one(self, step: Any) -> Step:
-        return in_turn(self.steps(step))
+    def _bound(self, step: Any, kwargs: dict[str, Any]) -> list[Step]:
+        if step.config_factories or speaks(step.config):
+            raise Heard
+        outer, self._told = self._told, self._told or _tells(step.config)
+        try:
+            return self.steps(step.bound, {**step.kwargs, **kwargs})
+        finally:
+            self._told = outer
+
+    def _plain(self, step: Any) -> Step | None:
+        """A step that LangChain itself only formats, or hands on; None: it is another one."""
+        if isinstance(step, BasePromptTemplate):
+            return prompt(step, threads=self._threads)
+        if _kind(step) is RunnablePick:
+            return Step(step._pick)  # noqa: SLF001
+        if _kind(step) is RunnablePassthrough and step.func is None and step.afunc is None:
+            return Step(_same)
+        return _known_function(step)
+
+    def _function(self, step: Any) -> Step | None:
+        """A parser or a function; None: it is neither."""
+        if isinstance(step, BaseLLMOutputParser):
+            found: Step | None = parser(step, self._place)
+        else:
+            found = function(step, self._place) if type(step) is RunnableLambda else None
+        return None if found is None else self._code(found)
 
     def _composed(self, step: Any) -> Step | None:
         """A container's steps; None: it is no container."""
@@ -140,29 +174,8 @@ class _Reader:
             return chosen(branches, self._one(step.default))
         return None
 
-    def _bound(self, step: Any, kwargs: dict[str, Any]) -> list[Step]:
-        if step.config_factories or speaks(step.config):
-            raise Heard
-        outer, self._told = self._told, self._told or _tells(step.config)
-        try:
-            return self.steps(step.bound, {**step.kwargs, **kwargs})
-        finally:
-            self._told = outer
-
-    def _single(self, step: Any) -> Step:
-        if isinstance(step, BasePromptTemplate):
-            return prompt(step, threads=self._threads)
-        if isinstance(step, BaseLLMOutputParser):
-            return self._code(parser(step, self._place))
-        if type(step) is RunnablePick:
-            return Step(step._pick)  # noqa: SLF001
-        if _kind(step) is RunnablePassthrough and step.func is None and step.afunc is None:
-            return Step(_same)
-        if (known := _known_function(step)) is not None:
-            return known
-        if type(step) is RunnableLambda:
-            return self._code(function(step, self._place))
-        raise Heard
+    def _one(self, step: Any) -> Step:
+        return in_turn(self.steps(step))
 
     def _code(self, step: Step) -> Step:
         """Note that this step runs code of the user's, if it does."""
@@ -172,7 +185,8 @@ class _Reader:
             self.has_code = True
         return step
 
-    def _seen(self, of: Any, step: Step) -> Step:
+    def _measured(self, of: Any, step: Step, *, gains: bool) -> Step:
+        self.gains = self.gains or gains
         return timed(of.get_name(), step) if self._times else step
 
 

@@ -18,10 +18,12 @@ from langchain_core.runnables.config import ensure_config, var_child_runnable_co
 from langchain_core.runnables.utils import accepts_config, accepts_run_manager, is_async_generator
 from langchain_core.utils.uuid import uuid7
 
-from cottonpalm.engine.executors.unheard.step import Heard, Step, waiting
+from cottonpalm.chain.traits import how_to_call
+from cottonpalm.engine.executors.unheard.step import Step, waiting
+from cottonpalm.request.row_account import ROW
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from langchain_core.callbacks import BaseCallbackHandler
     from langchain_core.runnables import RunnableConfig, RunnableLambda
@@ -59,50 +61,73 @@ class Place(NamedTuple):
         return config
 
 
-def function(step: RunnableLambda[Any, Any], place: Place) -> Step:
-    """A step that is a function.
-
-    Raises:
-        Heard: it yields, or wants the run's manager.
-    """
+def function(step: RunnableLambda[Any, Any], place: Place) -> Step | None:
+    """A step that is a function; None: it yields, or wants the run's manager."""
     awaited: Any = getattr(step, "afunc", None)
-    plain: Any = getattr(step, "func", None)
-    written = awaited or plain
+    written: Any = awaited or step.func
     if inspect.isgeneratorfunction(written) or is_async_generator(written) or accepts_run_manager(written):
-        raise Heard
+        return None
     if type(written) is itemgetter:
         return Step(partial(_got, written, place), awaited=True)
-    if awaited is None:
-        return on_thread(plain, place)
-    return waiting(partial(_in_task, awaited, place, accepts_config(awaited)))
+    takes_config = accepts_config(written)
+
+    def call(value: Any, config: RunnableConfig) -> Any:
+        output = written(value, config=config) if takes_config else written(value)
+        return output.invoke(value, _deeper(config)) if isinstance(output, Runnable) else output
+
+    async def call_later(value: Any, config: RunnableConfig) -> Any:
+        output = await (written(value, config=config) if takes_config else written(value))
+        return await output.ainvoke(value, _deeper(config)) if isinstance(output, Runnable) else output
+
+    return on_thread(call, place) if awaited is None else in_task(call_later, place)
 
 
-def on_thread(plain: Callable[..., Any], place: Place) -> Step:
-    """A step that calls a plain function of the user's: it may block."""
-    takes_config = accepts_config(plain)
+def whole(step: Runnable[Any, Any], place: Place) -> Step:
+    """Any other Runnable, called as LangChain would call it."""
+    if how_to_call(step) == "threads":
+        return on_thread(step.invoke, place)
+    return in_task(step.ainvoke, place)
+
+
+def on_thread(call: Callable[[Any, RunnableConfig], Any], place: Place) -> Step:
+    """A step that may block."""
 
     def run(value: Any) -> asyncio.Future[Any]:
-        return place.crew.run(partial(_called, plain, value, place.config(threads=True), takes_config))
+        return place.crew.run(partial(_called, call, value, place.config(threads=True)))
 
     return waiting(run)
 
 
-def _called(plain: Callable[..., Any], value: Any, config: RunnableConfig, takes_config: bool) -> Any:
+def _called(call: Callable[[Any, RunnableConfig], Any], value: Any, config: RunnableConfig) -> Any:
     """Call it on a thread, whose context is the call's own."""
+    _begins()
     var_child_runnable_config.set(config)
-    output = plain(value, config=config) if takes_config else plain(value)
-    return output.invoke(value, _deeper(config)) if isinstance(output, Runnable) else output
+    return call(value, config)
 
 
-async def _in_task(awaited: Callable[..., Any], place: Place, takes_config: bool, value: Any) -> Any:
-    config, context = place.config(threads=False), copy_context()
-    context.run(var_child_runnable_config.set, config)
+def in_task(call: Callable[[Any, RunnableConfig], Awaitable[Any]], place: Place) -> Step:
+    """A step that waits by itself, in a context of its own."""
 
-    async def call() -> Any:
-        output = await (awaited(value, config=config) if takes_config else awaited(value))
-        return await output.ainvoke(value, _deeper(config)) if isinstance(output, Runnable) else output
+    async def called(value: Any, config: RunnableConfig) -> Any:
+        _begins()
+        return await call(value, config)
 
-    return await asyncio.create_task(call(), context=context)
+    async def run(value: Any) -> Any:
+        config, context = place.config(threads=False), copy_context()
+        context.run(var_child_runnable_config.set, config)
+        return await asyncio.create_task(called(value, config), context=context)
+
+    return waiting(run)
+
+
+def _begins() -> None:
+    """Nothing finer than the row is seen of what a function does.
+
+    Raises:
+        RowClosed: the row is over.
+    """
+    if (row := ROW.get()) is not None:
+        row.called()
 
 
 async def _got(getter: itemgetter[Any], place: Place, value: Any) -> Any:

@@ -58,4 +58,4 @@ def parser(step: Any, place: Place) -> Step:
             return step.parse_result([ChatGeneration(message=value)])
         return step.parse_result([Generation(text=value)])
 
-    return Step(parse) if is_langchains(step) else on_thread(parse, place)
+    return Step(parse) if is_langchains(step) else on_thread(lambda value, _: parse(value), place)
