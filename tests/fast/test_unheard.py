@@ -54,7 +54,6 @@ def test_steps_have_callbacks_only_where_somebody_listens_whoever_sends(
 
 HEARD = {  # whole or in part
     "a generator",
-    "a tagged function",
     "an answer beside no row",
     "a mapped chain",
     "what was found, and a question",
@@ -155,15 +154,33 @@ def test_a_function_that_calls_a_runnable_hands_its_config_down(server: Server) 
     assert None not in ids
 
 
-def test_a_row_whose_config_tells_functions_something_goes_by_langchain(server: Server) -> None:
+def test_functions_read_the_config_of_their_row_and_of_what_is_bound(server: Server) -> None:
     def reads(_: str, config: RunnableConfig) -> Any:
         return config["metadata"].get("of"), config["tags"]
 
-    chain = PROMPT | openai(server.url) | StrOutputParser() | reads
-    processor = BatchProcessor(chain)
-    config: RunnableConfig = {"metadata": {"of": "mine"}, "tags": ["a"]}
-    assert asyncio.run(processor.abatch(ROWS[:1], config)) == [("mine", ["a"])]
-    assert asyncio.run(processor.abatch(ROWS[:1])) == [(None, [])]
+    bound = RunnableLambda(reads).with_config(tags=["b"], metadata={"of": "bound"}, run_name="mine")
+    after = RunnableParallel(free=reads, bound=bound).with_config(tags=["c"], metadata={"of": "outer"})
+
+    async def both_ways() -> None:
+        model = openai(server.url, timeout=31)  # whose client no other loop has used
+        chain = PROMPT | model | StrOutputParser() | after
+        configs: list[Any] = [{"metadata": {"of": "row"}, "tags": ["a"], "run_name": "row"}, None]
+        for config in configs:
+            alone = await chain.ainvoke(ROWS[0], config)
+            assert await BatchProcessor(chain).abatch(ROWS[:1], config) == [alone]
+
+    asyncio.run(both_ways())
+
+
+@pytest.mark.parametrize("config", [{"max_concurrency": 3}, {"tags": ["a"]}, {"metadata": {"a": 1}}, {}])
+def test_a_config_without_callbacks_makes_no_callbacks(
+    server: Server, config: RunnableConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = uncalled(monkeypatch)
+    chain = PROMPT | openai(server.url) | StrOutputParser() | str.upper
+    rows = [{"text": f"row {number}"} for number in range(20)]
+    assert asyncio.run(BatchProcessor(chain).abatch(rows, config)) == ["AN ANSWER"] * 20
+    assert len(made) < 4
 
 
 class Hidden(FakeListChatModel):

@@ -154,10 +154,11 @@ class Caller:
             return self._streamed(item, self.pieces)
         chain = self.chain if item.refused is None else self._asked(item)
         config, lean = item.config, self._lean
-        if lean is not None and chain is self.chain and (config is None or lean.fits(config)):
+        if lean is not None and chain is self.chain and (config is None or not config.get("callbacks")):
             item.account.calling = not lean.has_code  # which says itself when it is called
             told = self._step_times_to(item) if in_sample(item.index) else None
-            return lean.ask(own(item.row)) if told is None else lean.timed(own(item.row), told)
+            row = own(item.row)
+            return lean.ask(row) if told is config is None else lean.under(row, config, told)
         if self.crew is not None:
             on_thread = partial(self._on_thread, chain, item.row, self._config(item), item.account)
             return self.crew.run(on_thread)

@@ -24,9 +24,9 @@ from langchain_core.runnables import (
     RunnableSequence,
     RunnableWithFallbacks,
 )
+from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.runnables.passthrough import RunnableAssign, RunnablePick
 
-from cottonpalm.chain.traits import speaks
 from cottonpalm.engine.executors.unheard.composed import (
     assigned,
     chosen,
@@ -58,23 +58,29 @@ class Unheard(NamedTuple):
     Attributes:
         ask: row -> the chain's answer.
         measured: the same, by steps that note their times.
-        has_code: functions of the user's run, which may read what a config says.
+        has_code: functions of the user's run.
     """
 
     ask: Callable[[Any], Awaitable[Any]]
     measured: Callable[[Any], Awaitable[Any]]
     has_code: bool
 
-    def fits(self, config: RunnableConfig) -> bool:
-        """Whether a row with this config may go this way."""
-        return not (_tells(config) if self.has_code else speaks(config))
+    async def under(self, value: Any, config: RunnableConfig | None, told: Told | None) -> Any:
+        """Give the answer to a row with a config, or tell how often each step ran, and for how many seconds.
 
-    async def timed(self, value: Any, told: Told) -> Any:
-        """Give the answer, and tell how often each step ran, and for how many seconds."""
-        with measuring() as times:
-            answer = await self.measured(value)
-        told(times)
-        return answer
+        The config is there for what functions and unknown steps read: nobody listens.
+        """
+        token = None if config is None else var_child_runnable_config.set(config)
+        try:
+            if told is None:
+                return await self.ask(value)
+            with measuring() as times:
+                answer = await self.measured(value)
+            told(times)
+            return answer
+        finally:
+            if token is not None:
+                var_child_runnable_config.reset(token)
 
 
 def unheard(chain: Runnable[Any, Any], place: Place, *, threads: bool) -> Unheard | None:
@@ -93,11 +99,6 @@ def unheard(chain: Runnable[Any, Any], place: Place, *, threads: bool) -> Unhear
     return Unheard(ask.run, measure.run, plain.has_code) if plain.gains and ask.awaited else None
 
 
-def _tells(config: Mapping[str, Any]) -> bool:
-    """Whether a step's function can read anything in what this config hands down to it."""
-    return any(value for name, value in config.items() if name != "run_name")
-
-
 class _Reader:
     """Reads a chain.
 
@@ -108,14 +109,13 @@ class _Reader:
 
     def __init__(self, place: Place, *, threads: bool, times: bool) -> None:
         self._place, self._threads, self._times = place, threads, times
-        self._told = False  # a config around what is read now tells its functions something
         self.has_code = self.gains = False
 
     def steps(self, step: Any, kwargs: dict[str, Any] | None = None) -> list[Step]:
         """The steps of a chain, one after the other.
 
         Raises:
-            Heard: one of them has listeners, or a config for its functions, or is a model that is not known.
+            Heard: one of them has listeners, or is a model that is not known.
         """
         if _kind(step) is RunnableSequence and not kwargs:
             return [part for one in step.steps for part in self.steps(one)]
@@ -134,13 +134,13 @@ class _Reader:
         ]
 
     def _bound(self, step: Any, kwargs: dict[str, Any]) -> list[Step]:
-        if step.config_factories or speaks(step.config):
+        if step.config_factories or (step.config or {}).get("callbacks"):
             raise Heard
-        outer, self._told = self._told, self._told or _tells(step.config)
+        outer, self._place = self._place, self._place.bound_to(step.config)
         try:
             return self.steps(step.bound, {**step.kwargs, **kwargs})
         finally:
-            self._told = outer
+            self._place = outer
 
     def _plain(self, step: Any) -> Step | None:
         """A step that LangChain itself only formats, or hands on; None: it is another one."""
@@ -179,10 +179,7 @@ class _Reader:
 
     def _code(self, step: Step) -> Step:
         """Note that this step runs code of the user's, if it does."""
-        if step.waits:
-            if self._told:
-                raise Heard
-            self.has_code = True
+        self.has_code = self.has_code or step.waits
         return step
 
     def _measured(self, of: Any, step: Step, *, gains: bool) -> Step:

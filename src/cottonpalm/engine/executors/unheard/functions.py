@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
 from langchain_core.runnables import Runnable
-from langchain_core.runnables.config import ensure_config, var_child_runnable_config
+from langchain_core.runnables.config import ensure_config, merge_configs, var_child_runnable_config
 from langchain_core.runnables.utils import accepts_config, accepts_run_manager, is_async_generator
 from langchain_core.utils.uuid import uuid7
 
@@ -47,16 +47,29 @@ class Place(NamedTuple):
     Attributes:
         crew: the threads for plain functions.
         gate: threads -> what gives permits to the models that a plain function, or a coroutine, may hide; or None.
+        bound: the configs of the Runnables around them, innermost first.
     """
 
     crew: Crew
     gate: Gate
+    bound: tuple[RunnableConfig, ...] = ()
+
+    def bound_to(self, config: RunnableConfig | None) -> Place:
+        """The place of what is inside a Runnable with a config of its own."""
+        return self._replace(bound=(config, *self.bound)) if config else self
 
     def config(self, *, threads: bool) -> RunnableConfig:
-        """The config that LangChain gives to what a step calls, where nobody but our gates listens."""
+        """The config that LangChain gives to what a step calls, where nobody but our gates listens.
+
+        It begins with the row's own, which stands in the context.
+        """
         gate = self.gate(threads=threads)
         listening = [] if gate is None else [gate]
         config = ensure_config()
+        if self.bound:
+            config = ensure_config(merge_configs(*self.bound, config))
+        for name in ("run_name", "run_id"):
+            config.pop(name, None)  # type: ignore[misc]  # which are the step's own
         config["callbacks"] = _MANAGERS[threads](listening, [*listening], parent_run_id=uuid7())
         return config
 
