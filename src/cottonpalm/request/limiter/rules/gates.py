@@ -13,7 +13,7 @@ from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, Ceiling, Ceiling
 from cottonpalm.request.limiter.rules.concurrency import SOON
 from cottonpalm.request.limiter.rules.quotas import Quotas
 from cottonpalm.request.limiter.rules.recovery import Recovery, State
-from cottonpalm.request.limiter.rules.sent import Sent, Stretch
+from cottonpalm.request.limiter.rules.sent import NOTHING, Sent, Stretch
 from cottonpalm.request.limiter.rules.shown import WINDOW
 
 if TYPE_CHECKING:
@@ -55,6 +55,14 @@ class Gates(ABC):
         usual_size: the same as it was used; known where the user has a ceiling.
         heavy: log-likelihood ratio: requests are rejected for their tokens, not for being requests.
     """
+
+    __slots__ = (
+        "_bad", "_began_s", "_calm_s", "_closed", "_doubt", "_drowned", "_good", "_good_then", "_held_back",
+        "_last", "_late", "_output", "_overload", "_own", "_saved", "_speaks", "_stretch", "_void",
+        "_young", "answered_s", "answers", "binding", "bucket", "calm", "cause", "concurrency", "expected",
+        "gated", "generation", "heavy", "newest", "number", "quotas", "recovery", "refusals", "trip_s",
+        "usual_ask", "usual_size",
+    )  # fmt: skip
 
     def __init__(self, concurrency: Concurrency, ceilings: Iterable[tuple[Unit, float]] = ()) -> None:
         self.concurrency = concurrency
@@ -224,14 +232,15 @@ class Gates(ABC):
         news_s = min(patience_s, self.trip_s) if self.trip_s else patience_s  # an answer is news too
         return self._sent_s + news_s / recovery.window - now
 
-    def sent(self, sent: Sent, *, forced: bool = False) -> None:
-        """It goes; by force it goes whatever the gates say, and is no probe."""
+    def sent(self, sent: Sent) -> None:
+        """It goes; one that is forced is no probe."""
         self.number = sent.number = self.number + 1
+        sent.known, sent.use, sent.sent = False, NOTHING, NOTHING
         sent.stretch = self._stretch or self._begin_stretch(sent)
         self._last = sent
         self._young.append(sent)
         if self.gated:
-            self._book(sent, forced)
+            self._book(sent)
 
     def _begin_stretch(self, sent: Sent) -> Stretch:
         """This one differs from the last one; the next may differ again where not all cost or ask as much."""
@@ -260,7 +269,7 @@ class Gates(ABC):
         """Of all that were sent, that may still be rejected."""
         return self.number - self._good - self._void
 
-    def _book(self, sent: Sent, forced: bool) -> None:
+    def _book(self, sent: Sent) -> None:
         now = sent.at_s
         if self.bucket.rate:
             self.bucket.take(now, sent.cost)
@@ -270,7 +279,7 @@ class Gates(ABC):
             self._own.take(sent)
         if self.calm:
             return
-        if self.recovery.state is State.PROBE and not forced:
+        if self.recovery.state is State.PROBE and not sent.forced:
             self.recovery.probe = sent
         if (times := self.concurrency.knee.times) is not None:
             times.sent(sent)
@@ -350,9 +359,12 @@ class Gates(ABC):
     def _news(self, now: float) -> None:
         """Who was not rejected by now was admitted."""
         young, before = self._young, now - self.refusals.patience_s
-        while young and ((sent := young[0]).known or sent.at_s <= before):
-            young.popleft()
+        while young:
+            sent = young.popleft()
             if not sent.known:
+                if sent.at_s > before:
+                    young.appendleft(sent)
+                    return
                 self._admitted(sent)
 
     @abstractmethod
