@@ -18,7 +18,7 @@ from cottonpalm.request.limiter.rules.causes import ENOUGH, Cause
 from cottonpalm.request.limiter.rules.circuit import Storm
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.rules.recovery import State
-from cottonpalm.request.limiter.rules.sent import Sent
+from tests.support.sent import sent_at
 
 pytestmark = pytest.mark.core
 
@@ -100,7 +100,7 @@ def test_while_the_number_grows_with_each_that_is_admitted_nobody_waits_for_an_a
     admission = Admission(Concurrency(2, 1, 100))
     admission.recovery.state, admission.answers = State.OPEN, 1
     for ordinal in (1, 2):
-        admission.sent(Sent(1.0, ordinal))
+        admission.sent(sent_at(1.0, ordinal))
     wait_s = admission.wait_s(1.0, 2, 0)
     assert wait_s is not None
     assert admission.wait_s(1.0 + wait_s, 2, 0) == 0.0
@@ -114,7 +114,7 @@ def test_places_that_came_free_and_did_not_help_end_no_silence() -> None:
     for refused in (0, ENOUGH):
         recovery.refused = refused
         recovery.state, recovery.until_s = State.HELD, 9.0
-        sent = Sent(0.5, 1)
+        sent = sent_at(0.5, 1)
         admission.sent(sent)
         admission.answered(1.0, sent, 0)
         assert (recovery.until_s == 9.0) is bool(refused)
@@ -124,7 +124,7 @@ def test_answers_that_take_long_after_a_burst_are_no_full_server() -> None:
     """Of those that went together only the slow ones are left, while hardly anybody goes."""
     admission = Admission(Concurrency(64))
     knee, admission.recovery.state = admission.concurrency.knee, State.OPEN
-    burst = [Sent(0.0, ordinal) for ordinal in range(1, 65)]
+    burst = [sent_at(0.0, ordinal) for ordinal in range(1, 65)]
     for sent in burst:
         admission.sent(sent)
     knee.usual_s = 1.0
