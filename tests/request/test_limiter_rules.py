@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from cottonpalm.request.limiter.rules.admission import Admission
 from cottonpalm.request.limiter.rules.bucket import Bucket
 from cottonpalm.request.limiter.rules.causes import CHANCE, Cause, Doubt, Refusals
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
-from cottonpalm.request.limiter.rules.sent import Sent
+from tests.support.sent import sent_at
+
+if TYPE_CHECKING:
+    from cottonpalm.request.limiter.rules.sent import Sent
 
 pytestmark = pytest.mark.core
 
@@ -60,7 +65,7 @@ def test_few_admitted_move_a_known_rate_little_and_many_all_the_way() -> None:
 
 
 def sends(admission: Admission, now: float, ordinal: int) -> Sent:
-    sent = Sent(now, ordinal)
+    sent = sent_at(now, ordinal)
     admission.sent(sent)
     return sent
 

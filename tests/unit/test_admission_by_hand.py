@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import pytest
 
 from cottonpalm.request.limiter.rules.causes import Cause, unlikely
 from cottonpalm.request.limiter.rules.recovery import State
-from cottonpalm.request.limiter.rules.sent import Sent
 from cottonpalm.types import Quota
+from tests.support.sent import sent_at
 from tests.unit.test_silence_and_number import Line
+
+if TYPE_CHECKING:
+    from cottonpalm.request.limiter.rules.sent import Sent
 
 
 def settled(first: float = 10.0, answers: int = 20, took_s: float = 1.0, most: float = 500.0) -> Line:
@@ -490,6 +494,13 @@ def test_the_longer_nobody_answers_the_more_go_up_to_sixteen_times_the_first_num
     )
 
 
+def test_after_a_rejection_that_leaves_the_number_open_more_go_only_as_time_passes_since_then() -> None:
+    line = Line(10.0)
+    assert go(line, 1.5) == 75
+    line.reject(line.out[-1], overload=True)
+    assert [go(line, until_s) for until_s in (4.0, 6.0)] == [75, 121], "as many a second as at first"
+
+
 # -- one more than is known to fit
 
 
@@ -682,7 +693,7 @@ def test_who_asks_nearly_as_much_as_one_that_was_rejected_counts_by_as_much_as_c
     before = sent[-1].asked
     counted = []
     for ordinal in (29, 33, 41):
-        other = Sent(line.now, ordinal)
+        other = sent_at(line.now, ordinal)
         line.gates.sent(other)
         counted.append(other.asked - before)
     assert counted == [0, 1, 2]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from random import Random
+from typing import TYPE_CHECKING
 
 import pytest
 
 from cottonpalm.request.limiter.rules.answer_times import FEW, AnswerTimes
-from cottonpalm.request.limiter.rules.sent import Sent
+from tests.support.sent import sent_at
+
+if TYPE_CHECKING:
+    from cottonpalm.request.limiter.rules.sent import Sent
 
 
 def numbered(at_s: float, number: int) -> Sent:
-    sent = Sent(at_s, 1)
+    sent = sent_at(at_s, 1)
     sent.number = number
     return sent
 

@@ -10,8 +10,8 @@ from cottonpalm.observers.bottleneck import bound_by
 from cottonpalm.observers.formatting import binds
 from cottonpalm.request.limiter.rules.binding import Snapshot, binding
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
-from cottonpalm.request.limiter.rules.sent import Sent
 from cottonpalm.types import Bottleneck
+from tests.support.sent import sent_at
 
 if TYPE_CHECKING:
     from typing import Any
@@ -83,7 +83,7 @@ def throughput_stands_still(limit: Concurrency, answers: int) -> None:
     for _ in range(answers):
         now += 0.01
         in_flight = int(limit.limit)
-        sent = Sent(now - 0.01 * in_flight, in_flight)
+        sent = sent_at(now - 0.01 * in_flight, in_flight)
         sent.number = 1
         limit.answered(now, sent, in_flight)
 

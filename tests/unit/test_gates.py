@@ -19,6 +19,7 @@ from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.rules.sent import Sent
 from cottonpalm.request.limiter.rules.shown import Shown
 from cottonpalm.types import Quota
+from tests.support.sent import sent_at
 
 pytestmark = pytest.mark.core
 
@@ -143,7 +144,7 @@ def test_a_limit_stays_within_its_bounds(steps: list, minimum: int, more: int, m
         now += passed
         if answered:
             limit.admitted(in_flight, in_flight, may_test=True)
-            sent = Sent(now - passed, in_flight)
+            sent = sent_at(now - passed, in_flight)
             sent.number = 1 if passed < 1 else 100
             limit.answered(now, sent, in_flight)
         else:
@@ -179,7 +180,7 @@ def test_no_sliding_minute_holds_more_than_the_ceiling(most: int, wishes: list) 
     for passed, amount in wishes:
         now += passed
         if ceiling.wait_s(now, amount) == 0:
-            ceiling.book([(Sent(now, 1, amount), None)])
+            ceiling.book([(sent_at(now, 1, amount), None)])
             sent.append((now, amount))
     for moment, amount in sent:
         minute = [this for at, this in sent if moment - MINUTE_S < at <= moment]
@@ -190,7 +191,7 @@ def test_no_sliding_minute_holds_more_than_the_ceiling(most: int, wishes: list) 
 def test_the_wait_of_a_ceiling_is_enough_and_not_too_long(most: int, amount: int) -> None:
     ceiling = Ceiling(most)
     for moment in range(most):
-        ceiling.book([(Sent(float(moment) / most, 1), None)])
+        ceiling.book([(sent_at(float(moment) / most, 1), None)])
     now = 1.0
     for _ in range(100):
         if not (wait_s := ceiling.wait_s(now, amount)):
@@ -201,7 +202,7 @@ def test_the_wait_of_a_ceiling_is_enough_and_not_too_long(most: int, amount: int
 
 
 def test_tokens_that_were_not_used_go_back_under_the_ceiling() -> None:
-    ceiling, sent = Ceiling(1000, tokens=True), Sent(0.0, 1, 900.0)
+    ceiling, sent = Ceiling(1000, tokens=True), sent_at(0.0, 1, 900.0)
     ceiling.book([(sent, None)])
     assert ceiling.wait_s(1.0, 200) > 30
     ceiling.book([(sent, 10.0)])
@@ -231,7 +232,7 @@ def test_what_goes_without_asking_would_have_gone_had_each_been_asked(
         told, wait_s = (0.0 if noting.sure(ask) else noting.wait_s(now, ask)[0]), asking.wait_s(now, ask)[0]
         assert told == pytest.approx(wait_s, abs=1e-6)
         if wait_s == 0.0:
-            pair = Sent(now, 1, ask), Sent(now, 1, ask)
+            pair = sent_at(now, 1, ask), sent_at(now, 1, ask)
             for ceilings, sent in zip((noting, asking), pair, strict=True):
                 ceilings.take(sent)
                 if undone:

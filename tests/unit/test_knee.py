@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,10 @@ from hypothesis import strategies as st
 from cottonpalm.request.limiter.rules.causes import ENOUGH
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.rules.knee import Knee, Round, Seen
-from cottonpalm.request.limiter.rules.sent import Sent
+from tests.support.sent import sent_at
+
+if TYPE_CHECKING:
+    from cottonpalm.request.limiter.rules.sent import Sent
 
 
 def taught(*seconds: float) -> Knee:
@@ -140,19 +144,19 @@ def test_a_round_begins_once_those_have_left_that_were_sent_with_another_number(
     knee = taught(*[2.0] * 50)
     knee.begin(100.0)
     for at in (100.5, 101.0, 101.9):
-        assert knee.answered(at, Sent(at, 4), 4, 10.0, gated=False) is None
+        assert knee.answered(at, sent_at(at, 4), 4, 10.0, gated=False) is None
     assert knee._round.answers == 0
     for at in (102.0, 102.1, 102.2):
-        knee.answered(at, Sent(at, 4), 4, 10.0, gated=False)
+        knee.answered(at, sent_at(at, 4), 4, 10.0, gated=False)
     assert (knee._round.answers, knee._round.mean) == (3, 4.0)
 
 
 def test_while_more_are_in_flight_than_the_limit_it_drains_and_no_round_counts() -> None:
     knee = taught(*[1.0] * 50)
     for at in range(200, 230):
-        assert knee.answered(float(at), Sent(float(at), 30), 12, 10.0, gated=False) is None
+        assert knee.answered(float(at), sent_at(float(at), 30), 12, 10.0, gated=False) is None
     assert knee._round.answers == 0
-    knee.answered(300.0, Sent(300.0, 11), 11, 10.0, gated=False)
+    knee.answered(300.0, sent_at(300.0, 11), 11, 10.0, gated=False)
     assert knee._round.answers == 1, "one above is no draining"
 
 
@@ -161,7 +165,7 @@ def test_a_round_has_nine_answers_and_lasts_as_long_as_one_takes() -> None:
         knee, ended = taught(*[1.0] * 50), 0
         for nth in range(answers):
             before = knee._round
-            knee.answered(100.0 + nth * gap_s, Sent(100.0 + nth * gap_s, 10), 10, 10.0, gated=False)
+            knee.answered(100.0 + nth * gap_s, sent_at(100.0 + nth * gap_s, 10), 10, 10.0, gated=False)
             ended += knee._round is not before
         return ended
 
@@ -175,9 +179,9 @@ def test_a_round_in_which_something_else_held_requests_back_says_nothing() -> No
     knee = taught(*[1.0] * 50)
     knee.settle(0.0, 10.0, 0.0)
     for nth in range(30):
-        assert knee.answered(100.0 + nth, Sent(100.0 + nth, 10), 10, 10.0, gated=nth % 7 == 0) is None
+        assert knee.answered(100.0 + nth, sent_at(100.0 + nth, 10), 10, 10.0, gated=nth % 7 == 0) is None
     for nth in range(30):
-        limit = knee.answered(200.0 + nth, Sent(200.0 + nth, 10), 10, 10.0, gated=False)
+        limit = knee.answered(200.0 + nth, sent_at(200.0 + nth, 10), 10, 10.0, gated=False)
         if limit is not None:
             assert limit == 15.0, "the first trial is half as many more"
             return
@@ -290,7 +294,7 @@ class Server:
         while self.done < end:
             while len(self.out) < int(self.limit.limit):
                 self.nth += 1
-                sent = Sent(self.now, len(self.out) + 1)
+                sent = sent_at(self.now, len(self.out) + 1)
                 sent.number = self.nth
                 slower = self.slower(len(self.out) + 1)
                 if self.limit.knee.times is not None:
@@ -337,7 +341,7 @@ def fills(knee: Knee, took_s: float, limit: float = 10.0) -> float | None:
     """Answers that took so long, at this limit, until there is a new one."""
     for nth in range(40):
         at = 1_000.0 + nth
-        sent = Sent(at - took_s, int(limit))
+        sent = sent_at(at - took_s, int(limit))
         sent.number = nth
         if knee.times is not None:
             knee.times.sent(sent)
@@ -424,7 +428,7 @@ def test_the_limit_goes_back_to_the_crowd_and_looks_for_more_from_there() -> Non
     limit.starting = False
     for nth in range(40):
         at = 1_000.0 + nth
-        sent = Sent(at - 4.0, 10)
+        sent = sent_at(at - 4.0, 10)
         sent.number, sent.stretch = nth, sent.stretch._replace(refusals=nth)
         if limit.knee.times is not None:
             limit.knee.times.sent(sent)
@@ -439,7 +443,7 @@ def test_a_number_that_was_given_is_kept_however_long_answers_take() -> None:
     now = 0.0
     for nth in range(400):
         now += 1.0
-        sent = Sent(now - (1.0 if nth < 16 else 200.0), 50)
+        sent = sent_at(now - (1.0 if nth < 16 else 200.0), 50)
         sent.number = nth + 1
         limit.answered(now, sent, 50)
     assert (limit.limit, limit.knee.found) == (50.0, False)
@@ -448,7 +452,7 @@ def test_a_number_that_was_given_is_kept_however_long_answers_take() -> None:
 def test_a_server_that_fills_up_below_a_number_that_it_rejected_is_seen() -> None:
     limit = Concurrency(10.0, 1, 500)
     for nth in range(16):
-        sent = Sent(float(nth) - 1.0, 4)
+        sent = sent_at(float(nth) - 1.0, 4)
         sent.number = nth + 1
         limit.answered(float(nth), sent, 4)
     limit.set(60.0)
@@ -457,7 +461,7 @@ def test_a_server_that_fills_up_below_a_number_that_it_rejected_is_seen() -> Non
     now = 100.0
     for _ in range(40):
         now += 0.1
-        sent = Sent(now - 6.0, 60)
+        sent = sent_at(now - 6.0, 60)
         sent.number = 100
         limit.answered(now, sent, 60)
         if limit.knee.found:

@@ -10,9 +10,9 @@ from cottonpalm.observers.bottleneck import bound_by
 from cottonpalm.request.limiter.rules.admission import Admission
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.rules.reasons import why
-from cottonpalm.request.limiter.rules.sent import Sent
 from cottonpalm.request.limiter.rules.shown import WINDOW
 from cottonpalm.types import Quota, Usage
+from tests.support.sent import sent_at
 
 pytestmark = pytest.mark.core
 
@@ -63,7 +63,7 @@ def test_ones_own_ceiling_is_told_with_the_size_of_a_request() -> None:
     known = limits(requests=90.0, tokens=60_000.0)
     assert why(known, "own requests") == "your ceiling: 90 requests a minute"
     assert why(known, "own tokens") == "your ceiling: 60,000 tokens a minute"
-    sent = Sent(0.0, 1, 1_200.0)
+    sent = sent_at(0.0, 1, 1_200.0)
     known.sent(sent)
     known.answered(1.0, sent, 0, Usage(150, 100))
     assert why(known, "own tokens") == "your ceiling: 60,000 tokens a minute, about 250 for each request"
@@ -71,7 +71,7 @@ def test_ones_own_ceiling_is_told_with_the_size_of_a_request() -> None:
 
 
 def shows(known: Admission, left: float, at_s: float) -> None:
-    sent = Sent(at_s, 1, 10.0)
+    sent = sent_at(at_s, 1, 10.0)
     known.look()
     known.sent(sent)
     known.heard(sent, [Quota("requests", 60.0, left, 30.0)])

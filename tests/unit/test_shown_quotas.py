@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cottonpalm.request.limiter.rules.quotas import PLACES, Quotas, by_unit
-from cottonpalm.request.limiter.rules.sent import Sent
 from cottonpalm.request.limiter.rules.shown import MINUTE, RESET, SEEN, WINDOW, Shown
 from cottonpalm.types import Quota
+from tests.support.sent import sent_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from cottonpalm.request.limiter.rules.sent import Sent
 
 
 PATIENCE_S = 0.2
@@ -196,7 +198,7 @@ def test_a_quota_that_is_never_used_is_no_reason_to_wait() -> None:
 
 
 def sent(quotas: Quotas, at_s: float, tokens: float, output: float = 0.0) -> Sent:
-    request = Sent(at_s, 1, tokens)
+    request = sent_at(at_s, 1, tokens)
     quotas.take(request, output)
     return request
 
@@ -285,7 +287,7 @@ def test_rejections_took_nothing_and_those_sent_after_an_older_answer_are_not_ye
     mirror = quotas.shown["requests"]
     assert mirror._last is not None
     assert mirror._last.total == 2.0, "two were admitted"
-    older = Sent(0.05, 1, 10.0)
+    older = sent_at(0.05, 1, 10.0)
     older.use = older.sent = (1.0, 10.0, 0.0)
     other = Quotas()
     other.sent, other._bad, other._rejected = quotas.sent, quotas._bad, quotas._rejected

@@ -14,6 +14,7 @@ from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.rules.recovery import Recovery, State
 from cottonpalm.request.limiter.rules.sent import Sent
 from cottonpalm.types import Quota, Usage
+from tests.support.sent import sent_at
 
 # -- a silence
 
@@ -347,7 +348,7 @@ def test_how_long_a_rejection_takes_is_a_mean_and_four_deviations_of_the_last_ei
 
 def take(ceiling: Ceiling, at_s: float, amount: float = 1.0) -> Sent:
     """A request of so many tokens, or one request, is sent."""
-    sent = Sent(at_s, 1, amount)
+    sent = sent_at(at_s, 1, amount)
     ceiling.book([(sent, None)])
     return sent
 
@@ -460,6 +461,14 @@ def test_it_opens_after_twenty_different_requests_and_probes_double_the_wait(fir
 # -- the gates together
 
 
+class Forced(Sent):
+    """One that did not ask the gates."""
+
+    __slots__ = ()
+
+    forced = True
+
+
 class Line:
     """Requests that go through the gates of one key, with what comes back told by hand."""
 
@@ -472,8 +481,8 @@ class Line:
         return self.gates.wait_s(self.now, len(self.out), ask)
 
     def send(self, ask: float = 0.0, *, forced: bool = False) -> Sent:
-        sent = Sent(self.now, len(self.out) + 1, ask)
-        self.gates.sent(sent, forced=forced)
+        sent = sent_at(self.now, len(self.out) + 1, ask, Forced if forced else Sent)
+        self.gates.sent(sent)
         self.out.append(sent)
         return sent
 

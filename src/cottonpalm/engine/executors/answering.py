@@ -239,7 +239,7 @@ class Answering:
         if news := self._tools.pop(item.slot, None):
             await asyncio.to_thread(self._book.keep_tools, item.slot, news)
         for key, asked in list(recording.asked.items()):
-            if why := self._post.add(item.slot, asked):
+            if why := self._post.add(item, asked):
                 self._run.alerts.warn("too big", f"{numbered(item.index)} runs live: {why}")
                 self._rows.live.add(item.slot)
             else:

@@ -119,8 +119,8 @@ class BatchExecutor:
 
     async def _settled(self) -> None:
         """All rows are done: wait for batches that nobody waited for, so that it is known what they cost."""
-        if self._rows.closing or self._rescue is not None or not self._post.open:
-            return
+        if self._rows.closing or self._rescue is not None or not self._post.open or not self._terms.sends:
+            return  # a live call waits for its own rows alone
         if not self._post.reachable and self._first is not None:
             await self._answering.introduce(self._first)
         while not self._rows.closing and self._post.open and self._post.reachable:
@@ -268,13 +268,17 @@ class BatchExecutor:
         if self._options.cancel and not self._active:
             self._look_cancelled()
         elif not self._active and self.dry:
-            for batch in self._post.unreachable():
+            for batch in filter(self._is_awaited, self._post.unreachable()):
                 self._run.alerts.warn(
                     f"unreachable {batch.tag}",
                     f"the chain asks {batch.lane.label} no more, so batch {batch.batch_id or batch.tag} cannot be"
                     " looked at: its rows run live, and what it has done is paid. Look for it at the provider",
                 )
                 self._give_up(batch)
+
+    def _is_awaited(self, batch: Batch) -> bool:
+        waiting = self._out.waiting
+        return bool(waiting) and any(member.row in waiting for member in self._book.members(batch.tag))
 
     def _tell_short(self) -> None:
         out = self._post.unspooled + sum(batch.rows for batch in self._post.open.values())

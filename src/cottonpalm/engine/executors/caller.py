@@ -308,12 +308,16 @@ class Replicas:
         stay: Stay | None = None
         while True:
             stay = account.stay = self._team.arrive(item, failed_at, stay)
+            sent, calls = account.attempts, item.calls
             try:
                 return await self._callers[stay.endpoint.number](item)
             except _OURS_TO_RAISE:
                 raise
             except BaseException as exc:
-                if not (stay.left or self._goes_elsewhere(stay, item, exc)):
+                if stay.left:
+                    if account.attempts == sent:  # it only waited there: that was no try of it
+                        item.calls = calls
+                elif not self._goes_elsewhere(stay, item, exc):
                     raise
             finally:
                 self._team.depart(stay)

@@ -10,14 +10,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from cottonpalm import clock
-from cottonpalm.request.limiter.rules.admission import NOTHING, Admission, Sent
-from cottonpalm.request.limiter.rules.circuit import Circuit
+from cottonpalm.request.limiter.rules.admission import Admission, Sent
+from cottonpalm.request.limiter.rules.circuit import Circuit, Storm
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.runtime.wait_queue import Place, Waiter, WaitQueue
 from cottonpalm.types import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from cottonpalm.types import Quota, Unit, Usage
 
@@ -46,19 +46,13 @@ class Permit(Sent):
 
     Attributes:
         limiter: where to give it back.
-        forced: it was taken, not granted.
         held: not given back yet.
     """
 
     __slots__ = ("held", "limiter")
 
-    forced = False
-
-    def __init__(self, limiter: Limiter, now: float, ordinal: int, ask: int) -> None:
-        self.at_s, self.ordinal, self.ask = now, ordinal, ask
-        self.known = False
-        self.use = self.sent = NOTHING
-        self.limiter, self.held = limiter, True
+    limiter: Limiter
+    held: bool
 
     def __repr__(self) -> str:
         words = ["forced"] * self.forced + ["given back"] * (not self.held)
@@ -91,6 +85,7 @@ class Limiter(WaitQueue[Permit]):
         generation: causes of rejections found so far.
         forced: permits taken by force so far.
         circuit: whether the provider counts as dead. The pauses it asks for come with `release`.
+        storm: when retries go again where the run's are used up.
         shares: what other processes leave of requests in flight, by what is divided; change it by `adjust`.
     """
 
@@ -102,6 +97,7 @@ class Limiter(WaitQueue[Permit]):
         self.generation = 0
         self.forced = 0
         self.circuit = Circuit()
+        self.storm = Storm()
         self.admission = Admission(limit, ceilings)
         self.shares: dict[str, int] = {}
         self._see_limit()
@@ -115,9 +111,8 @@ class Limiter(WaitQueue[Permit]):
                 return None
             now, admission = clock.now(), self.admission
             if type(ask) is Tokens:  # as `_tokens` says, without its calls: for every request
-                tokens, most = ask
-                expected = admission.expected
-                tokens += expected if most is None or expected < most else most
+                most, expected = ask.most_output, admission.expected
+                tokens = ask.input_tokens + (expected if most is None or expected < most else most)
             else:
                 tokens = ask  # type: ignore[assignment]
             if not admission.gated:
@@ -186,8 +181,6 @@ class Limiter(WaitQueue[Permit]):
             quotas: what the answer shows of the provider's quotas.
             usage: tokens that were really used, where that is known; none of them for what was refused.
         """
-        served: Sequence[Place] = ()
-        told: Sequence[Place] = ()
         self._lock.acquire()
         try:
             if not permit.held:
@@ -203,15 +196,13 @@ class Limiter(WaitQueue[Permit]):
                     admission.heard(permit, quotas)
                 if moved:
                     self._see_limit()
-            if self.waiting or self._lost:
-                served = self._serve()
-                told = self._who_must_know()
+            if not (self.waiting or self._lost):
+                return
+            served, told = self._serve(), self._who_must_know()
         finally:
             self._lock.release()
-        if served:
-            self._wake(served)
-        if told:
-            self._alert(told)
+        self._wake(served)
+        self._alert(told)
 
     def keep_pause(self, until_s: float) -> None:
         """Keep a wait that the provider named to somebody else: until this `clock.now()`."""
@@ -334,8 +325,10 @@ class Limiter(WaitQueue[Permit]):
 
     def _admit(self, now: float, ask: int, kind: type[Permit] = Permit) -> Permit:
         self.in_flight = in_flight = self.in_flight + 1
-        permit = kind(self, now, in_flight, ask)
-        self.admission.sent(permit, forced=permit.forced)
+        permit = kind()  # without an `__init__`, which takes longer than all that it would do
+        permit.limiter, permit.held = self, True
+        permit.at_s, permit.ordinal, permit.ask = now, in_flight, ask
+        self.admission.sent(permit)
         return permit
 
     # Learning
@@ -400,7 +393,10 @@ class Together(Limiter):
 
     def _admit(self, now: float, ask: int, kind: type[Permit] = Permit) -> Permit:
         self.in_flight += 1
-        return kind(self, now, self.in_flight, ask)
+        permit = kind()
+        permit.limiter, permit.held, permit.known = self, True, True
+        permit.at_s, permit.ordinal, permit.ask = now, self.in_flight, ask
+        return permit
 
     def _take_back(self, prize: Permit, ask: int | Tokens) -> None:  # noqa: ARG002 - the permit knows
         prize.held = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cottonpalm.request.limiter.rules.bucket import Bucket
 from cottonpalm.request.limiter.rules.causes import SURE, USUAL, Cause, Doubt, Overload, Refusals
@@ -13,7 +13,7 @@ from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, Ceiling, Ceiling
 from cottonpalm.request.limiter.rules.concurrency import SOON
 from cottonpalm.request.limiter.rules.quotas import Quotas
 from cottonpalm.request.limiter.rules.recovery import Recovery, State
-from cottonpalm.request.limiter.rules.sent import Sent, Stretch
+from cottonpalm.request.limiter.rules.sent import NOTHING, Sent, Stretch
 from cottonpalm.request.limiter.rules.shown import WINDOW
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ FIRST_OUTPUT: Final = 1_024  # tokens of an answer before any is known
 NUMBERS: Final = (Cause.NUMBER, Cause.BOTH)
 _SILENT: Final = (State.HELD, State.PROBE)
 TINY_S: Final = 1e-6
+# Of the number in flight: its limit, wall, whether it grew, what was known; and who was rejected, after how many.
+Saved: TypeAlias = tuple[float, float | None, bool, float, Sent, float]
 
 
 class Gates(ABC):
@@ -53,6 +55,14 @@ class Gates(ABC):
         usual_size: the same as it was used; known where the user has a ceiling.
         heavy: log-likelihood ratio: requests are rejected for their tokens, not for being requests.
     """
+
+    __slots__ = (
+        "_bad", "_began_s", "_calm_s", "_closed", "_doubt", "_drowned", "_good", "_good_then", "_held_back",
+        "_last", "_late", "_output", "_overload", "_own", "_saved", "_speaks", "_stretch", "_void",
+        "_young", "answered_s", "answers", "binding", "bucket", "calm", "cause", "concurrency", "expected",
+        "gated", "generation", "heavy", "newest", "number", "quotas", "recovery", "refusals", "trip_s",
+        "usual_ask", "usual_size",
+    )  # fmt: skip
 
     def __init__(self, concurrency: Concurrency, ceilings: Iterable[tuple[Unit, float]] = ()) -> None:
         self.concurrency = concurrency
@@ -86,7 +96,7 @@ class Gates(ABC):
         self._drowned = 0  # the last that was sent before the server was found to be full
         self._held_back = False  # a quota or a ceiling did, since the last answer
         self._closed = False  # nothing was left of a quota, and all of it comes back at one moment
-        self._saved: tuple[float, float | None, bool, float, Sent, float] | None = None
+        self._saved: Saved | None = None
         self._speaks = False  # some rejection named a wait, or some answer showed a quota
 
     def look(self) -> None:
@@ -164,7 +174,7 @@ class Gates(ABC):
             if wait_s <= TINY_S:
                 number.set(more)
                 return 0.0
-        if recovery.state is State.RAMP and self._unsure:
+        if (recovery.state is State.RAMP or number.beginning) and self._unsure:
             return min(wait_s, max(1e-4, self._young[0].at_s + patience_s - now))
         recovery.state = State.OPEN
         return None if wait_s == math.inf else wait_s
@@ -222,14 +232,15 @@ class Gates(ABC):
         news_s = min(patience_s, self.trip_s) if self.trip_s else patience_s  # an answer is news too
         return self._sent_s + news_s / recovery.window - now
 
-    def sent(self, sent: Sent, *, forced: bool = False) -> None:
-        """It goes; by force it goes whatever the gates say, and is no probe."""
+    def sent(self, sent: Sent) -> None:
+        """It goes; one that is forced is no probe."""
         self.number = sent.number = self.number + 1
+        sent.known, sent.use, sent.sent = False, NOTHING, NOTHING
         sent.stretch = self._stretch or self._begin_stretch(sent)
         self._last = sent
         self._young.append(sent)
         if self.gated:
-            self._book(sent, forced)
+            self._book(sent)
 
     def _begin_stretch(self, sent: Sent) -> Stretch:
         """This one differs from the last one; the next may differ again where not all cost or ask as much."""
@@ -258,7 +269,7 @@ class Gates(ABC):
         """Of all that were sent, that may still be rejected."""
         return self.number - self._good - self._void
 
-    def _book(self, sent: Sent, forced: bool) -> None:
+    def _book(self, sent: Sent) -> None:
         now = sent.at_s
         if self.bucket.rate:
             self.bucket.take(now, sent.cost)
@@ -268,7 +279,7 @@ class Gates(ABC):
             self._own.take(sent)
         if self.calm:
             return
-        if self.recovery.state is State.PROBE and not forced:
+        if self.recovery.state is State.PROBE and not sent.forced:
             self.recovery.probe = sent
         if (times := self.concurrency.knee.times) is not None:
             times.sent(sent)
@@ -348,9 +359,12 @@ class Gates(ABC):
     def _news(self, now: float) -> None:
         """Who was not rejected by now was admitted."""
         young, before = self._young, now - self.refusals.patience_s
-        while young and ((sent := young[0]).known or sent.at_s <= before):
-            young.popleft()
+        while young:
+            sent = young.popleft()
             if not sent.known:
+                if sent.at_s > before:
+                    young.appendleft(sent)
+                    return
                 self._admitted(sent)
 
     @abstractmethod

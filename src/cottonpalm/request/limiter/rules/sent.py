@@ -29,11 +29,8 @@ class Stretch(NamedTuple):
     asked: int
 
 
-_BEFORE_ALL: Final = Stretch(0, 0, 1.0, 0, 0.0, 0)
-
-
 class Sent:
-    """What is remembered of a request in flight.
+    """What is remembered of a request in flight; whoever grants it says the first three, the gates the others.
 
     Attributes:
         at_s: when it was sent.
@@ -45,18 +42,21 @@ class Sent:
         use: what it takes of each unit, where anybody counts that...
         sent: ...and what all took that were sent up to then.
         counted: tokens that it counts under the user's own ceiling.
+        forced: it goes whatever the gates say.
     """
 
     __slots__ = ("ask", "at_s", "counted", "known", "number", "ordinal", "sent", "stretch", "use")
 
+    at_s: float
+    ordinal: int
+    ask: float
     number: int
+    stretch: Stretch
+    known: bool
+    use: Use
+    sent: Use
     counted: float
-
-    def __init__(self, at_s: float, ordinal: int, ask: float = 0.0) -> None:
-        self.at_s, self.ordinal, self.ask = at_s, ordinal, ask
-        self.known = False
-        self.stretch = _BEFORE_ALL
-        self.use = self.sent = NOTHING
+    forced = False
 
     @property
     def generation(self) -> int:
