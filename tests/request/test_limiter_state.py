@@ -63,7 +63,7 @@ def test_halving_a_full_server_begins_also_where_the_number_stays_as_it_was(stag
     knee.usual_s, knee._most, knee._crowd, knee._lates = 1.0, limit, 5 * limit, ENOUGH - 1
     permits += [limiter.force() for _ in range(int(limit) - len(permits) + 1)]
     stage.advance(9.0)
-    stage.call(limiter.release, permits.pop(), SUCCESS)
+    stage.call(limiter.release, permits.pop(0), SUCCESS)
     assert (number.limit, knee.found, knee.times is not None) == (limit, True, True)
     for _ in range(3 * int(limit)):
         if number.limit == limit:
