@@ -6,15 +6,16 @@ Nothing outside tells which of its models is being asked, so the list of them is
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from langchain_core.runnables import RunnableWithFallbacks
 
 from cottonpalm.request.row_account import OTHERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
+Way = TypeVar("Way")
 _OURS: Final = "cottonpalm"
 _lock: Final = threading.Lock()
 
@@ -29,16 +30,21 @@ def install() -> None:
             RunnableWithFallbacks.runnables = property(told, doc=listed.__doc__)  # type: ignore[method-assign, assignment]
 
 
+def one_by_one(ways: Sequence[Way], handled: Sequence[type[BaseException]]) -> Generator[Way]:
+    """Yield each way to an answer; whoever asks by it can see meanwhile whether another one stands behind it."""
+    before, left = OTHERS.get(), len(ways) - 1
+    goes_on = any(issubclass(Exception, one) for one in handled)
+    try:
+        for way in ways:
+            OTHERS.set(before or (goes_on and left > 0))
+            left -= 1
+            yield way
+    finally:
+        OTHERS.set(before)
+
+
 def _told(listed: Callable[[Any], Iterator[Any]]) -> Callable[[Any], Iterator[Any]]:
     def runnables(self: Any) -> Iterator[Any]:
-        before, left = OTHERS.get(), len(self.fallbacks)
-        goes_on = any(issubclass(Exception, handled) for handled in self.exceptions_to_handle)
-        try:
-            for runnable in listed(self):
-                OTHERS.set(before or (goes_on and left > 0))
-                left -= 1
-                yield runnable
-        finally:
-            OTHERS.set(before)
+        yield from one_by_one([*listed(self)], self.exceptions_to_handle)
 
     return runnables

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from cottonpalm.engine.executors.unheard.step import Step, waiting
+from cottonpalm.request.transport.own_fallbacks import one_by_one
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,11 +64,12 @@ def first_that_answers(ways: Sequence[Step], handled: tuple[type[BaseException],
 
     async def run(value: Any) -> Any:
         first: BaseException | None = None
-        for way in ways:
-            try:
-                return await way.answer(value)
-            except handled as error:
-                first = error if first is None else first
+        with closing(one_by_one(ways, handled)) as in_order:
+            for way in in_order:
+                try:
+                    return await way.answer(value)
+                except handled as error:
+                    first = error if first is None else first
         assert first is not None
         raise first
 
