@@ -68,6 +68,16 @@ class RunMaker:
         self._asked = asked
         return run
 
+    def over(self, run: BaseRun, outcomes: list[Outcome] | None) -> None:
+        """A run that only a generator of ours has read is over: its user, who never held it, finds it as `last_run`.
+
+        Its outcomes are None where nobody collected them, as the rows came from an iterator.
+        """
+        if outcomes is not None:
+            run.keep(outcomes)
+        if self._last() is run:
+            self._last = lambda: run
+
     # -- engines
 
     def single(

@@ -332,11 +332,15 @@ class BatchProcessor(ChainFace):
             max_concurrency=most_at_once(config),
         )
         collected = Collected(inputs)
-        with self._runs.remember(Run(engine)) as run:
-            collected.run = run
-            while (outcome := collected.next_of(run)) is not None:
-                if collected.shows(outcome, return_exceptions=return_exceptions):
-                    yield outcome.index, collected.answer(outcome)
+        run = self._runs.remember(Run(engine))
+        try:
+            with run:
+                collected.run = run
+                while (outcome := collected.next_of(run)) is not None:
+                    if collected.shows(outcome, return_exceptions=return_exceptions):
+                        yield outcome.index, collected.answer(outcome)
+        finally:
+            self._runs.over(run, collected.outcomes)
         yield from collected.rest(return_exceptions=return_exceptions)
 
     async def abatch_as_completed(
@@ -363,11 +367,15 @@ class BatchProcessor(ChainFace):
             max_concurrency=most_at_once(config),
         )
         collected = Collected(inputs)
-        async with self._runs.remember(AsyncRun(engine)) as run:
-            collected.run = run
-            while (outcome := await collected.anext_of(run)) is not None:
-                if collected.shows(outcome, return_exceptions=return_exceptions):
-                    yield outcome.index, collected.answer(outcome)
+        run = self._runs.remember(AsyncRun(engine))
+        try:
+            async with run:
+                collected.run = run
+                while (outcome := await collected.anext_of(run)) is not None:
+                    if collected.shows(outcome, return_exceptions=return_exceptions):
+                        yield outcome.index, collected.answer(outcome)
+        finally:
+            self._runs.over(run, collected.outcomes)
         for pair in collected.rest(return_exceptions=return_exceptions):
             yield pair
 
@@ -443,11 +451,15 @@ class BatchProcessor(ChainFace):
             inputs, configs=same_for_all(config), max_concurrency=max_concurrency, streaming=True
         )
         collected = Collected(inputs if isinstance(inputs, Sequence) else ())
-        async with self._runs.remember(AsyncRun(engine)) as run:
-            collected.run = run
-            while (got := await collected.anext_of(run)) is not None:
-                for piece in collected.pieces(got):
-                    yield row_of(got), piece
+        run = self._runs.remember(AsyncRun(engine))
+        try:
+            async with run:
+                collected.run = run
+                while (got := await collected.anext_of(run)) is not None:
+                    for piece in collected.pieces(got):
+                        yield row_of(got), piece
+        finally:
+            self._runs.over(run, collected.outcomes if isinstance(inputs, Sequence) else None)
         collected.raise_failures()
 
     # -- a table
@@ -607,7 +619,10 @@ class BatchProcessor(ChainFace):
 
     @property
     def last_run(self) -> BaseRun | None:
-        """The latest run of many rows; None before the first, and after the caller dropped a run made by `start`."""
+        """The latest run of many rows; None before the first, and after the caller dropped a run made by `start`.
+
+        After `batch`, its `as_completed` forms and `stream_batch`, it has their outcomes.
+        """
         return self._runs.last
 
 

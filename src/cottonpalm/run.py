@@ -56,7 +56,7 @@ class BaseRun:
         if not isinstance(engine, Opening):
             self._have(engine)
         self.stream: StreamEvents | None = None  # set where the reader gets events
-        self._kept: list[Outcome] | None = None  # `batch` sets it to the outcomes that it collected
+        self._kept: list[Outcome] | None = None  # what `batch` or a generator of ours collected
 
     def _have(self, engine: Engine) -> Engine:
         self._made = engine
@@ -183,14 +183,14 @@ class BaseRun:
         self._engine.abort()
 
     def outcomes(self) -> list[Outcome]:
-        """Return the outcomes that `batch` collected, in input order, even after it raised.
+        """Return all outcomes, in input order, of a call that handed out no run, such as `batch`; also after it raised.
 
         Raises:
             RuntimeError: the run was started with `start`, which gives outcomes only to its reader.
         """
         if self._kept is None:
             raise RuntimeError(
-                "outcomes() is there after batch; a run made by start hands each outcome out once"
+                "outcomes() is there after batch or stream_batch; a run made by start hands each outcome out once"
             )
         return self._kept
 
@@ -227,7 +227,7 @@ class BaseRun:
         return self.outcomes()
 
     def keep(self, outcomes: list[Outcome]) -> None:
-        """Remember what `batch` collected."""
+        """Remember what was collected for a user who does not hold the run."""
         self._kept = outcomes
 
 

@@ -10,7 +10,7 @@ import pytest
 from cottonpalm.errors import StoreError
 from cottonpalm.providers.batches.lanes import Lane
 from cottonpalm.providers.batches.lines import BatchFault, BatchState, Phase, Result
-from cottonpalm.providers.batches.stages import Batch, Book, KeepsBatches, Member, Stage
+from cottonpalm.providers.batches.stages import AskedRow, Batch, Book, KeepsBatches, Member, Stage
 
 if TYPE_CHECKING:
     from cottonpalm.protocols import RunStore, Store
@@ -149,6 +149,17 @@ def test_results_of_a_row_that_is_done_are_dropped_but_not_what_is_out(book: Boo
     book.forget([0])
     assert book.asked(0) == {b"b": None}
     assert book.asked(1) == {b"a": answer("two")}
+
+
+def test_it_is_known_which_rows_requests_are_of_until_they_are_done(store: Store) -> None:
+    book, other = (book_of(store.open_run(name, None)) for name in ("one", "two"))
+    rows = [AskedRow(number, bytes([number]) * 16, b"c" * 16) for number in (2, 0, 1)]
+    book.keep_rows(rows)
+    book.keep_rows([edited := rows[2]._replace(content=b"d" * 16)])
+    assert book.rows() == [rows[1], edited, rows[0]]
+    book.forget([1])
+    assert book.rows() == [rows[1], rows[0]]
+    assert other.rows() == []
 
 
 def test_runs_do_not_see_each_others_batches_but_all_provider_ids_are_known(store: Store) -> None:

@@ -201,6 +201,7 @@ SCHEMAS = [
     "738d9c3d",
     "eaa72a53",
     "a9a93fa4",
+    "65aada95",
 ]
 
 

@@ -34,6 +34,17 @@ def test_all_rows_are_answered_by_the_fallback_while_the_first_is_down(on_thread
         assert dead.requests < len(ROWS), "once it is known to be down, rows pass it by"
 
 
+@pytest.mark.parametrize("on_threads", [False, True])
+def test_a_fallback_inside_the_chain_counts_as_one_while_the_first_is_down(on_threads: bool) -> None:
+    with Loopback(script=lambda _: fails(500)) as dead, Loopback() as good:
+        first, second = (chain_at(one.openai_url, on_threads=on_threads) for one in (dead, good))
+        inside = RunnableLambda(lambda row: row) | first.with_fallbacks([second])
+        processor = BatchProcessor(inside, retry=QUICK, limits=Limits())
+        assert processor.batch(ROWS) == [f"answer to: {row}" for row in ROWS]
+        assert good.requests == len(ROWS)
+        assert dead.requests < len(ROWS), "once it is known to be down, rows pass it by"
+
+
 def test_the_fallback_answers_too_when_every_endpoint_is_down() -> None:
     with (
         Loopback(script=lambda _: fails(500)) as one,

@@ -175,6 +175,18 @@ def test_a_slow_endpoint_does_not_hold_the_other_one_back() -> None:
     )
 
 
+def test_a_row_that_only_waited_and_went_to_another_endpoint_is_no_retry() -> None:
+    async def main() -> Any:
+        first, second = (lean_on(one, n) for n, one in enumerate((Endpoint(), Endpoint(seed=2)), 1))
+        processor = BatchProcessor(first, replicas=[second], limits=Limits())
+        await processor.abatch([{"x": n} for n in range(600)])  # some twenty of them change their queue
+        assert processor.last_run is not None
+        return processor.last_run.report.counts
+
+    counts = virtual_run(main(), 1)
+    assert (counts.requests, counts.retries) == (600, 0)
+
+
 def test_a_key_that_one_endpoint_refuses_stops_nothing_while_another_works() -> None:
     refusing, alive, watch = Endpoint(says=lambda _: 401), Endpoint(20), Watch()
     outcomes, stopped, _ = go([refusing, alive], 400, on=chain_on, observers=[watch])

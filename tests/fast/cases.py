@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from operator import itemgetter
+from typing import Any
 
 from langchain_anthropic import ChatAnthropic
+from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
-from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser, StrOutputParser
+from langchain_core.output_parsers import (
+    BaseOutputParser,
+    JsonOutputParser,
+    PydanticOutputParser,
+    StrOutputParser,
+)
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder, PromptTemplate
-from langchain_core.runnables import RunnableLambda, RunnableParallel, RunnablePassthrough
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import (
+    Runnable,
+    RunnableBranch,
+    RunnableConfig,
+    RunnableLambda,
+    RunnableParallel,
+    RunnablePassthrough,
+)
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
 from pydantic import BaseModel
 
 from tests.fast.wires import Wire, cut, wire
-
-if TYPE_CHECKING:
-    from langchain_core.runnables import Runnable
 
 Make = Callable[[str], "Runnable[Any, Any]"]
 
@@ -303,6 +316,116 @@ def _forms() -> Iterator[Case]:
     yield Case("a variable missing", TEXT, text, ({"text": "a"}, {"test": "b"}, {"text": "c"}, {"text": "d"}))
 
 
+def shapes() -> dict[str, Make]:
+    """Chains as people build them round a prompt and a model."""
+
+    def passed(url: str) -> Runnable[Any, Any]:
+        return RunnableLambda(itemgetter("text")) | {"text": RunnablePassthrough()} | TEXT(url)
+
+    return {
+        "a passthrough": passed,
+        "an item": lambda url: {"text": itemgetter("text")} | TEXT(url),
+        "two items": lambda url: {"text": itemgetter("text"), "more": itemgetter("text")} | TEXT(url),
+        "an item that is missing": lambda url: {"text": itemgetter("test")} | TEXT(url),
+        "a function before": lambda url: {"text": lambda row: row["text"].upper()} | TEXT(url),
+        "a function that raises": lambda url: TEXT(url) | (lambda text: {}[text]),
+        "a function with a config": lambda url: TEXT(url) | RunnableLambda(_of_config),
+        "a coroutine after": lambda url: TEXT(url) | RunnableLambda(_later),
+        "a coroutine that raises": lambda url: TEXT(url) | RunnableLambda(_fails_later),
+        "a function that gives a chain": lambda url: RunnableLambda(lambda row: TEXT(url)),
+        "a coroutine that gives a chain": lambda url: RunnableLambda(_gives(TEXT(url))),
+        "a generator": lambda url: TEXT(url) | RunnableLambda(_letters),
+        "an answer beside the row": lambda url: RunnablePassthrough.assign(answer=TEXT(url)),
+        "an answer beside no row": lambda url: itemgetter("text") | RunnablePassthrough.assign(a=TEXT(url)),
+        "a pick": lambda url: RunnablePassthrough.assign(answer=TEXT(url)).pick("answer"),
+        "picks": lambda url: RunnablePassthrough.assign(answer=TEXT(url)).pick(["answer", "text"]),
+        "an answer, then another": lambda url: TEXT(url) | {"text": RunnablePassthrough()} | TEXT(url),
+        "a branch": lambda url: RunnableBranch((lambda row: "1" in row["text"], TEXT(url)), MESSAGE(url)),
+        "tried again": lambda url: TEXT(url).with_retry(stop_after_attempt=2, wait_exponential_jitter=False),
+        "a model tried again": lambda url: (
+            PROMPT | openai(url).with_retry(stop_after_attempt=2, wait_exponential_jitter=False)
+        ),
+        "a fallback that is no chat": lambda url: TEXT(url).with_fallbacks(
+            [RunnableLambda(lambda row: row["text"])]
+        ),
+        "a fallback for other errors": lambda url: TEXT(url).with_fallbacks(
+            [RunnableLambda(lambda row: row["text"])], exceptions_to_handle=(KeyError,)
+        ),
+        "what was found, and a question": lambda url: (
+            RunnableLambda(itemgetter("text"))
+            | {"text": Finds() | _joined, "question": RunnablePassthrough()}
+            | TEXT(url)
+        ),
+        "a Runnable of one's own": lambda url: Own() | TEXT(url),
+        "a mapped chain": lambda url: RunnableLambda(lambda row: [row, row]) | TEXT(url).map(),
+        "a parser of one's own": lambda url: PROMPT | openai(url) | Shouts(),
+        "a tagged function": lambda url: TEXT(url) | RunnableLambda(_of_config).with_config(tags=["x"]),
+        "a named chain of functions": lambda url: (TEXT(url) | _of_config).with_config(run_name="mine"),
+    }
+
+
+class Finds(BaseRetriever):
+    """A retriever of the user's."""
+
+    def _get_relevant_documents(self, query: str, **_: Any) -> list[Document]:
+        return [Document(page_content=f"{query}, {word}") for word in ("this", "that")]
+
+
+def _joined(found: list[Document]) -> str:
+    return "; ".join(one.page_content for one in found)
+
+
+class Own(Runnable[Any, Any]):
+    """A Runnable of the user's, with its own names."""
+
+    def invoke(self, row: Any, how: RunnableConfig | None = None, **_: Any) -> Any:  # type: ignore[override]
+        assert how is not None
+        return {"text": row["text"].upper()}
+
+
+class Shouts(BaseOutputParser[str]):
+    """A parser of the user's."""
+
+    def parse(self, text: str) -> str:
+        return text.upper()
+
+
+def _of_config(text: str, config: RunnableConfig) -> str:
+    return f"{text} {config['tags']} {config['configurable']} {config['recursion_limit']}"
+
+
+async def _later(text: str) -> str:
+    await asyncio.sleep(0)
+    return text.upper()
+
+
+async def _fails_later(text: str) -> str:
+    await asyncio.sleep(0)
+    raise LookupError(text)
+
+
+def _gives(chain: Runnable[Any, Any]) -> Callable[[Any], Awaitable[Any]]:
+    async def give(_: Any) -> Any:
+        return chain
+
+    return give
+
+
+def _letters(text: str) -> Iterator[str]:
+    yield from text
+
+
+def _shapes() -> Iterator[Case]:
+    refused = wire({"error": {"message": "It failed.", "type": "kind_of", "code": "a_code"}}, "400 Oh")
+    none_sent = ("an item that is missing", "an answer beside no row")
+    by_invoke = "a function that gives a chain"  # which runs on its thread
+    for name, make in shapes().items():
+        fast = name not in (*none_sent, by_invoke)
+        yield Case(name, make, wire(chat()), fast=fast)
+        if name not in (by_invoke, "a mapped chain"):  # of which one request may be cut off by the other
+            yield Case(f"{name}, 400", make, refused, fast=fast)
+
+
 def _claude() -> Iterator[Case]:
     thought = {"type": "thinking", "thinking": "hm", "signature": "s"}
     use = {"type": "tool_use", "id": "t1", "name": "Review", "input": {"positive": True, "words": ["warm"]}}
@@ -487,4 +610,4 @@ class Loud(ChatOpenAI):
 
 def all_cases() -> list[Case]:
     """Every case."""
-    return [*_bodies(), *_forms(), *_claude(), *_errors(), *_wires(), *_stock()]
+    return [*_bodies(), *_forms(), *_shapes(), *_claude(), *_errors(), *_wires(), *_stock()]

@@ -40,6 +40,12 @@ SHORT = (
     "text, no JSON",
     "Responses",
     "a subclass with results of its own",
+    "a function with a config",
+    "a coroutine that raises",
+    "a pick, 400",
+    "a branch",
+    "a model tried again, 400",
+    "a fallback for other errors, 400",
 )
 CASES = {case.name: case for case in all_cases() if case.name in SHORT}
 

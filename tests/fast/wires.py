@@ -112,7 +112,8 @@ class Server:
         number = self.connections
         try:
             while True:
-                self.sent.append(await _read(reader, number))
+                sent = await _read(reader, number)
+                self.sent.append(sent)  # to the list of now: the connection may be older
                 told = self.wire
                 for piece in told.pieces:
                     writer.write(piece)

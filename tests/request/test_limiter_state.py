@@ -63,7 +63,7 @@ def test_halving_a_full_server_begins_also_where_the_number_stays_as_it_was(stag
     knee.usual_s, knee._most, knee._crowd, knee._lates = 1.0, limit, 5 * limit, ENOUGH - 1
     permits += [limiter.force() for _ in range(int(limit) - len(permits) + 1)]
     stage.advance(9.0)
-    stage.call(limiter.release, permits.pop(), SUCCESS)
+    stage.call(limiter.release, permits.pop(0), SUCCESS)
     assert (number.limit, knee.found, knee.times is not None) == (limit, True, True)
     for _ in range(3 * int(limit)):
         if number.limit == limit:
@@ -161,3 +161,13 @@ def test_a_limiter_that_nobody_answers_keeps_no_permit_that_was_given_back() -> 
         limiter.release(taken(limiter), IGNORED)
     kept = [one for one in gc.get_objects() if type(one) is Permit and one.limiter is limiter]
     assert len(kept) <= 1
+
+
+def test_nobody_looks_again_in_time_where_only_a_place_that_comes_free_helps(stage: Stage) -> None:
+    """A moment at which time had helped, before that, is past: who looked then looked ever again."""
+    limiter = Limiter("host/model", Concurrency(1, 1, 1), [("requests", 60)])
+    taken(limiter)
+    stage.advance(0.1)
+    assert limiter.try_acquire() is None
+    limiter.admission.gated, limiter._blocked_until = False, 0.0
+    assert limiter._look_again_s() is None

@@ -70,9 +70,16 @@ def _tool_form(tool: Any) -> str:
     return "async" if _overrides(tool, BaseTool, ("_arun",)) else "sync"
 
 
+def has_only_sync_client(model: Any) -> bool:
+    """Whether only the sync client of a model has the user's proxy or certificates."""
+    return (
+        getattr(model, "http_client", None) is not None and getattr(model, "http_async_client", None) is None
+    )
+
+
 def _model_form(model: Any) -> str:
-    if getattr(model, "http_client", None) is not None and getattr(model, "http_async_client", None) is None:
-        return "never async"  # only the sync client has the user's proxy or certificates
+    if has_only_sync_client(model):
+        return "never async"
     base = BaseChatModel if isinstance(model, BaseChatModel) else BaseLLM
     return "async" if _overrides(model, base, ("_agenerate", "_astream", "ainvoke")) else "sync"
 

@@ -16,7 +16,7 @@ from cottonpalm.request.limiter.limiters import Limiters
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.money.spending import Spending
 from cottonpalm.request.run_account import RunAccount
-from cottonpalm.request.transport import google_client, hook
+from cottonpalm.request.transport import google_client, hook, own_fallbacks
 from cottonpalm.request.transport.fast import door
 from cottonpalm.setting_checks import capped
 
@@ -116,6 +116,7 @@ class Accounts:
             hook.install()
             google_client.install()
             door.install()
+            own_fallbacks.install()
             self._looked = (clock.now(), hook.reaches())
         return self._looked[1]
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from cottonpalm.config import AdaptiveConcurrency
     from cottonpalm.engine.executors.links import Begin, Pool
     from cottonpalm.protocols import Gate, RunStore
+    from cottonpalm.providers.batches.stages import Book
     from cottonpalm.request.limiter.limiters import Limits as Learning
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.settings import Settings
@@ -93,6 +94,9 @@ class Builder:
         on_disk = cache is not None and cache.disk is not None
         sized = len(rows) if hasattr(rows, "__len__") else None
         total = sized if total is None else total
+        book = _book_of(run_store)
+        if streaming and many:
+            _check_stream(settings.mode, book)
         reader = Reader(
             total=total,
             ids=ids,
@@ -107,6 +111,7 @@ class Builder:
             skip=skip_stored,
             redo=frozenset({RETRYABLE, FAILED} if retry_failed else {RETRYABLE}),
             sized=sized,
+            waiting=() if book is None else book.rows(),
         )
         if many and run_store is not None and not (skip_stored and retry_failed):
             _tell(rows, reader, run_store)
@@ -115,7 +120,7 @@ class Builder:
         equal = self._callers([self.chain, *settings.replicas], account, **how)
         fallbacks = self._callers(settings.fallbacks, account, **how)
         cap = min((n for n in (settings.cap, max_concurrency) if n is not None), default=None)
-        batched = many and not streaming and (settings.mode != "live" or _has_batches(run_store))
+        batched = many and not streaming and (settings.mode != "live" or book is not None)
         job = Job(
             settings=settings,
             lane=settings.lane if batched else None,
@@ -230,6 +235,27 @@ def _both(first: Callable[[], None], then: Callable[[], None]) -> Callable[[], N
     return release
 
 
-def _has_batches(run: RunStore | None) -> bool:
-    """Whether answers of the run are, or were, out: they are paid for, and used by whichever call comes next."""
-    return isinstance(run, KeepsBatches) and bool(run.book().batches())
+def _check_stream(mode: str, book: Book | None) -> None:
+    """Refuse to stream rows that are answered, or may be, by a batch.
+
+    Raises:
+        ConfigError: the rows would be answered live, at the full price.
+    """
+    if mode != "live":
+        raise ConfigError(
+            f"a stream shows answers as they come, mode={mode!r} brings them whole: use batch or start for these rows,"
+            ' or mode="live"'
+        )
+    from cottonpalm.engine.executors.returned import out_words  # noqa: PLC0415 - few runs have batches
+
+    if book is not None and (out := [batch for batch in book.batches() if batch.out]):
+        raise ConfigError(
+            f"{out_words(out)}, and a stream would pay once more for these rows: call batch or start first, or give the"
+            " stream a run of its own"
+        )
+
+
+def _book_of(run: RunStore | None) -> Book | None:
+    """The run's batches, if it has any: their answers are paid for, and used by whichever call comes next."""
+    book = run.book() if isinstance(run, KeepsBatches) else None
+    return book if book is not None and book.batches() else None

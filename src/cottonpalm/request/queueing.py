@@ -30,17 +30,19 @@ def in_line(
         Moved: the row goes to another endpoint.
         ProviderDown: the row goes to another chain.
     """
-    stay = row.stay
+    stay, replaceable = row.stay, row.replaceable
     row.run.flow.queue(+1, refused=+refused)
     began = clock.now()
     paused = limiter.paused_until > began
     try:
-        if stay is None and not (row.spare or paused):  # as in most runs
+        if stay is None and not (replaceable or paused):  # as in most runs
             yield None
             return
         with (
             nullcontext() if stay is None else stay.lining_up() as on_wait,
-            row.run.failover.lining_up(row, limiter, on_wait) if row.spare else nullcontext(on_wait) as told,
+            row.run.failover.lining_up(row, limiter, on_wait)
+            if replaceable
+            else nullcontext(on_wait) as told,
             row.idling() if paused else nullcontext(),
         ):
             yield told

@@ -33,6 +33,9 @@ class HandsOver(Protocol):
 TRIES: Final = 20  # of a row, that are kept in case it fails: the first ones and the last
 ROW: Final[ContextVar[RowAccount | None]] = ContextVar("cottonpalm_row", default=None)
 MODEL: Final[ContextVar[HandsOver | None]] = ContextVar("cottonpalm_model", default=None)
+OTHERS: Final[ContextVar[bool]] = ContextVar(
+    "cottonpalm_others", default=False
+)  # the chain has another model to ask
 
 
 class RowAccount:
@@ -205,7 +208,12 @@ class RowAccount:
     @property
     def divertible(self) -> bool:
         """Whether the row may go to another chain if the provider is down: one is left, and no other endpoint is."""
-        return self.spare and (self.stay is None or self.stay.only_hope)
+        return self.replaceable and (self.stay is None or self.stay.only_hope)
+
+    @property
+    def replaceable(self) -> bool:
+        """Whether another chain is left, or another model inside this one, where `with_fallbacks()` names some."""
+        return self.spare or OTHERS.get()
 
     def stop_run(self, fault: Fault) -> None:
         """No row can survive this, so the run stops; but not for a request that is perhaps none of its own."""

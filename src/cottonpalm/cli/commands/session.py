@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from cottonpalm.observers.event_lines import EventLines
     from cottonpalm.observers.progress import Progress
     from cottonpalm.run import Run
+    from cottonpalm.stats import Stats
     from cottonpalm.types import Outcome
 
 FACTS_EVERY_S: Final = 5.0
@@ -358,7 +359,7 @@ class Session:
             left=left,
             tally=self._tally,
             seconds=seconds,
-            cost_pico=pico(stats.cost_usd) if stats.cost_known or stats.cost_usd else None,
+            cost_pico=_cost_of(stats),
             cost_whole=stats.cost_known,
             cost_total_pico=info.cost_pico if info else None,
             saved_pico=pico(stats.cache.saved_usd) if stats.cache.saved_known else None,
@@ -395,3 +396,10 @@ class Session:
         if not wording.ended_by_budget(stopped):
             return command + wording.lacking(stopped)
         return f"{'later' if self._job.budget_usd is None else 'with a higher --budget'}: {command}"
+
+
+def _cost_of(stats: Stats) -> int | None:
+    """What this process spent, also on answers whose rows are not done; None: no price is known."""
+    if not (stats.cost_known or stats.cost_usd):
+        return None
+    return pico(max(stats.cost_usd, stats.reported_usd))

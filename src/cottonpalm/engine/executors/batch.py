@@ -16,6 +16,7 @@ import httpx
 from cottonpalm.engine.executors.answering import WAITS, Answering
 from cottonpalm.engine.executors.post import Post
 from cottonpalm.engine.executors.rescue import Rescue
+from cottonpalm.engine.executors.returned import out_words
 from cottonpalm.engine.executors.rows_out import RECORDED, UNREAD, RowsOut
 from cottonpalm.engine.executors.shelf import Shelf
 from cottonpalm.errors import CottonpalmError, StoreError
@@ -98,6 +99,7 @@ class BatchExecutor:
                     post=self._post,
                     source=self,
                     rescue=self._rescue,
+                    stop=self._stop,
                 )
                 try:
                     await self._take_up()
@@ -119,8 +121,8 @@ class BatchExecutor:
 
     async def _settled(self) -> None:
         """All rows are done: wait for batches that nobody waited for, so that it is known what they cost."""
-        if self._rows.closing or self._rescue is not None or not self._post.open:
-            return
+        if self._rows.closing or self._rescue is not None or not self._post.open or not self._terms.sends:
+            return  # a live call waits for its own rows alone
         if not self._post.reachable and self._first is not None:
             await self._answering.introduce(self._first)
         while not self._rows.closing and self._post.open and self._post.reachable:
@@ -262,19 +264,22 @@ class BatchExecutor:
             self._tell_short()
             self._post.flush()
         if self._terms.detach and not self._active and self.dry and self._out.waiting and self._post.settled:
-            out = sum(batch.rows for batch in self._post.open.values())
-            self._stop("detached", _out(out, len(self._post.open)), None)
+            self._stop("detached", out_words(self._post.open.values()), None)
 
         if self._options.cancel and not self._active:
             self._look_cancelled()
         elif not self._active and self.dry:
-            for batch in self._post.unreachable():
+            for batch in filter(self._is_awaited, self._post.unreachable()):
                 self._run.alerts.warn(
                     f"unreachable {batch.tag}",
                     f"the chain asks {batch.lane.label} no more, so batch {batch.batch_id or batch.tag} cannot be"
                     " looked at: its rows run live, and what it has done is paid. Look for it at the provider",
                 )
                 self._give_up(batch)
+
+    def _is_awaited(self, batch: Batch) -> bool:
+        waiting = self._out.waiting
+        return bool(waiting) and any(member.row in waiting for member in self._book.members(batch.tag))
 
     def _tell_short(self) -> None:
         out = self._post.unspooled + sum(batch.rows for batch in self._post.open.values())
@@ -366,19 +371,19 @@ class BatchExecutor:
         if twice := {tag: cost for tag, cost in self._post.paid_twice.items() if cost}:
             self._run.alerts.warn(
                 "paid twice",
-                f"{len(twice)} batches were not stopped in time for the deadline, and their rows ran live: up to"
+                f"{_were(len(twice))} not stopped in time for the deadline, while the rows ran live: up to"
                 f" {money(sum(twice.values()))} was paid twice",
             )
         if hanging := [tag for tag in self._post.given_up if tag in self._post.open]:
             self._run.alerts.warn(
                 "may be paid twice",
-                f"{len(hanging)} batches were still out at the end, and their rows ran live: what they have done may be"
-                " paid twice. `cottonpalm status` shows them, `collect` settles them",
+                f"{_were(len(hanging))} still out at the end, while the rows ran live: what is done there may be paid"
+                " twice. `cottonpalm status` shows it, `collect` settles it",
             )
         elif self._post.open and (out := [batch for batch in self._book.batches() if batch.out]):
             self._run.alerts.warn(
                 "out",
-                f"{_out(sum(batch.rows for batch in out), len(out))}, and paid for: the same call again (`cottonpalm"
+                f"{out_words(out)}, and paid for: the same call again (`cottonpalm"
                 " collect RUN`) goes on, `cottonpalm cancel RUN` stops what is out",
             )
 
@@ -390,7 +395,5 @@ class BatchExecutor:
         self._stop(reason, str(error), error)
 
 
-def _out(requests: int, batches: int) -> str:
-    """Say how much is at providers."""
-    are = "request is" if requests == 1 else "requests are"
-    return f"{requests:,} {are} out in {batches:,} {'batch' if batches == 1 else 'batches'}"
+def _were(batches: int) -> str:
+    return "1 batch was" if batches == 1 else f"{batches:,} batches were"

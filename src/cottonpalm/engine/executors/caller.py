@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable, RunnableConfig
 
-    from cottonpalm.engine.executors.unheard import Unheard
+    from cottonpalm.engine.executors.unheard.chain import Unheard
     from cottonpalm.engine.output.outbox import Pieces
     from cottonpalm.request.row_account import RowAccount
     from cottonpalm.request.run_account import RunAccount
@@ -79,6 +79,7 @@ class Caller:
         self._kwargs, self._many = dict(kwargs), many
         self._heard = False  # somebody listens to every call
         self._sampled = False  # the steps of some rows are measured
+        self._old = False  # it has models of the old style
         self._handler: Any = None
         self._lean: Unheard | None = None
         self._answer: Callable[[Sequence[Any]], Any]  # of a row's chunks, in a streaming run
@@ -92,22 +93,33 @@ class Caller:
 
             self._answer = partial(streamed.answer_of, whole=streamed.whole_so_far(self.chain))
         with at_rest():
-            old, listeners = has_old_models(self.chain), self._many and has_listeners(self.chain)
-            self._lean = None if threads else self._leanly()
-        # On a loop, if one handler is inline, LangChain tells only inline handlers that an old-style model starts.
-        self._handler = None if old and not threads else callback.handler(threads=threads)
+            self._old, listeners = has_old_models(self.chain), has_listeners(self.chain)
+            self._lean = None if listeners or anybody() else self._leanly(crew)
+        self._handler = self._gate(threads=threads)
         self._heard = self._many and (listeners or anybody())
-        self._sampled = self._many and not old
+        self._sampled = self._many and not self._old
 
-    def _leanly(self) -> Unheard | None:
-        """How to call the chain's steps where nobody hears it; None: by its own `ainvoke`."""
+    def _leanly(self, crew: Crew) -> Unheard | None:
+        """How to call the chain's steps where nobody hears it; None: by its own `ainvoke` or `invoke`."""
         run = self._run
         if not run.flow.hooked or run.flow.remembers or self._kwargs:
             return None
-        from cottonpalm.engine.executors.unheard import unheard  # noqa: PLC0415 - its imports cost time
+        from cottonpalm.engine.executors.unheard.chain import unheard  # noqa: PLC0415 - its imports cost time
+        from cottonpalm.engine.executors.unheard.functions import Place  # noqa: PLC0415
 
-        lean = unheard(self.chain)
-        return None if lean is None or anybody() else lean
+        gates = {threads: self._gate(threads=threads) for threads in (False, True)}
+
+        def gate(*, threads: bool) -> Any:
+            return None if run.flow.grain == "row" else gates[threads]
+
+        return unheard(self.chain, Place(crew, gate), threads=self._how == "threads")
+
+    def _gate(self, *, threads: bool) -> Any:
+        """What gives permits to models whose requests we do not see.
+
+        On a loop, if one handler is inline, LangChain tells only inline handlers that an old-style model starts.
+        """
+        return None if self._old and not threads else callback.handler(threads=threads)
 
     def __call__(self, item: Item) -> Awaitable[Any]:
         """Return the chain's output for this row, or raise the chain's exception."""
@@ -141,16 +153,19 @@ class Caller:
         if self.pieces is not None:
             return self._streamed(item, self.pieces)
         chain = self.chain if item.refused is None else self._asked(item)
+        config, lean = item.config, self._lean
+        if lean is not None and chain is self.chain and (config is None or not config.get("callbacks")):
+            item.account.calling = not lean.has_code  # which says itself when it is called
+            told = self._step_times_to(item) if in_sample(item.index) else None
+            row = own(item.row)
+            return lean.ask(row) if told is config is None else lean.under(row, config, told)
         if self.crew is not None:
             on_thread = partial(self._on_thread, chain, item.row, self._config(item), item.account)
             return self.crew.run(on_thread)
         item.account.calling = True
-        row, config = item.row, item.config
+        row = item.row
         if type(row) in _COPIED:
             row = row.copy()
-        if self._lean is not None and chain is self.chain and (config is None or not speaks(config)):
-            told = self._step_times_to(item) if in_sample(item.index) else None
-            return self._lean.ask(row) if told is None else self._lean.timed(row, told)
         if self._heard or config is not None or self._run.flow.grain != "row" or in_sample(item.index):
             config = self._config(item)
         return chain.ainvoke(row, config, **self._kwargs)
@@ -293,12 +308,16 @@ class Replicas:
         stay: Stay | None = None
         while True:
             stay = account.stay = self._team.arrive(item, failed_at, stay)
+            sent, calls = account.attempts, item.calls
             try:
                 return await self._callers[stay.endpoint.number](item)
             except _OURS_TO_RAISE:
                 raise
             except BaseException as exc:
-                if not (stay.left or self._goes_elsewhere(stay, item, exc)):
+                if stay.left:
+                    if account.attempts == sent:  # it only waited there: that was no try of it
+                        item.calls = calls
+                elif not self._goes_elsewhere(stay, item, exc):
                     raise
             finally:
                 self._team.depart(stay)

@@ -13,10 +13,10 @@ from cottonpalm.errors import StoreError
 from cottonpalm.providers.batches.choice import adapter_of
 from cottonpalm.providers.batches.lines import Phase
 from cottonpalm.providers.batches.packing import may_wait, room_in
-from cottonpalm.providers.batches.queue import Queues
+from cottonpalm.providers.batches.queue import Queues, is_full
 from cottonpalm.providers.batches.scratch import Scratch
 from cottonpalm.providers.batches.spool import Spool, TooBig
-from cottonpalm.providers.batches.stages import Batch, Member, Stage
+from cottonpalm.providers.batches.stages import AskedRow, Batch, Member, Stage
 from cottonpalm.providers.batches.submission import through
 from cottonpalm.providers.call import Call
 from cottonpalm.providers.paths import family_of
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cottonpalm.providers.batches.submission import Desk
     from cottonpalm.request.recording import Asked
     from cottonpalm.request.run_account import RunAccount
+    from cottonpalm.types import Item
 
 BYTES_PER_TOKEN: Final = 4
 _SOON_S: Final = 60.0  # whoever waits for room looks again so often, if nothing tells it to
@@ -86,6 +87,7 @@ class Post:
         self._scratch = Scratch()
         self._spools: dict[Lane, Spool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._asking: dict[int, AskedRow] = {}  # by slot: rows whose requests are not planned yet
         self._mine: set[str] = set()  # tags of batches that this process made
         self._looked: set[str] = set()  # tags of batches of which this process knows how they are
         self._held: dict[str, int] = {}  # pico-dollars set aside, by tag
@@ -148,7 +150,7 @@ class Post:
 
     # -- requests in
 
-    def add(self, row: int, asked: Asked) -> str | None:
+    def add(self, item: Item, asked: Asked) -> str | None:
         """Take a request in; why it cannot go out in a batch at all, or None."""
         lane, wanted = asked.wanted.lane, asked.wanted
         spool = self._spools.get(lane)
@@ -156,10 +158,12 @@ class Post:
             spool = self._spools[lane] = Spool(lane, adapter_of(lane), self._room(lane), self._scratch)
         tokens = len(wanted.call.content) // BYTES_PER_TOKEN
         try:
-            full = spool.add(asked.body, Member(row, wanted.key), tokens, asked.money.reserved)
+            full = spool.add(asked.body, Member(item.slot, wanted.key), tokens, asked.money.reserved)
         except TooBig as exc:
             asked.money.give_back()
             return str(exc)
+        if item.key is not None and item.content is not None:
+            self._asking[item.slot] = AskedRow(item.slot, item.key, item.content)
         if full is not None:
             self._submit(full)
             spool.room = self._room(lane)
@@ -220,6 +224,9 @@ class Post:
         if tag not in self._dropped:
             # counted from now on: others are woken at the same moment
             self.open[tag] = replace(self.open[tag], tokens=packed.pack.tokens)
+            rows = {member.row for member in packed.members}
+            asking = [row for slot in rows if (row := self._asking.pop(slot, None)) is not None]
+            await asyncio.to_thread(self._book.keep_rows, asking)
             await self._bring(await self._desk.plan(packed))
             return
         batch = replace(self.open.pop(tag), stage=Stage.ABANDONED, cancelling=True)
@@ -305,7 +312,7 @@ class Post:
 
     def refused(self, batch: Batch) -> bool:
         """Whether it was abandoned because the provider would not take it: neither we nor a crash gave it up."""
-        return batch.tag in self._mine and not batch.cancelling
+        return batch.tag in self._mine and not (batch.cancelling or is_full(batch))
 
     async def cancel(self, batch: Batch) -> None:
         """Ask the provider to stop it; what is done by then is collected."""

@@ -9,8 +9,10 @@ from cottonpalm.engine.input.keys import same_question
 from cottonpalm.protocols import ComparesBlocks, RunStore, Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from collections.abc import Set as AbstractSet
+
+    from cottonpalm.providers.batches.stages import AskedRow
 
 NEW: Final = 0  # the status of a row for which nothing is stored
 DONE: Final = frozenset({1, 3})  # the statuses ok and failed for good
@@ -28,6 +30,8 @@ class Matcher:
     make the user pay twice for a row. Of several equal rows, each takes a different stored row. The matcher ignores
     rows that were stored after it was made.
 
+    A row that is not stored may be one that waits for the answer of a batch: it has its slot, too, wherever it stands.
+
     While no row has moved, a row takes the slot of its position, even if nothing is stored there (an earlier process
     ended while the row was in flight). After the first row that moved, each row not found gets a slot behind the last.
 
@@ -38,12 +42,20 @@ class Matcher:
         over: every stored row is taken, so all further rows are new: `new_slot` gives each its slot.
     """
 
-    def __init__(self, run: RunStore, *, look_ahead: int = 4096) -> None:
+    def __init__(self, run: RunStore, *, look_ahead: int = 4096, waiting: Iterable[AskedRow] = ()) -> None:
         self.matched = self.changed = self.added = 0
         self._run, self._look_ahead = run, look_ahead
         self._last = run.last_slot()
-        self._free = self._last + 1  # the next free slot behind the stored rows
-        self._used = bytearray(self._last + 1)
+        self._waiting: dict[
+            bytes, list[AskedRow]
+        ] = {}  # rows that wait for batches, the first of equal ones last
+        self._held = set[int]()  # their slots
+        for row in sorted(waiting, reverse=True):
+            self._waiting.setdefault(row.key, []).append(row)
+            self._held.add(row.row)
+        self._end = max(self._last, max(self._held, default=-1))
+        self._free = self._end + 1  # the next free slot behind all of them
+        self._used = bytearray(self._end + 1)
         self._page: list[Slot] = []
         self._at = 0
         self._scanned = -1  # the highest slot that was read into a page
@@ -145,9 +157,12 @@ class Matcher:
         stored = self._from_skipped(key) or self._from_ahead(key)
         if stored is None:
             if self._is_complete():
-                self.over = not self._skipped and (self._moved or self._next > self._last)
+                settled = not (self._skipped or self._waiting)
+                self.over = settled and (self._moved or self._next > self._end)
             elif not self._is_gap():
                 stored = self._from_anywhere(key)
+        if stored is None and self._waiting:
+            stored = self._from_waiting(key)
         return self._new(key, content) if stored is None else self._take(stored, content)
 
     def _new(self, key: bytes, content: bytes) -> Slot:
@@ -161,12 +176,25 @@ class Matcher:
             self._moved = True
         return Slot(slot, key, content, NEW)
 
+    def _from_waiting(self, key: bytes) -> Slot | None:
+        """A row that was never stored, and has a request in a batch."""
+        while rows := self._waiting.get(key):
+            row = rows.pop()
+            if not rows:
+                del self._waiting[key]
+            if not self._used[row.row] and not self._is_stored(row.row):
+                return Slot(*row, NEW)
+        return None
+
+    def _is_stored(self, slot: int) -> bool:
+        following = self._run.scan(slot - 1, 1) if slot <= self._last else []
+        return bool(following) and following[0][0] == slot
+
     def _is_gap(self) -> bool:
         """Whether nothing is stored at the row's position because an earlier process was interrupted."""
-        if self._moved or self._next > self._last:
+        if self._moved or self._next > self._end or self._next in self._held:
             return False
-        following = self._run.scan(self._next - 1, 1)
-        return not following or following[0][0] != self._next
+        return not self._is_stored(self._next)
 
     def _is_complete(self) -> bool:
         """Whether all stored rows were read and none was dropped, so that a look-up cannot find any more."""

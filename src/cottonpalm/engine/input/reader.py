@@ -22,6 +22,7 @@ from cottonpalm.types import ErrorRecord, Item, numbered
 
 if TYPE_CHECKING:
     from cottonpalm.protocols import RunStore, Slot
+    from cottonpalm.providers.batches.stages import AskedRow
 
 Rows: TypeAlias = Iterable[Any] | AsyncIterable[Any]
 SLICE: Final = 4096  # the most rows read in one go, since other tasks of the loop wait meanwhile
@@ -110,6 +111,7 @@ class Reader:
         read: takes from a row the part by which the store knows it; None: the whole row.
         refresh: also give rows that are done but of which another part has changed, so that the store keeps them as
             they are now.
+        waiting: rows that wait for the answers of batches.
         sized: as many rows as the source says it holds: if it ends before, that is an error; None: it does not say.
     """
 
@@ -129,6 +131,7 @@ class Reader:
         read: Callable[[Any], Any] | None = None,
         refresh: bool = False,
         sized: int | None = None,
+        waiting: Iterable[AskedRow] = (),
     ) -> None:
         self.read = 0
         self.stored = 0
@@ -145,7 +148,7 @@ class Reader:
         self._question, self._part, self._refresh = question, read, refresh
         self._asks = keyed or (store is not None and question is not None)  # reports count who asks the same
         self._store, self._keyed, self._skip, self._redo = store, keyed or store is not None, skip, redo
-        self._matcher = Matcher(store) if store is not None else None
+        self._matcher = Matcher(store, waiting=waiting) if store is not None else None
         self._done = frozenset({OK, RETRYABLE, FAILED}) - redo
         self._slots = SlotList()
         self._block: deque[Any] = deque()  # rows of a block that could not be skipped as a whole

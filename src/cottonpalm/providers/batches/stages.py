@@ -63,6 +63,14 @@ class Member(NamedTuple):
     key: bytes
 
 
+class AskedRow(NamedTuple):
+    """Which row its requests are of: its place in the store, who it is, and what it asks (see `types.Item`)."""
+
+    row: int
+    key: bytes
+    content: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What is written down of a batch.
@@ -163,6 +171,12 @@ class Book(Protocol):
 
     def keep_tools(self, row: int, answers: Mapping[bytes, bytes]) -> None:
         """Store what tools answered, until the row is forgotten. The first answer stays."""
+
+    def rows(self) -> list[AskedRow]:
+        """The rows that were in batches and are not forgotten, in order."""
+
+    def keep_rows(self, rows: Iterable[AskedRow]) -> None:
+        """Write down which rows the requests of a batch are of, before it is planned."""
 
     def past(self, limit: int = 200) -> list[Batch]:
         """Batches that are over, of every run in this store, newest first: how long they took."""

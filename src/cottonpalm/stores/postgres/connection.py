@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = "cottonpalm"
 _TABLES: Final = (
-    r"answer|batch(_answer|_line|_tool)?|claim|item|known_limit|learnt|lease|orders|record|run|share(_secret)?|shown|spending|spent"
+    r"answer|batch(_answer|_line|_row|_tool)?|claim|item|known_limit|learnt|lease|orders|record|run|share(_secret)?|shown|spending|spent"
     r"|version"
 )
 _NAMED: Final = re.compile(rf"\b(FROM|INTO|UPDATE|JOIN|TABLE|ON) (?=({_TABLES})\b)")

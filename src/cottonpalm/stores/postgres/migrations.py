@@ -78,7 +78,20 @@ def m003_known_limits(db: PgConnection) -> None:
     )
 
 
-STEPS: Final[tuple[Callable[[PgConnection], None], ...]] = (m001_all_tables, m002_tools, m003_known_limits)
+def m004_rows_out(db: PgConnection) -> None:
+    """What the rows are whose requests are in batches: so they are found again wherever they stand in the input."""
+    db.execute(
+        "CREATE TABLE batch_row (run bigint NOT NULL, row bigint NOT NULL, key bytea NOT NULL, content bytea NOT NULL,"
+        " PRIMARY KEY (run, row))"
+    )
+
+
+STEPS: Final[tuple[Callable[[PgConnection], None], ...]] = (
+    m001_all_tables,
+    m002_tools,
+    m003_known_limits,
+    m004_rows_out,
+)
 
 
 def lock(db: PgConnection, what: int) -> None:

@@ -24,6 +24,7 @@ def forget(db: Connection, run: int) -> None:
         db.execute("DELETE FROM batch_answer WHERE id >= ? AND id < ?", bounds)
     db.execute("DELETE FROM batch WHERE run = ?", (run,))
     db.execute("DELETE FROM batch_tool WHERE run = ?", (run,))
+    db.execute("DELETE FROM batch_row WHERE run = ?", (run,))
 
 
 def check_none_out(db: Connection, run: int, name: str) -> None:

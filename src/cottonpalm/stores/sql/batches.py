@@ -11,7 +11,7 @@ import orjson
 from cottonpalm.errors import StoreError
 from cottonpalm.providers.batches.lanes import Lane
 from cottonpalm.providers.batches.lines import BatchFault, BatchState, Phase, Result
-from cottonpalm.providers.batches.stages import Batch, Member, Stage, lost_by
+from cottonpalm.providers.batches.stages import AskedRow, Batch, Member, Stage, lost_by
 from cottonpalm.stores.sql.batch_rows import LINE_BITS
 from cottonpalm.types import numbered
 
@@ -44,6 +44,10 @@ _ANSWER: Final = (
 )
 _TOOL: Final = (
     "INSERT INTO batch_tool (run, row, key, body) VALUES (?,?,?,?) ON CONFLICT (run, row, key) DO NOTHING"
+)
+_ROW: Final = (
+    "INSERT INTO batch_row (run, row, key, content) VALUES (?,?,?,?)"
+    " ON CONFLICT (run, row) DO UPDATE SET key = excluded.key, content = excluded.content"
 )
 _FORGET: Final = "FROM batch_line WHERE run = ? AND row = ? AND fate <> 1 AND fate >= 2"
 
@@ -131,6 +135,18 @@ class SqlBook:
         values = [(self._run, row, key, body) for key, body in answers.items()]
         self._write(lambda db: _keep_tools(db, values))
 
+    def rows(self) -> list[AskedRow]:
+        """See `stages.Book`."""
+        sql = "SELECT row, key, content FROM batch_row WHERE run = ? ORDER BY row"
+        return [
+            AskedRow(row, bytes(key), bytes(content)) for row, key, content in self._rows(sql, (self._run,))
+        ]
+
+    def keep_rows(self, rows: Iterable[AskedRow]) -> None:
+        """See `stages.Book`."""
+        values = [(self._run, *row) for row in rows]
+        self._write(lambda db: _keep_rows(db, values))
+
     def past(self, limit: int = 200) -> list[Batch]:
         """See `stages.Book`."""
         found = self._rows("SELECT body FROM batch ORDER BY id DESC LIMIT ?", (2 * limit,))
@@ -208,11 +224,16 @@ def _close(db: Connection, batch: Batch) -> int:
 def _forget(db: Connection, rows: Sequence[tuple[int, int]]) -> None:
     db.executemany(f"DELETE FROM batch_answer WHERE id IN (SELECT id {_FORGET})", rows)  # noqa: S608 - our own words
     db.executemany("DELETE FROM batch_tool WHERE run = ? AND row = ?", rows)
+    db.executemany("DELETE FROM batch_row WHERE run = ? AND row = ?", rows)
     db.executemany(f"DELETE {_FORGET}", rows)
 
 
 def _keep_tools(db: Connection, values: Sequence[tuple[int, int, bytes, bytes]]) -> None:
     db.executemany(_TOOL, values)
+
+
+def _keep_rows(db: Connection, values: Sequence[tuple[int, int, bytes, bytes]]) -> None:
+    db.executemany(_ROW, values)
 
 
 def _result(

@@ -121,6 +121,14 @@ def m009_known_limits(db: sqlite3.Connection) -> None:
     )
 
 
+def m010_rows_out(db: sqlite3.Connection) -> None:
+    """What the rows are whose requests are in batches: so they are found again wherever they stand in the input."""
+    db.execute(
+        "CREATE TABLE batch_row (run INTEGER NOT NULL, row INTEGER NOT NULL, key BLOB NOT NULL, content BLOB NOT NULL,"
+        " PRIMARY KEY (run, row)) WITHOUT ROWID"
+    )
+
+
 STEPS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     m001_runs_items_leases,
     m002_spending,
@@ -131,6 +139,7 @@ STEPS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     m007_orders,
     m008_tools,
     m009_known_limits,
+    m010_rows_out,
 )
 
 

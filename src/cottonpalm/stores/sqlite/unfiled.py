@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cottonpalm.stores.sql import batch_rows
 from cottonpalm.stores.sql.batches import SqlBook
-from cottonpalm.stores.sqlite.migrations import m005_batches, m008_tools
+from cottonpalm.stores.sqlite.migrations import m005_batches, m008_tools, m010_rows_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,6 +26,7 @@ class Unfiled:
         weakref.finalize(self, self._db.close)
         m005_batches(self._db)
         m008_tools(self._db)
+        m010_rows_out(self._db)
 
     def book(self) -> SqlBook:
         """See `stages.KeepsBatches`."""

@@ -22,6 +22,7 @@ from cottonpalm.request.limiter.rules.sent import Sent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cottonpalm.request.limiter.rules.gates import Saved
     from cottonpalm.types import Quota, Usage
 
 __all__ = ["Admission", "Sent"]
@@ -107,9 +108,10 @@ class Admission(Gates):
         """Whether it moves the number in flight, or the server is full: halving begins with who goes next."""
         number = self.concurrency
         limit, starting = number.limit, number.starting
-        number.answered(
-            now, sent, in_flight + 1, gated=gated, left=self.recovery.leaves(now, sent.at_s, self.trip_s)
-        )
+        # Where fewer were sent since than went with it, those that take long are left.
+        since = self.number - sent.number - self.refusals.seen + sent.refusals
+        left = since < sent.ordinal or self.recovery.leaves(now, sent.at_s, self.trip_s)
+        number.answered(now, sent, in_flight + 1, gated=gated, left=left)
         return number.limit != limit or number.starting is not starting or number.knee.times is not None
 
     def _heard(self, now: float, sent: Sent, in_flight: int, usage: Usage | None) -> bool:
@@ -123,7 +125,7 @@ class Admission(Gates):
         self._means(now, sent, usage, USUAL if answers * USUAL >= 1 else 1 / answers)
         if self._late:
             self._late = max(0.0, self._late - DOUBT)
-        if self.cause is Cause.NUMBER:
+        if self.cause is Cause.NUMBER and self.recovery.refused < ENOUGH:  # else time is what is missing
             self.recovery.freed(now)
         moved = self._moved(now, sent, in_flight, gated=self._held_back)
         self._held_back = False
@@ -346,9 +348,16 @@ class Admission(Gates):
             window = max(2.0, number.limit / 4)
         silence_s = recovery.revive(probe.at_s, window)
         bucket.silent_s += silence_s
-        if self._saved is None:
-            return
-        (limit, wall, starting, _, sent, mine), self._saved = self._saved, None
+        saved, self._saved = self._saved, None
+        if saved is not None:
+            self._blame(probe, silence_s, saved)
+        if recovery.refused:
+            bucket.opens(probe.at_s, probe.at_s - silence_s)
+
+    def _blame(self, probe: Sent, silence_s: float, saved: Saved) -> None:
+        """See what it was for, by what was admitted now that was rejected before."""
+        recovery, number, bucket, cause = self.recovery, self.concurrency, self.bucket, self.cause
+        limit, wall, starting, _, sent, mine = saved
         crowd = probe.ordinal - self.refusals.seen + probe.refusals
         if cause in (Cause.NUMBER, Cause.BOTH) and crowd >= (number.wall or sent.ordinal):
             # As many in flight as were rejected before: it was time that helped.

@@ -44,13 +44,17 @@ class Bucket:
         "_hold",
         "_lost",
         "_next_s",
+        "_opened",
+        "_opened_s",
         "_proven",
+        "_shut_s",
         "_since",
         "_stage",
         "_stage_s",
         "_sure",
         "_took_s",
         "_trial",
+        "_window",
         "blamed",
         "depth",
         "extra",
@@ -72,6 +76,9 @@ class Bucket:
         self.mark_s = self.mark = 0.0  # when it was empty, and all that was admitted up to then
         self._first = self._first_s = 0.0
         self.silent_s = 0.0  # since the mark, in which nobody was let go
+        # Since the mark, until the last of those that were refused; what the window before had let through, over its
+        # length; what was admitted before the last one that opened, and when that was.
+        self._shut_s = self._window = self._opened = self._opened_s = 0.0
         self._since, self._stage, self._stage_s = 0, 0, 0.0
         self._trial, self._proven = Trial(), 0.0
         # The share that it rejected before this rate, and how many were rejected and admitted since, while that speaks
@@ -84,7 +91,7 @@ class Bucket:
 
     def begin(self, now: float) -> None:
         """The first request goes."""
-        self._at = self.mark_s = now
+        self._at = self.mark_s = self._opened_s = now
 
     @property
     def trial(self) -> bool:
@@ -268,14 +275,19 @@ class Bucket:
 
         What came back in a silence ran over where it was more than the depth. Where that is not known, the rate lies
         between what was admitted over all of the time and over what was no silence.
+
+        A bucket that refused one had nothing, so it lets no more pass than comes back from then on. Where more passed
+        it is a window, which lets through as much as the one before.
         """
         passed, admitted = at_s - self.mark_s, total - self.mark
         if passed < patience_s or admitted < 1:
             return 0.0
         active_s = max(APART * passed, passed - self.silent_s)
         if self._depth_known:
-            return max(admitted / passed, (admitted - self.depth) / active_s)
-        return math.sqrt(admitted / passed * admitted / active_s)
+            rate = max(admitted / passed, (admitted - self.depth) / active_s)
+        else:
+            rate = math.sqrt(admitted / passed * admitted / active_s)
+        return max(rate, self._window) if admitted * self._shut_s > passed else rate
 
     def learn(self, at_s: float, total: float) -> None:
         """Whatever was known of it, less may fit now."""
@@ -286,7 +298,13 @@ class Bucket:
         """It was empty then."""
         if not self._first:
             self._first, self._first_s = total, at_s
-        self.mark_s, self.mark, self.silent_s = at_s, total, 0.0
+        self.mark_s, self.mark, self.silent_s, self._shut_s = at_s, total, 0.0, 0.0
+
+    def opens(self, at_s: float, refused_s: float) -> None:
+        """One was admitted that was sent then, after the last of those that were refused."""
+        self._shut_s = max(0.0, refused_s - self.mark_s)
+        self._window = (self.mark - self._opened) / max(1e-9, at_s - self._opened_s)
+        self._opened, self._opened_s = self.mark, at_s
 
     def off(self) -> None:
         """It is not what stands in the way."""

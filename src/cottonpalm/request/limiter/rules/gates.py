@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cottonpalm.request.limiter.rules.bucket import Bucket
 from cottonpalm.request.limiter.rules.causes import SURE, USUAL, Cause, Doubt, Overload, Refusals
@@ -27,6 +27,8 @@ FIRST_OUTPUT: Final = 1_024  # tokens of an answer before any is known
 NUMBERS: Final = (Cause.NUMBER, Cause.BOTH)
 _SILENT: Final = (State.HELD, State.PROBE)
 TINY_S: Final = 1e-6
+# Of the number in flight: its limit, wall, whether it grew, what was known; and who was rejected, after how many.
+Saved: TypeAlias = tuple[float, float | None, bool, float, Sent, float]
 
 
 class Gates(ABC):
@@ -94,7 +96,7 @@ class Gates(ABC):
         self._drowned = 0  # the last that was sent before the server was found to be full
         self._held_back = False  # a quota or a ceiling did, since the last answer
         self._closed = False  # nothing was left of a quota, and all of it comes back at one moment
-        self._saved: tuple[float, float | None, bool, float, Sent, float] | None = None
+        self._saved: Saved | None = None
         self._speaks = False  # some rejection named a wait, or some answer showed a quota
 
     def look(self) -> None:
@@ -172,7 +174,7 @@ class Gates(ABC):
             if wait_s <= TINY_S:
                 number.set(more)
                 return 0.0
-        if recovery.state is State.RAMP and self._unsure:
+        if (recovery.state is State.RAMP or number.beginning) and self._unsure:
             return min(wait_s, max(1e-4, self._young[0].at_s + patience_s - now))
         recovery.state = State.OPEN
         return None if wait_s == math.inf else wait_s

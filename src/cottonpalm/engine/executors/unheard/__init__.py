@@ -1,0 +1,1 @@
+"""Chains without LangChain's callback machinery, for rows that nobody listens to."""

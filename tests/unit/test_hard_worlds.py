@@ -1,0 +1,133 @@
+"""What once held runs up for long: servers that count the last seconds, outages of some; in virtual time."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+
+import pytest
+from bench.admission.drawn import one
+from bench.admission.drawn_clients import CLIENTS
+from bench.admission.family import draw
+from bench.admission.strange import Sliding
+from bench.admission.virtual import ideal
+
+from cottonpalm.request.limiter.rules.admission import Admission
+from cottonpalm.request.limiter.rules.bucket import Bucket
+from cottonpalm.request.limiter.rules.causes import ENOUGH, Cause
+from cottonpalm.request.limiter.rules.circuit import Storm
+from cottonpalm.request.limiter.rules.concurrency import Concurrency
+from cottonpalm.request.limiter.rules.recovery import State
+from tests.support.sent import sent_at
+
+pytestmark = pytest.mark.core
+
+
+class LastTwentySeconds(Sliding):
+    """400 in any twenty seconds, and no word."""
+
+    def drawn(self) -> None:
+        self.length_s, self.most, self.lately, self.counts_all = 20.0, 400, deque(), False
+        self.named_s = None
+
+
+@pytest.mark.parametrize("seed", [9003, 9013])
+def test_a_server_that_counts_the_last_twenty_seconds_without_a_word_is_used_for_most_of_the_time(
+    seed: int,
+) -> None:
+    plain = replace(
+        draw(1, most_rows=1), limits=(), cap=0, knee=0, steps=(), outages=(), others=(0.0, 1.0, 0.0)
+    )
+    odd = replace(plain, tail_p=0.0, hang_p=0.0, error_p=0.0, inside_p=0.0, chance_429=0.0, timeout_s=600.0)
+    world = replace(odd, seed=seed, rows=1400, latency_s=4.0, latency_sigma=0.3, net_s=0.015, refusal_s=0.01)
+    seen = LastTwentySeconds(world, CLIENTS["ours"](world), horizon_s=600.0).run()
+    assert seen.done == 1400
+    assert seen.wall_s < 110, "the fourth window opens after 60 s"
+
+
+def test_some_failures_in_an_outage_of_some_seconds_do_not_hold_up_the_run_for_a_minute() -> None:
+    """More fail than may be tried again at once."""
+    world = draw(452249, most_rows=2500)
+    assert one("ours", world, ideal(world).wall_s).score > 0.7
+
+
+def test_with_no_retry_left_one_asks_and_then_two_for_each_that_was_accepted_until_one_fails_again() -> None:
+    storm = Storm()
+    storm.failed(10.0, 100)
+    assert not storm.lets_go(10.9, 100, 1.0)
+    assert storm.lets_go(11.0, 100, 1.0)
+    assert not storm.lets_go(20.0, 100, 1.0), "one at a time"
+    assert [storm.lets_go(20.0, 101, 1.0) for _ in range(3)] == [True, False, False]
+    assert [storm.lets_go(20.0, 103, 1.0) for _ in range(5)] == [True, True, True, True, False]
+    storm.failed(21.0, 104)
+    assert not storm.lets_go(22.0, 104, 1.0)
+    assert not storm.lets_go(22.0, 90, 1.0), "what was sent before tells nothing"
+
+
+def test_the_longer_a_storm_lasts_the_later_one_asks_again() -> None:
+    storm = Storm()
+    for at_s in range(31):
+        storm.failed(float(at_s), at_s)
+    assert not storm.lets_go(36.0, 0, 1.0)
+    assert storm.lets_go(40.0, 0, 1.0)
+
+
+def test_with_no_retry_left_those_that_sleep_go_also_where_others_show_that_it_answers_again() -> None:
+    storm = Storm()
+    storm.failed(10.0, 100)
+    assert not storm.lets_go(10.1, 100 + ENOUGH - 1, 1.0)
+    assert storm.lets_go(10.1, 100 + ENOUGH, 1.0)
+
+
+def test_probes_that_were_refused_tell_a_window_from_a_bucket_and_its_rate_is_what_it_let_through() -> None:
+    bucket = Bucket()
+    bucket.begin(0.0)
+    bucket.set_mark(5.0, 400.0)  # all of them were admitted in five seconds
+    bucket.opens(20.0, 18.0)
+    assert bucket.sample(20.2, 410.0, 0.1) == pytest.approx(20.0)
+
+
+def test_probes_that_a_slow_bucket_refused_are_no_window() -> None:
+    bucket = Bucket()
+    bucket.begin(0.0)
+    bucket.set_mark(1.0, 12.0)
+    bucket.opens(6.0, 5.0)
+    bucket.silent_s = 1.0
+    assert bucket.sample(6.2, 13.0, 0.1) < 0.3
+
+
+def test_while_the_number_grows_with_each_that_is_admitted_nobody_waits_for_an_answer_instead() -> None:
+    admission = Admission(Concurrency(2, 1, 100))
+    admission.recovery.state, admission.answers = State.OPEN, 1
+    for ordinal in (1, 2):
+        admission.sent(sent_at(1.0, ordinal))
+    wait_s = admission.wait_s(1.0, 2, 0)
+    assert wait_s is not None
+    assert admission.wait_s(1.0 + wait_s, 2, 0) == 0.0
+
+
+def test_places_that_came_free_and_did_not_help_end_no_silence() -> None:
+    """A probe for each of them was rejected: it is time that is missing."""
+    admission = Admission(Concurrency(10))
+    recovery, admission.cause = admission.recovery, Cause.NUMBER
+    recovery.begin(0.0)
+    for refused in (0, ENOUGH):
+        recovery.refused = refused
+        recovery.state, recovery.until_s = State.HELD, 9.0
+        sent = sent_at(0.5, 1)
+        admission.sent(sent)
+        admission.answered(1.0, sent, 0)
+        assert (recovery.until_s == 9.0) is bool(refused)
+
+
+def test_answers_that_take_long_after_a_burst_are_no_full_server() -> None:
+    """Of those that went together only the slow ones are left, while hardly anybody goes."""
+    admission = Admission(Concurrency(64))
+    knee, admission.recovery.state = admission.concurrency.knee, State.OPEN
+    burst = [sent_at(0.0, ordinal) for ordinal in range(1, 65)]
+    for sent in burst:
+        admission.sent(sent)
+    knee.usual_s = 1.0
+    for left, sent in zip(range(63, -1, -1), burst, strict=True):
+        admission.answered(1.0 if left >= ENOUGH + 2 else 2.0, sent, left)
+    assert not knee.full
