@@ -61,6 +61,8 @@ class BatchLane:
             ask something else than it did.
         cancel: ask nothing: stop all batches of the run that are out, keep what they have done by then, and end with
             `RunStopped` of reason "cancelled".
+        or_live: where no Batch API is known at the model's address, rows run live, at the full price; else
+            `mode="batch"` stops there, before anything is sent.
     """
 
     hosts: Mapping[str, str] = field(default_factory=dict)
@@ -72,6 +74,7 @@ class BatchLane:
     quiet_s: float = 0.25
     patient_s: float = 10.0
     cancel: bool = False
+    or_live: bool = False
 
     def __post_init__(self) -> None:
         known = ("openai", "azure", "groq", "together", "mistral", "anthropic", "gemini")

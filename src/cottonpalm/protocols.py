@@ -193,7 +193,10 @@ class Slot(NamedTuple):
 
 
 class RunInfo(NamedTuple):
-    """One run as `status` shows it. `meta` is the run's own small JSON object."""
+    """One run as `status` shows it. `meta` is the run's own small JSON object.
+
+    `cost_pico` is what its rows cost, or what providers reported, if that is more.
+    """
 
     name: str
     created: float

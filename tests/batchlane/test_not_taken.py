@@ -6,9 +6,11 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
 
 from cottonpalm import Budget
-from tests.batchlane.kit import batched, lane, rows, simple
+from tests.batchlane.kit import batched, gemini, lane, rows, simple
 from tests.support.batch_provider import Faults
 
 if TYPE_CHECKING:
@@ -99,3 +101,29 @@ def test_a_budget_that_lets_few_rows_out_at_once_is_told_with_what_lets_more(
     assert lanes(server) == {"batch": 12}
     assert "the budget lets about " in caplog.text
     assert "--max-output-tokens" in caplog.text
+
+
+@pytest.mark.parametrize("queued", [400, 150])
+def test_what_gemini_does_not_let_wait_goes_into_smaller_batches(
+    server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture, queued: int
+) -> None:
+    """It refuses the request that would make the batch, however often that is sent."""
+    server.queued_tokens = queued
+    chain = ChatPromptTemplate.from_template("About: {text}") | gemini(server) | StrOutputParser()
+    assert len(batched(chain, server, tmp_path).batch(rows(60))) == 60
+    assert (lanes(server), server.paid_twice()) == ({"batch": 60}, {})
+    assert "in smaller batches where that helps" in caplog.text
+    assert "run live" not in caplog.text
+
+
+def test_a_batch_that_was_made_twice_after_all_is_told_with_both_ids(
+    server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The answer to the request that made it is lost, and no list shows it for longer than one is believed."""
+    server.script = lambda number, _: Faults(lose="after", hidden_s=0.4) if number == 0 else Faults(looks=60)
+    options = lane(server, listing_wait_s=0.05)
+    assert len(batched(simple(server), server, tmp_path, lane=options).batch(rows(5))) == 5
+    first, second = server.jobs
+    assert "was made twice at the provider" in caplog.text
+    assert first in caplog.text
+    assert second in caplog.text

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cottonpalm import RunStopped
+from cottonpalm import ConfigError, RunStopped
 from tests.batchlane.chains import two_steps
 from tests.batchlane.kit import batched, openai, rows, simple
 from tests.support.batch_provider import Faults
@@ -127,3 +128,26 @@ def test_a_call_that_has_nothing_to_ask_tells_of_what_is_out_and_of_no_loss(
     end_all(server)
     assert right(batched(chain, server, tmp_path).batch(given), given)
     assert (lanes(server), server.paid_twice()) == ({"live": 4, "batch": 8}, {})
+
+
+def test_a_stream_is_refused_where_a_batch_would_bring_the_answers_whole(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    processor = batched(simple(server), server, tmp_path)
+
+    async def pieces() -> list[Any]:
+        return [piece async for piece in processor.stream_batch(rows(2))]
+
+    with pytest.raises(ConfigError, match='mode="live"'):
+        asyncio.run(pieces())
+    with pytest.raises(ConfigError, match='mode="live"'):
+        processor.start(rows(2), stream=True)
+    assert (server.bills, server.jobs) == ([], {})
+    assert len(processor.batch(rows(2))) == 2, "the run is free"
+
+
+def test_a_stream_is_refused_while_answers_of_its_run_are_out(server: BatchProvider, tmp_path: Path) -> None:
+    chain = simple(server)
+    leave(chain, server, tmp_path, rows(3))
+    with pytest.raises(ConfigError, match="3 requests are out in 1 batch"):
+        batched(chain, server, tmp_path, mode="live").start(rows(3), stream=True)

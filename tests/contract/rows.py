@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from cottonpalm.engine.input.keys import content_key
-from cottonpalm.protocols import RunStore, StoredRow
+from cottonpalm.protocols import RunStore, Spent, StoredRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ def row(
     return StoredRow(slot, key, key, status, record if record is not None else b'{"o":%d}' % slot, cost)
 
 
-def write(run: RunStore, rows: Sequence[StoredRow]) -> None:
+def write(run: RunStore, rows: Sequence[StoredRow], spent: Spent | None = None) -> None:
     """Write one group and wait until it is durable; raises what the store reports."""
     over, errors = threading.Event(), []
 
@@ -27,7 +27,7 @@ def write(run: RunStore, rows: Sequence[StoredRow]) -> None:
         errors.append(error)
         over.set()
 
-    run.write(rows, done)
+    run.write(rows, done, spent)
     assert over.wait(30)
     if errors[0] is not None:
         raise errors[0]

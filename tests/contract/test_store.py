@@ -53,6 +53,14 @@ def test_a_newer_outcome_replaces_the_older_one_and_their_costs_add_up(store: St
     assert store.runs()[0].cost_pico == 12
 
 
+def test_what_was_reported_is_part_of_a_runs_cost_before_its_rows_are_done(store: Store) -> None:
+    run = store.open_run("r", None)
+    write(run, [row(0, cost=5)], Spent("a", reported=12))
+    assert store.runs()[0].cost_pico == 12
+    write(run, [row(1, cost=20)])
+    assert store.runs()[0].cost_pico == 25
+
+
 def test_outcomes_are_numbered_in_the_order_of_writing_over_all_lives_of_a_run(reopen: Reopen) -> None:
     run = reopen().open_run("r", None)
     assert isinstance(run, NumbersOutcomes)

@@ -161,3 +161,13 @@ def test_a_limiter_that_nobody_answers_keeps_no_permit_that_was_given_back() -> 
         limiter.release(taken(limiter), IGNORED)
     kept = [one for one in gc.get_objects() if type(one) is Permit and one.limiter is limiter]
     assert len(kept) <= 1
+
+
+def test_nobody_looks_again_in_time_where_only_a_place_that_comes_free_helps(stage: Stage) -> None:
+    """A moment at which time had helped, before that, is past: who looked then looked ever again."""
+    limiter = Limiter("host/model", Concurrency(1, 1, 1), [("requests", 60)])
+    taken(limiter)
+    stage.advance(0.1)
+    assert limiter.try_acquire() is None
+    limiter.admission.gated, limiter._blocked_until = False, 0.0
+    assert limiter._look_again_s() is None

@@ -95,6 +95,8 @@ class Builder:
         sized = len(rows) if hasattr(rows, "__len__") else None
         total = sized if total is None else total
         book = _book_of(run_store)
+        if streaming and many:
+            _check_stream(settings.mode, book)
         reader = Reader(
             total=total,
             ids=ids,
@@ -231,6 +233,26 @@ def _both(first: Callable[[], None], then: Callable[[], None]) -> Callable[[], N
             then()
 
     return release
+
+
+def _check_stream(mode: str, book: Book | None) -> None:
+    """Refuse to stream rows that are answered, or may be, by a batch.
+
+    Raises:
+        ConfigError: the rows would be answered live, at the full price.
+    """
+    if mode != "live":
+        raise ConfigError(
+            f"a stream shows answers as they come, mode={mode!r} brings them whole: use batch or start for these rows,"
+            ' or mode="live"'
+        )
+    from cottonpalm.engine.executors.returned import out_words  # noqa: PLC0415 - few runs have batches
+
+    if book is not None and (out := [batch for batch in book.batches() if batch.out]):
+        raise ConfigError(
+            f"{out_words(out)}, and a stream would pay once more for these rows: call batch or start first, or give the"
+            " stream a run of its own"
+        )
 
 
 def _book_of(run: RunStore | None) -> Book | None:

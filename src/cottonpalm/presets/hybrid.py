@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
+from cottonpalm.config import BatchLane
 from cottonpalm.engine.input.frames import list_in
 from cottonpalm.local.fetch import cache_folder
 from cottonpalm.presets import by_langasync
@@ -67,7 +69,7 @@ class HybridBatchProcessor(Preset):
             return self._answered(self._live, rows, max_concurrency=max_concurrency)
         log.info("the rows go through the provider's Batch API, at half the price and within a day")
         if self._options.get("store") is not None:
-            return self._answered(RowsProcessor(self.chain, **{"mode": "batch", **self._options}), rows)
+            return self._answered(self._batching(), rows)
         return self._kept_meanwhile(rows)
 
     def _make(self, chain: Runnable[Any, Any], **changed: Any) -> None:
@@ -75,6 +77,11 @@ class HybridBatchProcessor(Preset):
         self._live = self.processor
         self._carried = by_langasync.carried(chain, self._made_of[1])
         self.langasync_available = isinstance(self._carried, Carried)
+
+    def _batching(self, **own: Any) -> RowsProcessor:
+        """What sends rows in batches; without a Batch API it answers them live, as the listing does."""
+        lane = replace(self._options.get("lane") or BatchLane(), or_live=True)
+        return RowsProcessor(self.chain, **{"mode": "batch", **self._options, **own, "lane": lane})
 
     def _answered(self, processor: RowsProcessor, rows: list[Any], **more: Any) -> list[Any]:
         self.processor = processor
@@ -122,8 +129,7 @@ class HybridBatchProcessor(Preset):
     def _by_ours(self, rows: list[Any], folder: Path, run: str) -> list[Any]:
         store = open_store(folder / "batches.db")
         try:
-            own = {"mode": "batch", "store": store, "run": run}
-            answers = self._answered(RowsProcessor(self.chain, **{**self._options, **own}), rows)
+            answers = self._answered(self._batching(store=store, run=run), rows)
             store.remove(run)
         finally:
             store.close()

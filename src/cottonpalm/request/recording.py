@@ -88,6 +88,7 @@ class Recording:
         asked: what is to go out, by key.
         waits: it came to a request that is out.
         refused: why a request of it can go out in no batch.
+        nowhere: no Batch API is known at the address of such a request.
         closed: nothing more is recorded.
         withdrawn: the execution ended, as nothing of it is paid for and the row is cheaper elsewhere.
         credentials: of the lanes that it came to. For this process only.
@@ -113,6 +114,7 @@ class Recording:
         self.waits = self.closed = self.withdrawn = False
         self._withdraws = withdraws
         self.refused: str | None = None
+        self.nowhere = False
         self.credentials: dict[Lane, dict[str, str]] = {}
         self.journal: Any = None
         self._used: set[bytes] = set()
@@ -230,6 +232,7 @@ class Recording:
             return found
         with self._lock:
             self.refused = self.refused or f"{call.label}: {found.why}"
+            self.nowhere = self.nowhere or found.nowhere
             self.closed = True
         self._news()
         return None

@@ -58,8 +58,10 @@ class _Run:
         status = [row.status for row in self.rows.values()]
         holder = None if self.since is None else f"this process (pid {os.getpid()})"
         failed = status.count(2) + status.count(3)
-        counts = (status.count(1), failed, status.count(2), self.cost_pico)
-        uncertain = self.spent.uncertain if self.spent else 0
+        spent = self.spent or Spent("")
+        cost = max(self.cost_pico, spent.reported)  # also of answers whose rows are not done
+        counts = (status.count(1), failed, status.count(2), cost)
+        uncertain = spent.uncertain
         return RunInfo(name, self.created, *counts, dict(self.meta), holder, uncertain)
 
 

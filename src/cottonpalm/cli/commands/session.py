@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from cottonpalm.observers.event_lines import EventLines
     from cottonpalm.observers.progress import Progress
     from cottonpalm.run import Run
+    from cottonpalm.stats import Stats
     from cottonpalm.types import Outcome
 
 FACTS_EVERY_S: Final = 5.0
@@ -170,7 +171,10 @@ class Session:
     def _follow(self, run: Run, built: Built, progress: Progress | None, signals: Signals) -> Code:
         types = output_types(built.chain, None)
         overwrite = self._where.overwrite or self._where.fresh  # a fresh run's own output was checked before
-        self._kept.set_meta(**self._job.as_json())
+        if (
+            self._job.mode != "live" or not self._is_out()
+        ):  # `collect` goes on with the command that sent batches
+            self._kept.set_meta(**self._job.as_json())
         self._fields = fields_of(self._job, built)
         output = make_output(
             self._job.output,
@@ -197,6 +201,9 @@ class Session:
             self._kept.set_meta(**{TROUBLE: event.reason})
         elif isinstance(event, Binding) and not self._tally.rows:
             self._kept.set_meta(**{FACTS: {**self._kept.meta().get(FACTS, {}), **self._rows_known()}})
+
+    def _is_out(self) -> bool:
+        return any(batch.out for batch in self._store.batches(self._where.run))
 
     def _rows_known(self) -> dict[str, Any]:
         total, exact = self._rows.total() or (None, False)
@@ -358,7 +365,7 @@ class Session:
             left=left,
             tally=self._tally,
             seconds=seconds,
-            cost_pico=pico(stats.cost_usd) if stats.cost_known or stats.cost_usd else None,
+            cost_pico=_cost_of(stats),
             cost_whole=stats.cost_known,
             cost_total_pico=info.cost_pico if info else None,
             saved_pico=pico(stats.cache.saved_usd) if stats.cache.saved_known else None,
@@ -395,3 +402,10 @@ class Session:
         if not wording.ended_by_budget(stopped):
             return command + wording.lacking(stopped)
         return f"{'later' if self._job.budget_usd is None else 'with a higher --budget'}: {command}"
+
+
+def _cost_of(stats: Stats) -> int | None:
+    """What this process spent, also on answers whose rows are not done; None: no price is known."""
+    if not (stats.cost_known or stats.cost_usd):
+        return None
+    return pico(max(stats.cost_usd, stats.reported_usd))

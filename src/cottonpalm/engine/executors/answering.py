@@ -11,6 +11,7 @@ from cottonpalm.engine.executors.journal import Journal, hook
 from cottonpalm.engine.executors.post import call_in
 from cottonpalm.engine.executors.rounds import one_round
 from cottonpalm.engine.executors.worth import Worth
+from cottonpalm.errors import ConfigError
 from cottonpalm.providers.batches.lanes import whose
 from cottonpalm.providers.batches.made_up import made_up
 from cottonpalm.request.recording import SWAPS, Recording, can_swap
@@ -70,6 +71,11 @@ class Terms:
     tools: Mapping[str, type] | None = None
 
     @property
+    def at_its_price(self) -> bool:
+        """Batches were asked for, and nothing else."""
+        return self.sends and not (self.cheapest or self.lane.or_live)
+
+    @property
     def flexes(self) -> bool:
         """Whether requests may go to the flex tier: it is cheap, slow, and answers only who stays."""
         return self.cheapest and self.deadline_s is None and not (self.detach or self.lane.cancel)
@@ -101,10 +107,11 @@ class Answering:
         post: Post,
         source: RowSource,
         rescue: Rescue | None,
+        stop: Callable[[str, str, BaseException | None], None],
     ) -> None:
         self._terms, self._options, self._run, self._send = terms, terms.lane, run, send
         self._book, self._rows, self._post, self._source = book, rows, post, source
-        self._rescue = rescue
+        self._rescue, self._stop = rescue, stop
         self._worth = Worth(run, cheapest=terms.cheapest, rescue=rescue)
         self.no_batches = "" if terms.sends else "that was asked for"
         if terms.sends and terms.keeps_state:
@@ -193,6 +200,9 @@ class Answering:
         recording.drop()
         if self._source.closing:  # what a chain makes of the cancel of a request is no answer
             return self._waits(item)
+        if recording.nowhere and self._terms.at_its_price and not (self._post.any or self._post.unspooled):
+            self._stop_nowhere(recording.refused or "")
+            return self._waits(item)
         if recording.refused:
             self._run.alerts.warn(
                 "live",
@@ -202,6 +212,14 @@ class Answering:
             self._diverge(item, recording)
         self._rows.live.add(item.slot)
         return await self._finished_live(item)
+
+    def _stop_nowhere(self, why: str) -> None:
+        """Whoever asked for batches, and gets none at all, would pay twice the price that was asked for."""
+        live = (
+            'mode="auto" (--mode auto), or BatchLane(or_live=True), answers such rows live, at the full price'
+        )
+        text = f"{why}; {live}"
+        self._stop("fatal", text, ConfigError(text))
 
     async def _submitted(
         self, item: Item, known: Mapping[bytes, Result | None], recording: Recording, *, flex: bool

@@ -16,6 +16,7 @@ import httpx
 from cottonpalm.engine.executors.answering import WAITS, Answering
 from cottonpalm.engine.executors.post import Post
 from cottonpalm.engine.executors.rescue import Rescue
+from cottonpalm.engine.executors.returned import out_words
 from cottonpalm.engine.executors.rows_out import RECORDED, UNREAD, RowsOut
 from cottonpalm.engine.executors.shelf import Shelf
 from cottonpalm.errors import CottonpalmError, StoreError
@@ -98,6 +99,7 @@ class BatchExecutor:
                     post=self._post,
                     source=self,
                     rescue=self._rescue,
+                    stop=self._stop,
                 )
                 try:
                     await self._take_up()
@@ -262,8 +264,7 @@ class BatchExecutor:
             self._tell_short()
             self._post.flush()
         if self._terms.detach and not self._active and self.dry and self._out.waiting and self._post.settled:
-            out = sum(batch.rows for batch in self._post.open.values())
-            self._stop("detached", _out(out, len(self._post.open)), None)
+            self._stop("detached", out_words(self._post.open.values()), None)
 
         if self._options.cancel and not self._active:
             self._look_cancelled()
@@ -370,19 +371,19 @@ class BatchExecutor:
         if twice := {tag: cost for tag, cost in self._post.paid_twice.items() if cost}:
             self._run.alerts.warn(
                 "paid twice",
-                f"{len(twice)} batches were not stopped in time for the deadline, and their rows ran live: up to"
+                f"{_were(len(twice))} not stopped in time for the deadline, while the rows ran live: up to"
                 f" {money(sum(twice.values()))} was paid twice",
             )
         if hanging := [tag for tag in self._post.given_up if tag in self._post.open]:
             self._run.alerts.warn(
                 "may be paid twice",
-                f"{len(hanging)} batches were still out at the end, and their rows ran live: what they have done may be"
-                " paid twice. `cottonpalm status` shows them, `collect` settles them",
+                f"{_were(len(hanging))} still out at the end, while the rows ran live: what is done there may be paid"
+                " twice. `cottonpalm status` shows it, `collect` settles it",
             )
         elif self._post.open and (out := [batch for batch in self._book.batches() if batch.out]):
             self._run.alerts.warn(
                 "out",
-                f"{_out(sum(batch.rows for batch in out), len(out))}, and paid for: the same call again (`cottonpalm"
+                f"{out_words(out)}, and paid for: the same call again (`cottonpalm"
                 " collect RUN`) goes on, `cottonpalm cancel RUN` stops what is out",
             )
 
@@ -394,7 +395,5 @@ class BatchExecutor:
         self._stop(reason, str(error), error)
 
 
-def _out(requests: int, batches: int) -> str:
-    """Say how much is at providers."""
-    are = "request is" if requests == 1 else "requests are"
-    return f"{requests:,} {are} out in {batches:,} {'batch' if batches == 1 else 'batches'}"
+def _were(batches: int) -> str:
+    return "1 batch was" if batches == 1 else f"{batches:,} batches were"

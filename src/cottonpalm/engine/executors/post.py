@@ -13,7 +13,7 @@ from cottonpalm.errors import StoreError
 from cottonpalm.providers.batches.choice import adapter_of
 from cottonpalm.providers.batches.lines import Phase
 from cottonpalm.providers.batches.packing import may_wait, room_in
-from cottonpalm.providers.batches.queue import Queues
+from cottonpalm.providers.batches.queue import Queues, is_full
 from cottonpalm.providers.batches.scratch import Scratch
 from cottonpalm.providers.batches.spool import Spool, TooBig
 from cottonpalm.providers.batches.stages import AskedRow, Batch, Member, Stage
@@ -312,7 +312,7 @@ class Post:
 
     def refused(self, batch: Batch) -> bool:
         """Whether it was abandoned because the provider would not take it: neither we nor a crash gave it up."""
-        return batch.tag in self._mine and not batch.cancelling
+        return batch.tag in self._mine and not (batch.cancelling or is_full(batch))
 
     async def cancel(self, batch: Batch) -> None:
         """Ask the provider to stop it; what is done by then is collected."""

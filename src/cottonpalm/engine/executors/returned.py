@@ -1,4 +1,4 @@
-"""What is said of a batch that is over and did not answer everything. Pure: a batch in, a sentence out."""
+"""What is said of batches: of one that is over and did not answer everything, of those that are out. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cottonpalm.providers.batches.queue import is_full
 from cottonpalm.providers.batches.stages import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from cottonpalm.providers.batches.stages import Batch
 
@@ -20,6 +20,13 @@ class Said(NamedTuple):
 
     topic: str
     text: str
+
+
+def out_words(batches: Collection[Batch]) -> str:
+    """Say how much is at providers."""
+    requests = sum(batch.rows for batch in batches)
+    are = "request is" if requests == 1 else "requests are"
+    return f"{requests:,} {are} out in {len(batches):,} {'batch' if len(batches) == 1 else 'batches'}"
 
 
 def said_of(batch: Batch, unanswered: int) -> Iterator[Said]:

@@ -78,7 +78,8 @@ def lane_for(
     if adapter is None:
         return NoLane(
             f"no Batch API is known at {parts.hostname}; --batch-host {parts.netloc}=PROVIDER, or"
-            f' BatchLane(hosts={{"{parts.netloc}": ...}}), says whose is there'
+            f' BatchLane(hosts={{"{parts.netloc}": ...}}), says whose is there',
+            nowhere=True,
         )
     place = adapter.place(parts.path, body)
     if place is None:

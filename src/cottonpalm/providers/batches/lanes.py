@@ -73,9 +73,13 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class NoLane:
-    """A request that no batch can hold; `why` ends the sentence "it runs live: ..."."""
+    """A request that no batch can hold; `why` ends the sentence "it runs live: ...".
+
+    Nobody may have a Batch API at its address (`nowhere`), so that no other request there can go into one either.
+    """
 
     why: str
+    nowhere: bool = False
 
 
 def credentials_of(url: str, headers: Mapping[str, str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 # Anthropic's rule, the narrowest: the others take it too
 CUSTOM_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+QUEUE_FULL: Final = ("token_limit_exceeded", "RESOURCE_EXHAUSTED")  # as OpenAI's and Google's batches fail
 AGAIN: Final = frozenset({408, 409, 425, 429})  # like 5xx: the same request may be answered another time
 Lost: TypeAlias = Literal["expired", "cancelled", "failed", "missing"]
 
@@ -115,7 +116,12 @@ class BatchState:
     @property
     def queue_full(self) -> bool:
         """It failed because too many tokens were waiting: to be tried again once others are through."""
-        return any(fault.code in ("token_limit_exceeded", "RESOURCE_EXHAUSTED") for fault in self.faults)
+        return any(fault.code in QUEUE_FULL for fault in self.faults)
+
+
+def full(message: str) -> BatchState:
+    """The state of a batch that was not made, as too many tokens were waiting."""
+    return BatchState("", Phase.FAILED, faults=(BatchFault(QUEUE_FULL[0], message),))
 
 
 @dataclass(frozen=True, slots=True)

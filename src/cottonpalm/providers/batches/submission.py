@@ -11,7 +11,7 @@ from cottonpalm import clock
 from cottonpalm.providers.batches.client import BatchClient
 from cottonpalm.providers.batches.collection import collect
 from cottonpalm.providers.batches.lanes import whose
-from cottonpalm.providers.batches.lines import Phase
+from cottonpalm.providers.batches.lines import Phase, full
 from cottonpalm.providers.batches.stages import (
     CLOCKS_DIFFER_S,
     Batch,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LISTING_WAIT_S: Final = 300.0  # a batch that a listing does not show so long after it was sent is not there
+FULL_TRIES: Final = 5  # a batch that is refused so often as too much would wait goes into smaller ones
 _GROWTH: Final = 1.5
 _LONGEST: Final = 20.0  # times the shortest wait
 
@@ -75,6 +76,7 @@ class Desk:
         self._listing_wait_s, self._poll_s = listing_wait_s, poll_s
         self._files: dict[str, Packed] = {}
         self._waits: dict[str, float] = {}
+        self._refusals: dict[str, int] = {}  # how often a batch was refused as too much waits
         self._lost_at: dict[str, float] = {}  # when the answer to a submission was lost, by tag
         self._latest: dict[str, Batch] = {}  # as they were written down, or are being written down
         self._creating: dict[tuple[str, str], asyncio.Lock] = {}
@@ -195,8 +197,15 @@ class Desk:
             return self._wait_for(batch, trouble)
         if trouble.what == "refused":
             return await self._abandon(batch, str(trouble))
+        if trouble.what == "full" and self._is_too_much(batch.tag):
+            return await self._abandon(replace(batch, state=full(str(trouble))), str(trouble))
         await self._put(before)
         raise trouble
+
+    def _is_too_much(self, tag: str) -> bool:
+        """Whether it was refused so often that it may never fit as it is, whatever else is through by then."""
+        self._refusals[tag] = refusals = self._refusals.get(tag, 0) + 1
+        return refusals >= FULL_TRIES
 
     async def _submitted(self, batch: Batch) -> Batch:
         await self._put(batch)

@@ -305,7 +305,7 @@ class Limiter(WaitQueue[Permit]):
         self._see_limit()
 
     def _look_again_s(self) -> float | None:
-        if self._blocked_until is None:
+        if self._blocked_until is None or not self.admission.gated:  # only a place that comes free helps
             return None
         return max(_TICK_S, self._blocked_until - clock.now())
 

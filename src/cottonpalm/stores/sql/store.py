@@ -122,6 +122,7 @@ class SqlStore:
         _, name, created, meta, ok, retryable, final, cost = row
         shown = None if holder is None else f"{holder.host} {holder.pid} {holder.since:.0f}"
         uncertain = spent.uncertain if shown else max(spent.uncertain, spent.leased - spent.reported)
+        cost = max(cost, spent.reported)  # also of answers whose rows are not done
         return RunInfo(
             name, created, ok, retryable + final, retryable, cost, orjson.loads(meta), shown, uncertain
         )
