@@ -164,6 +164,28 @@ def test_what_a_cancelled_batch_had_done_is_part_of_the_runs_cost_at_once(
     assert shown["cost_usd"] == pytest.approx(server.charged({"gpt-test": (10**6, 2 * 10**6)}) / 10**12)
 
 
+def test_collect_goes_on_with_what_is_out_though_a_few_rows_were_asked_live_meanwhile(
+    server: BatchProvider, cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    lines = [f'{{"text": "row {n}"}}\n' for n in range(6)]
+    (folder / "in.jsonl").write_text("".join(lines))
+    server.faults = Faults(looks=10**6)
+    assert cottonpalm(*asked(server, "--mode", "batch", "--detach")).code == 0
+    (folder / "in.jsonl").write_text("".join(['{"text": "urgent"}\n', *lines[::-1]]))
+    assert cottonpalm(*asked(server, "--limit", "1", "--no-progress")).code == 0
+    assert {bill.text for bill in server.bills} == {"urgent"}
+    for job in server.jobs.values():
+        job.faults = Faults(looks=1)
+    assert cottonpalm("collect", "out", "--no-progress").code == 0
+    written = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+    assert {line["index"]: line["output"] for line in written} == {
+        index: f"answer to: {text}"
+        for index, text in enumerate(["urgent", *(f"row {n}" for n in reversed(range(6)))])
+    }
+    assert (len(server.jobs), len(server.bills), server.paid_twice()) == (1, 7, {})
+
+
 def test_a_deadline_that_leaves_no_time_for_batches_sends_all_rows_live(
     server: BatchProvider,
     cottonpalm: Command,

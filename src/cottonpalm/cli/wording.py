@@ -21,7 +21,7 @@ SAID: Final = [
     # (a pattern for the words in Python, the words on the command line)
     (
         r"Give run= another name, or forget this run first: cottonpalm rm\.",
-        r"Say --fresh to begin anew and pay again, or --run NAME for a run of its own.",
+        r"Say --fresh to begin anew and pay again, or --run NAME, with another -o, for a run of its own.",
     ),
     (
         r"set max_tokens on the model, or Budget\(max_output_tokens=\.\.\.\) \(--max-output-tokens\)",

@@ -171,7 +171,10 @@ class Session:
     def _follow(self, run: Run, built: Built, progress: Progress | None, signals: Signals) -> Code:
         types = output_types(built.chain, None)
         overwrite = self._where.overwrite or self._where.fresh  # a fresh run's own output was checked before
-        self._kept.set_meta(**self._job.as_json())
+        if (
+            self._job.mode != "live" or not self._is_out()
+        ):  # `collect` goes on with the command that sent batches
+            self._kept.set_meta(**self._job.as_json())
         self._fields = fields_of(self._job, built)
         output = make_output(
             self._job.output,
@@ -198,6 +201,9 @@ class Session:
             self._kept.set_meta(**{TROUBLE: event.reason})
         elif isinstance(event, Binding) and not self._tally.rows:
             self._kept.set_meta(**{FACTS: {**self._kept.meta().get(FACTS, {}), **self._rows_known()}})
+
+    def _is_out(self) -> bool:
+        return any(batch.out for batch in self._store.batches(self._where.run))
 
     def _rows_known(self) -> dict[str, Any]:
         total, exact = self._rows.total() or (None, False)
