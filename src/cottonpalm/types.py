@@ -256,8 +256,7 @@ class Outcome:
 Unit: TypeAlias = Literal["requests", "tokens", "input tokens", "output tokens"]
 
 
-@dataclass(frozen=True, slots=True)
-class Quota:
+class Quota(NamedTuple):
     """What one answer says about one quota.
 
     Attributes:

@@ -332,7 +332,6 @@ def shapes() -> dict[str, Make]:
         "a function with a config": lambda url: TEXT(url) | RunnableLambda(_of_config),
         "a coroutine after": lambda url: TEXT(url) | RunnableLambda(_later),
         "a coroutine that raises": lambda url: TEXT(url) | RunnableLambda(_fails_later),
-        "a function that gives a chain": lambda url: RunnableLambda(lambda row: TEXT(url)),
         "a coroutine that gives a chain": lambda url: RunnableLambda(_gives(TEXT(url))),
         "a generator": lambda url: TEXT(url) | RunnableLambda(_letters),
         "an answer beside the row": lambda url: RunnablePassthrough.assign(answer=TEXT(url)),
@@ -418,11 +417,10 @@ def _letters(text: str) -> Iterator[str]:
 def _shapes() -> Iterator[Case]:
     refused = wire({"error": {"message": "It failed.", "type": "kind_of", "code": "a_code"}}, "400 Oh")
     none_sent = ("an item that is missing", "an answer beside no row")
-    by_invoke = "a function that gives a chain"  # which runs on its thread
     for name, make in shapes().items():
-        fast = name not in (*none_sent, by_invoke)
+        fast = name not in none_sent
         yield Case(name, make, wire(chat()), fast=fast)
-        if name not in (by_invoke, "a mapped chain"):  # of which one request may be cut off by the other
+        if name != "a mapped chain":  # of which one request may be cut off by the other
             yield Case(f"{name}, 400", make, refused, fast=fast)
 
 

@@ -219,7 +219,7 @@ class Engine:
     def _gates(self, rows: Scheduler) -> list[Gate]:
         """Return the gates, outermost first: a stored row is not looked up in the cache, a cached one not asked."""
         gates: list[Gate] = []
-        if self.store is not None:
+        if self.reader.stored_before:
             gates.append(CheckpointGate(self.job.types))
         if self.job.cache is not None:
             gates.append(self._cache_gate(self.job.cache, rows))

@@ -57,11 +57,12 @@ class RepeatedRows:
     the sums are scaled up.
     """
 
-    __slots__ = ("_bound", "_most", "_seen")
+    __slots__ = ("_bound", "_cost_pico", "_most", "_rows", "_seen")
 
     def __init__(self, most: int = SAMPLE) -> None:
         self._most, self._bound = most, HASHES
         self._seen: dict[int, tuple[int, int]] = {}  # repeats of a question, and what they cost
+        self._rows = self._cost_pico = 0  # of all of these
 
     def add(self, number: int, cost_pico: int) -> None:
         """Take note of one row that was asked; `number` stands for its question, see `number_of`."""
@@ -69,15 +70,17 @@ class RepeatedRows:
             return
         if (before := self._seen.get(number)) is not None:
             self._seen[number] = before[0] + 1, before[1] + cost_pico
+            self._rows += 1
+            self._cost_pico += cost_pico
             return
         self._seen[number] = 0, 0
         while len(self._seen) > self._most:
             self._bound //= 2
             self._seen = {seen: what for seen, what in self._seen.items() if seen < self._bound}
+            self._rows = sum(times for times, _ in self._seen.values())
+            self._cost_pico = sum(cost for _, cost in self._seen.values())
 
     def counted(self) -> Repeats:
         """How many there were, and what they cost; the rows are all whose question was asked before."""
         scale = HASHES // self._bound
-        seen = tuple(self._seen.values())  # others may be added meanwhile
-        rows, cost = sum(times for times, _ in seen), sum(cost for _, cost in seen)
-        return Repeats(rows * scale, cost * scale / PICO, self._bound == HASHES)
+        return Repeats(self._rows * scale, self._cost_pico * scale / PICO, self._bound == HASHES)

@@ -86,7 +86,11 @@ def time_until_s(text: object) -> float | None:
 
 def number(text: object) -> float | None:
     """Return a plain decimal number of 0 or more, or None."""
-    return float(text) if isinstance(text, str) and _NUMBER.fullmatch(text := text.strip()) else None
+    if not isinstance(text, str):
+        return None
+    text = text.strip()
+    whole = text.isascii() and text.isdigit()  # most are, and each answer may show eight
+    return float(text) if whole or _NUMBER.fullmatch(text) else None
 
 
 def _sane(seconds: float) -> float | None:
@@ -98,7 +102,10 @@ def _until(text: object) -> float | None:
     """Return the seconds until an HTTP date or an RFC 3339 time."""
     if not isinstance(text, str):
         return None
-    for parse in (parsedate_to_datetime, datetime.fromisoformat):
+    for parse in (
+        datetime.fromisoformat,
+        parsedate_to_datetime,
+    ):  # the quicker one first: each answer may name four
         try:
             moment = parse(text.strip())
             stamp = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

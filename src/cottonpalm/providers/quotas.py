@@ -50,7 +50,9 @@ def read_quotas(headers: Mapping[str, str]) -> tuple[Quota, ...]:
 
 
 def _quota(headers: Mapping[str, str], unit: Unit, limit: str, remaining: str, reset: str) -> Quota | None:
-    most, left = number(headers.get(limit)), number(headers.get(remaining))
+    if limit not in headers:
+        return None
+    most, left = number(headers[limit]), number(headers.get(remaining))
     if most is None or left is None or not 1 <= most < math.inf:  # a quota below 1 makes no sense
         return None
     return Quota(unit, most, min(most, left), time_until_s(headers.get(reset)))

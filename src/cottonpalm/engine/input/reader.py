@@ -169,11 +169,12 @@ class Reader:
         It reads at most SLICE rows. A given item is complete only after `fill` has processed it.
         """
         given, until, upto = 0, clock.now() + HAND_OVER_S, self.read + SLICE
+        blocks = self._skip and self._matcher is not None
         while self.read < upto:
             if given >= most or (given and clock.now() > until):
                 return False
             try:
-                if self._matcher is not None and not self._block and self._skip_block(rows):
+                if blocks and not self._block and self._skip_block(rows):
                     continue
                 try:
                     row = self._block.popleft() if self._block else next(rows)
@@ -198,7 +199,7 @@ class Reader:
     def _skip_block(self, rows: Iterator[Any]) -> bool:
         """Skip the next block of rows if all are done and have not moved; else keep the rows in `_block`."""
         matcher = self._matcher
-        if matcher is None or not self._skip or not matcher.more or self._late is not None:
+        if matcher is None or not matcher.more or self._late is not None:
             if self._late is not None:
                 raise self._late
             return False
@@ -245,11 +246,8 @@ class Reader:
         return (0, 0) if self._matcher is None else (self._matcher.changed, self._matcher.added)
 
     def _keys(self, index: int, row: Any) -> tuple[bytes, bytes]:
-        return self._keys_of(row, (self._configs.of(index, row) or {}).get("configurable"))[:2]
-
-    def _keys_of(self, row: Any, configurable: Mapping[str, Any] | None) -> tuple[bytes, bytes, bytes]:
-        """Return the key of what the store knows a row by, the key of its content, and the key of the whole row."""
-        return row_keys(self._part, row, configurable, self._kwargs)
+        configurable = (self._configs.of(index, row) or {}).get("configurable")
+        return row_keys(self._part, row, configurable, self._kwargs)[:2]
 
     def item(self, row: Any) -> Item | None:  # noqa: C901 - one step for each way in which a row may come
         """Return the item of the next row, or None if the row is done and skipped."""
@@ -280,7 +278,7 @@ class Reader:
 
     def _identify(self, item: Item, row: Any) -> Item | None:
         configurable = None if item.config is None else item.config.get("configurable")
-        item.key, item.content, whole = self._keys_of(row, configurable)
+        item.key, item.content, whole = row_keys(self._part, row, configurable, self._kwargs)
         if item.id is not None:
             item.key = id_key(item.id)
         if self._asks:

@@ -47,8 +47,12 @@ def pack(outcome: Outcome, *, keep_input: bool, types: Types) -> bytes:
         CannotStore: the output would not come back equal; `.text` is its repr.
     """
     output = outcome.output
-    if text := isinstance(output, str) and not isinstance(output, Enum):
-        output = str.__str__(output)  # LangChain's parsers return subclasses of str; we store the text
+    text = type(output) is str
+    if not text and isinstance(output, str) and not isinstance(output, Enum):
+        output, text = (
+            str.__str__(output),
+            True,
+        )  # LangChain's parsers return subclasses of str; we store the text
     record: dict[str, Any] = {
         OUTPUT: output if text else check(output, types),
         ATTEMPTS: outcome.attempts,

@@ -87,6 +87,8 @@ def text_of(value: Any) -> str:
 def _plain(value: Any, depth: int) -> bool:
     """Whether JSON can hold `value` without loss: exact types, finite numbers, valid text, none of our tags."""
     kind = type(value)
+    if kind is str and value.isascii():  # most rows are, or hold nothing else
+        return True
     if kind is dict:
         return depth > 0 and TAG not in value and _all_plain(value, 0) and _all_plain(value.values(), depth)
     if kind is list:

@@ -48,11 +48,13 @@ class Place(NamedTuple):
         crew: the threads for plain functions.
         gate: threads -> what gives permits to the models that a plain function, or a coroutine, may hide; or None.
         bound: the configs of the Runnables around them, innermost first.
+        depth: functions whose output is called in their place.
     """
 
     crew: Crew
     gate: Gate
     bound: tuple[RunnableConfig, ...] = ()
+    depth: int = 0
 
     def bound_to(self, config: RunnableConfig | None) -> Place:
         """The place of what is inside a Runnable with a config of its own."""
@@ -70,6 +72,7 @@ class Place(NamedTuple):
             config = ensure_config(merge_configs(*self.bound, config))
         for name in ("run_name", "run_id"):
             config.pop(name, None)  # type: ignore[misc]  # which are the step's own
+        config["recursion_limit"] -= self.depth
         config["callbacks"] = _MANAGERS[threads](listening, [*listening], parent_run_id=uuid7())
         return config
 
@@ -81,18 +84,24 @@ def function(step: RunnableLambda[Any, Any], place: Place) -> Step | None:
     if inspect.isgeneratorfunction(written) or is_async_generator(written) or accepts_run_manager(written):
         return None
     if type(written) is itemgetter:
-        return Step(partial(_got, written, place), awaited=True)
+        return _and_what_it_gives(Step(written), place)
     takes_config = accepts_config(written)
 
     def call(value: Any, config: RunnableConfig) -> Any:
-        output = written(value, config=config) if takes_config else written(value)
-        return output.invoke(value, _deeper(config)) if isinstance(output, Runnable) else output
+        return written(value, config=config) if takes_config else written(value)
 
-    async def call_later(value: Any, config: RunnableConfig) -> Any:
-        output = await (written(value, config=config) if takes_config else written(value))
-        return await output.ainvoke(value, _deeper(config)) if isinstance(output, Runnable) else output
+    return _and_what_it_gives((on_thread if awaited is None else in_task)(call, place), place)
 
-    return on_thread(call, place) if awaited is None else in_task(call_later, place)
+
+def _and_what_it_gives(step: Step, place: Place) -> Step:
+    """A function's step; if it gives back a Runnable, that one is called in its place."""
+    deeper = place._replace(depth=1)
+
+    async def run(value: Any) -> Any:
+        output = await step.answer(value)
+        return await whole(output, deeper).run(value) if isinstance(output, Runnable) else output
+
+    return Step(run, awaited=True, waits=step.waits)
 
 
 def whole(step: Runnable[Any, Any], place: Place) -> Step:
@@ -141,15 +150,3 @@ def _begins() -> None:
     """
     if (row := ROW.get()) is not None:
         row.called()
-
-
-async def _got(getter: itemgetter[Any], place: Place, value: Any) -> Any:
-    output = getter(value)
-    if isinstance(output, Runnable):
-        return await output.ainvoke(value, _deeper(place.config(threads=False)))
-    return output
-
-
-def _deeper(config: RunnableConfig) -> RunnableConfig:
-    """The config for a Runnable that a function gave back to be called."""
-    return {**config, "recursion_limit": config["recursion_limit"] - 1}
