@@ -83,7 +83,7 @@ def test_probes_that_were_refused_tell_a_window_from_a_bucket_and_its_rate_is_wh
     bucket = Bucket()
     bucket.begin(0.0)
     bucket.set_mark(5.0, 400.0)  # all of them were admitted in five seconds
-    bucket.opens(20.0, 18.0)
+    bucket.opens(20.0, 18.0, bucket.mark)
     assert bucket.sample(20.2, 410.0, 0.1) == pytest.approx(20.0)
 
 
@@ -91,9 +91,17 @@ def test_probes_that_a_slow_bucket_refused_are_no_window() -> None:
     bucket = Bucket()
     bucket.begin(0.0)
     bucket.set_mark(1.0, 12.0)
-    bucket.opens(6.0, 5.0)
+    bucket.opens(6.0, 5.0, 12.0)
     bucket.silent_s = 1.0
     assert bucket.sample(6.2, 13.0, 0.1) < 0.3
+
+
+def test_a_bucket_that_admitted_some_before_it_refused_is_no_window() -> None:
+    bucket = Bucket()
+    bucket.begin(0.0)
+    bucket.set_mark(0.16, 8.0)  # the eight that it had stored
+    bucket.opens(0.81, 0.69, 10.0)
+    assert bucket.sample(7.16, 36.0, 0.1) == pytest.approx(4.0)
 
 
 def test_while_the_number_grows_with_each_that_is_admitted_nobody_waits_for_an_answer_instead() -> None:

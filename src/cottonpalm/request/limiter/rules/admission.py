@@ -352,7 +352,7 @@ class Admission(Gates):
         if saved is not None:
             self._blame(probe, silence_s, saved)
         if recovery.refused:
-            bucket.opens(probe.at_s, probe.at_s - silence_s)
+            bucket.opens(probe.at_s, probe.at_s - silence_s, probe.total - probe.cost - self._bad)
 
     def _blame(self, probe: Sent, silence_s: float, saved: Saved) -> None:
         """See what it was for, by what was admitted now that was rejected before."""

@@ -76,8 +76,8 @@ class Bucket:
         self.mark_s = self.mark = 0.0  # when it was empty, and all that was admitted up to then
         self._first = self._first_s = 0.0
         self.silent_s = 0.0  # since the mark, in which nobody was let go
-        # Since the mark, until the last of those that were refused; what the window before had let through, over its
-        # length; what was admitted before the last one that opened, and when that was.
+        # Seconds for each that a bucket must have had back by the last refusal; what the window before had let through,
+        # over its length; what was admitted before the last one that opened, and when that was.
         self._shut_s = self._window = self._opened = self._opened_s = 0.0
         self._since, self._stage, self._stage_s = 0, 0, 0.0
         self._trial, self._proven = Trial(), 0.0
@@ -276,8 +276,8 @@ class Bucket:
         What came back in a silence ran over where it was more than the depth. Where that is not known, the rate lies
         between what was admitted over all of the time and over what was no silence.
 
-        A bucket that refused one had nothing, so it lets no more pass than comes back from then on. Where more passed
-        it is a window, which lets through as much as the one before.
+        A bucket that refused one had less than one, so since the mark less than one came back beyond what it admitted:
+        that bounds its rate. Where more passed it is a window, which lets through as much as the one before.
         """
         passed, admitted = at_s - self.mark_s, total - self.mark
         if passed < patience_s or admitted < 1:
@@ -300,9 +300,9 @@ class Bucket:
             self._first, self._first_s = total, at_s
         self.mark_s, self.mark, self.silent_s, self._shut_s = at_s, total, 0.0, 0.0
 
-    def opens(self, at_s: float, refused_s: float) -> None:
-        """One was admitted that was sent then, after the last of those that were refused."""
-        self._shut_s = max(0.0, refused_s - self.mark_s)
+    def opens(self, at_s: float, refused_s: float, total: float) -> None:
+        """One was admitted that was sent then, after the last of those that were refused, and after all these."""
+        self._shut_s = max(0.0, refused_s - self.mark_s) / (1 + max(0.0, total - self.mark))
         self._window = (self.mark - self._opened) / max(1e-9, at_s - self._opened_s)
         self._opened, self._opened_s = self.mark, at_s
 
