@@ -47,7 +47,7 @@ class Crew:
 
     Args:
         maximum: the most threads at once; further functions wait their turn, first come first served.
-        loop: where answers go; the running loop if None.
+        loop: where answers go; the running loop if None. One that says `threadless` runs the functions itself.
         idle_s: seconds an unused thread stays.
         name: what the threads are called.
     """
@@ -62,6 +62,7 @@ class Crew:
     ) -> None:
         self.maximum = maximum
         self._loop = loop or asyncio.get_running_loop()
+        self._threadless = getattr(self._loop, "threadless", False)
         self._idle_s, self._name = idle_s, name
         self._closed = False
         self._forget()
@@ -99,6 +100,8 @@ class Crew:
         """
         if self._closed:
             raise RuntimeError("this crew is closed")
+        if self._threadless:
+            return self._loop.run_in_executor(None, contextvars.copy_context().run, fn)
         future: asyncio.Future[T] = self._loop.create_future()
         self._open += 1
         self._jobs.put((future, contextvars.copy_context(), fn, late))

@@ -23,12 +23,14 @@ WALL_START_S: Final = 1_700_000_000.0
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock starts at 0 and jumps to the next timer whenever nothing else is ready.
 
-    It does not support threads and sockets, since it would not wait for them. A function for an executor runs at
-    once, on the loop, so that synchronous steps follow the virtual time too.
+    It does not support threads and sockets, since it would not wait for them. A function for an executor, or for a
+    thread of ours, runs at once, on the loop, so that synchronous steps follow the virtual time too.
 
     Raises:
         RuntimeError: from the run, when no timer is set and no task can go on: a deadlock.
     """
+
+    threadless = True  # see `Crew`
 
     def __init__(self) -> None:
         super().__init__()

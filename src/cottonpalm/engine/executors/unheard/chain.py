@@ -27,6 +27,7 @@ from langchain_core.runnables import (
 from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.runnables.passthrough import RunnableAssign, RunnablePick
 
+from cottonpalm.engine.executors.steps import StepTimes
 from cottonpalm.engine.executors.unheard.composed import (
     assigned,
     chosen,
@@ -37,7 +38,7 @@ from cottonpalm.engine.executors.unheard.composed import (
 )
 from cottonpalm.engine.executors.unheard.functions import function, whole
 from cottonpalm.engine.executors.unheard.models import model
-from cottonpalm.engine.executors.unheard.step import Heard, Step, measuring, timed
+from cottonpalm.engine.executors.unheard.step import Heard, Step, timed, told
 from cottonpalm.engine.executors.unheard.texts import parser, prompt
 
 if TYPE_CHECKING:
@@ -57,27 +58,26 @@ class Unheard(NamedTuple):
 
     Attributes:
         ask: row -> the chain's answer.
-        measured: the same, by steps that note their times.
+        measured: the same, by steps that tell when they begin and end.
+        name: of the chain.
         has_code: functions of the user's run.
     """
 
     ask: Callable[[Any], Awaitable[Any]]
-    measured: Callable[[Any], Awaitable[Any]]
+    measured: Step
+    name: str
     has_code: bool
 
-    async def under(self, value: Any, config: RunnableConfig | None, told: Told | None) -> Any:
+    async def under(self, value: Any, config: RunnableConfig | None, tell: Told | None) -> Any:
         """Give the answer to a row with a config, or tell how often each step ran, and for how many seconds.
 
         The config is there for what functions and unknown steps read: nobody listens.
         """
         token = None if config is None else var_child_runnable_config.set(config)
         try:
-            if told is None:
+            if tell is None:
                 return await self.ask(value)
-            with measuring() as times:
-                answer = await self.measured(value)
-            told(times)
-            return answer
+            return await told(self.name, self.measured, value, StepTimes(tell))
         finally:
             if token is not None:
                 var_child_runnable_config.reset(token)
@@ -96,7 +96,8 @@ def unheard(chain: Runnable[Any, Any], place: Place, *, threads: bool) -> Unhear
         ask, measure = in_turn(plain.steps(chain)), in_turn(measured.steps(chain))
     except (Heard, AttributeError):
         return None
-    return Unheard(ask.run, measure.run, plain.has_code) if plain.gains and ask.awaited else None
+    lean = plain.gains and ask.awaited
+    return Unheard(ask.run, measure, chain.get_name(), plain.has_code) if lean else None
 
 
 class _Reader:
@@ -111,8 +112,8 @@ class _Reader:
         self._place, self._threads, self._times = place, threads, times
         self.has_code = self.gains = False
 
-    def steps(self, step: Any, kwargs: dict[str, Any] | None = None) -> list[Step]:
-        """The steps of a chain, one after the other.
+    def steps(self, step: Any, kwargs: dict[str, Any] | None = None, name: str | None = None) -> list[Step]:
+        """The steps of a chain, one after the other; keywords may be bound to it, and a name given to it.
 
         Raises:
             Heard: one of them has listeners, or is a model that is not known.
@@ -123,27 +124,28 @@ class _Reader:
             return self._bound(step, kwargs or {})
         if type(step).__name__ == "RunnableRetry":  # whose module takes long to import
             return [retried(step, in_turn(self._bound(step, kwargs or {})))]
-        if isinstance(step, BaseChatModel):
-            return [self._measured(step, model(step, kwargs or {}, threads=self._threads), gains=True)]
-        if kwargs or isinstance(step, BaseLanguageModel):
+        if kwargs and not isinstance(step, BaseChatModel):
             raise Heard
-        if (known := self._plain(step) or self._function(step)) is not None:
-            return [self._measured(step, known, gains=True)]
-        return [
-            self._composed(step) or self._measured(step, self._code(whole(step, self._place)), gains=False)
-        ]
+        if (parts := self._composed(step)) is not None:
+            return [parts]
+        known = self._plain(step, kwargs or {}) or self._function(step)
+        self.gains = self.gains or known is not None
+        called = known or self._code(whole(step, self._place))
+        return [timed(name or step.get_name(), called) if self._times else called]
 
     def _bound(self, step: Any, kwargs: dict[str, Any]) -> list[Step]:
         if step.config_factories or (step.config or {}).get("callbacks"):
             raise Heard
         outer, self._place = self._place, self._place.bound_to(step.config)
         try:
-            return self.steps(step.bound, {**step.kwargs, **kwargs})
+            return self.steps(step.bound, {**step.kwargs, **kwargs}, (step.config or {}).get("run_name"))
         finally:
             self._place = outer
 
-    def _plain(self, step: Any) -> Step | None:
-        """A step that LangChain itself only formats, or hands on; None: it is another one."""
+    def _plain(self, step: Any, kwargs: dict[str, Any]) -> Step | None:
+        """A model, or what LangChain itself only formats, or hands on; None: it is another one."""
+        if isinstance(step, BaseLanguageModel):
+            return model(step, kwargs, threads=self._threads)
         if isinstance(step, BasePromptTemplate):
             return prompt(step, threads=self._threads)
         if _kind(step) is RunnablePick:
@@ -181,10 +183,6 @@ class _Reader:
         """Note that this step runs code of the user's, if it does."""
         self.has_code = self.has_code or step.waits
         return step
-
-    def _measured(self, of: Any, step: Step, *, gains: bool) -> Step:
-        self.gains = self.gains or gains
-        return timed(of.get_name(), step) if self._times else step
 
 
 def _kind(step: Any) -> type:

@@ -19,7 +19,7 @@ from langchain_core.runnables.utils import accepts_config, accepts_run_manager, 
 from langchain_core.utils.uuid import uuid7
 
 from cottonpalm.chain.traits import how_to_call
-from cottonpalm.engine.executors.unheard.step import Step, waiting
+from cottonpalm.engine.executors.unheard.step import NOW, Step, waiting
 from cottonpalm.request.row_account import ROW
 
 if TYPE_CHECKING:
@@ -61,19 +61,23 @@ class Place(NamedTuple):
         return self._replace(bound=(config, *self.bound)) if config else self
 
     def config(self, *, threads: bool) -> RunnableConfig:
-        """The config that LangChain gives to what a step calls, where nobody but our gates listens.
+        """The config that LangChain gives to what a step calls, where nobody but our gates and measures listens.
 
         It begins with the row's own, which stands in the context.
         """
-        gate = self.gate(threads=threads)
-        listening = [] if gate is None else [gate]
+        measured, gate = NOW.get(), self.gate(threads=threads)
+        listening: list[BaseCallbackHandler] = [] if gate is None else [gate]
+        if measured is not None:
+            listening.append(measured.times)
         config = ensure_config()
         if self.bound:
             config = ensure_config(merge_configs(*self.bound, config))
         for name in ("run_name", "run_id"):
             config.pop(name, None)  # type: ignore[misc]  # which are the step's own
         config["recursion_limit"] -= self.depth
-        config["callbacks"] = _MANAGERS[threads](listening, [*listening], parent_run_id=uuid7())
+        config["callbacks"] = _MANAGERS[threads](
+            listening, [*listening], parent_run_id=uuid7() if measured is None else measured.id
+        )
         return config
 
 

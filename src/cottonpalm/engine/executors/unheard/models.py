@@ -18,6 +18,8 @@ from cottonpalm.request.transport.fast import door
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from langchain_core.language_models import BaseLanguageModel
+
 _normalized: Any = chat_models._normalize_messages  # type: ignore[attr-defined]  # noqa: SLF001
 _metadata_of: Any = getattr(chat_models, "_gen_info_and_msg_metadata", None)  # LangChain's own affair
 _SAME: Final = ("ainvoke", "agenerate", "agenerate_prompt", "_agenerate_with_cache", "_convert_input")
@@ -39,14 +41,19 @@ class Nobody:
 NOBODY: Final = Nobody()
 
 
-def model(asked: BaseChatModel, kwargs: dict[str, Any], *, threads: bool) -> Step:
+def model(asked: BaseLanguageModel[Any], kwargs: dict[str, Any], *, threads: bool) -> Step:
     """A step that asks a model, with the keywords that are bound to it.
 
     Raises:
         Heard: it does not come to the fast transport's door, or somebody listens to it.
     """
     kind = type(asked)
-    if not door.is_ours(asked) or has_only_sync_client(asked) or (threads and not is_langchains(asked)):
+    if (
+        not isinstance(asked, BaseChatModel)
+        or not door.is_ours(asked)
+        or has_only_sync_client(asked)
+        or (threads and not is_langchains(asked))
+    ):
         raise Heard
     if any(getattr(kind, name) is not getattr(BaseChatModel, name) for name in _SAME):
         raise Heard

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import contextvars
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from cottonpalm import clock
-from cottonpalm.engine.executors.steps import LONGEST
+from langchain_core.utils.uuid import uuid7
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from uuid import UUID
 
-Times: TypeAlias = dict[str, tuple[int, float]]  # how often each step ran, and for how many seconds
-_times: Final[contextvars.ContextVar[Times]] = contextvars.ContextVar("cottonpalm_step_times")
+    from cottonpalm.engine.executors.steps import StepTimes
+
+
+class Measured(NamedTuple):
+    """The step that runs now, in a row whose steps are measured: whom it tells, and the id by which it does."""
+
+    times: StepTimes
+    id: UUID
+
+
+NOW: Final[contextvars.ContextVar[Measured | None]] = contextvars.ContextVar("cottonpalm_step", default=None)
 
 
 class Heard(Exception):
@@ -44,26 +52,23 @@ def waiting(run: Callable[[Any], Any]) -> Step:
 
 
 def timed(name: str, step: Step) -> Step:
-    """The same step, which notes how often it ran, and for how many seconds."""
-    name = name[:LONGEST]
+    """The same step, which tells when it begins and ends, as LangChain would."""
 
     async def run(value: Any) -> Any:
-        began_s = clock.now()
-        output = await step.answer(value)
-        times = _times.get()
-        calls, seconds = times.get(name, (0, 0.0))
-        times[name] = calls + 1, seconds + clock.now() - began_s
-        return output
+        if (outer := NOW.get()) is None:
+            return await step.answer(value)
+        return await told(name, step, value, outer.times)
 
     return Step(run, awaited=True, waits=step.waits)
 
 
-@contextmanager
-def measuring() -> Iterator[Times]:
-    """Give the times of the steps that are called meanwhile."""
-    times: Times = {}
-    token = _times.set(times)
+async def told(name: str, step: Step, value: Any, times: StepTimes) -> Any:
+    """Give the step's output, and tell of it."""
+    outer, this = NOW.get(), Measured(times, uuid7())
+    times.on_chain_start(None, None, run_id=this.id, parent_run_id=outer and outer.id, name=name)
+    token = NOW.set(this)
     try:
-        yield times
+        return await step.answer(value)
     finally:
-        _times.reset(token)
+        NOW.reset(token)
+        times.on_chain_end(None, run_id=this.id)
