@@ -66,9 +66,7 @@ class Place(NamedTuple):
         It begins with the row's own, which stands in the context.
         """
         measured, gate = NOW.get(), self.gate(threads=threads)
-        listening: list[BaseCallbackHandler] = [] if gate is None else [gate]
-        if measured is not None:
-            listening.append(measured.times)
+        listening = [one for one in (measured and measured.times, gate) if one is not None]
         config = ensure_config()
         if self.bound:
             config = ensure_config(merge_configs(*self.bound, config))
