@@ -43,10 +43,10 @@ class EventLines:
 
     def see_all(self, events: Sequence[tuple[float, Event]]) -> None:
         """Write several."""
-        lines = [as_line(event, at) for at, event in events]
         at, last = events[-1]
         with self._lock:
-            self._file.writelines(lines)
+            # One line after the other: fresh memory for all of them would cost more than the lines.
+            self._file.writelines(as_line(event, at) for at, event in events)
             # that clock may be set back
             if not 0 <= at - self._flushed_at < FLUSH_S or type(last) not in _MANY:
                 self._file.flush()
