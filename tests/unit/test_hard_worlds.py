@@ -6,16 +6,13 @@ from collections import deque
 from dataclasses import replace
 
 import pytest
-from bench.admission.drawn import one
 from bench.admission.drawn_clients import CLIENTS
 from bench.admission.family import draw
 from bench.admission.strange import Sliding
-from bench.admission.virtual import ideal
 
 from cottonpalm.request.limiter.rules.admission import Admission
 from cottonpalm.request.limiter.rules.bucket import Bucket
 from cottonpalm.request.limiter.rules.causes import ENOUGH, Cause
-from cottonpalm.request.limiter.rules.circuit import Storm
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.rules.recovery import State
 from tests.support.sent import sent_at
@@ -43,40 +40,6 @@ def test_a_server_that_counts_the_last_twenty_seconds_without_a_word_is_used_for
     seen = LastTwentySeconds(world, CLIENTS["ours"](world), horizon_s=600.0).run()
     assert seen.done == 1400
     assert seen.wall_s < 110, "the fourth window opens after 60 s"
-
-
-def test_some_failures_in_an_outage_of_some_seconds_do_not_hold_up_the_run_for_a_minute() -> None:
-    """More fail than may be tried again at once."""
-    world = draw(452249, most_rows=2500)
-    assert one("ours", world, ideal(world).wall_s).score > 0.7
-
-
-def test_with_no_retry_left_one_asks_and_then_two_for_each_that_was_accepted_until_one_fails_again() -> None:
-    storm = Storm()
-    storm.failed(10.0, 100)
-    assert not storm.lets_go(10.9, 100, 1.0)
-    assert storm.lets_go(11.0, 100, 1.0)
-    assert not storm.lets_go(20.0, 100, 1.0), "one at a time"
-    assert [storm.lets_go(20.0, 101, 1.0) for _ in range(3)] == [True, False, False]
-    assert [storm.lets_go(20.0, 103, 1.0) for _ in range(5)] == [True, True, True, True, False]
-    storm.failed(21.0, 104)
-    assert not storm.lets_go(22.0, 104, 1.0)
-    assert not storm.lets_go(22.0, 90, 1.0), "what was sent before tells nothing"
-
-
-def test_the_longer_a_storm_lasts_the_later_one_asks_again() -> None:
-    storm = Storm()
-    for at_s in range(31):
-        storm.failed(float(at_s), at_s)
-    assert not storm.lets_go(36.0, 0, 1.0)
-    assert storm.lets_go(40.0, 0, 1.0)
-
-
-def test_with_no_retry_left_those_that_sleep_go_also_where_others_show_that_it_answers_again() -> None:
-    storm = Storm()
-    storm.failed(10.0, 100)
-    assert not storm.lets_go(10.1, 100 + ENOUGH - 1, 1.0)
-    assert storm.lets_go(10.1, 100 + ENOUGH, 1.0)
 
 
 def test_probes_that_were_refused_tell_a_window_from_a_bucket_and_its_rate_is_what_it_let_through() -> None:

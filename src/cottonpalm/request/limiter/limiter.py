@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from cottonpalm import clock
 from cottonpalm.request.limiter.rules.admission import Admission, Sent
-from cottonpalm.request.limiter.rules.circuit import Circuit, Storm
+from cottonpalm.request.limiter.rules.circuit import Circuit
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.runtime.wait_queue import Place, Waiter, WaitQueue
 from cottonpalm.types import Verdict
@@ -85,7 +85,6 @@ class Limiter(WaitQueue[Permit]):
         generation: causes of rejections found so far.
         forced: permits taken by force so far.
         circuit: whether the provider counts as dead. The pauses it asks for come with `release`.
-        storm: when retries go again where the run's are used up.
         shares: what other processes leave of requests in flight, by what is divided; change it by `adjust`.
     """
 
@@ -97,7 +96,6 @@ class Limiter(WaitQueue[Permit]):
         self.generation = 0
         self.forced = 0
         self.circuit = Circuit()
-        self.storm = Storm()
         self.admission = Admission(limit, ceilings)
         self.shares: dict[str, int] = {}
         self._see_limit()
