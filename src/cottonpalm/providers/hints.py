@@ -102,10 +102,8 @@ def _until(text: object) -> float | None:
     """Return the seconds until an HTTP date or an RFC 3339 time."""
     if not isinstance(text, str):
         return None
-    for parse in (
-        datetime.fromisoformat,
-        parsedate_to_datetime,
-    ):  # the quicker one first: each answer may name four
+    parsers = datetime.fromisoformat, parsedate_to_datetime  # the quicker one first: an answer may name four
+    for parse in parsers:
         try:
             moment = parse(text.strip())
             stamp = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

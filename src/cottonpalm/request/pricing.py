@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from cottonpalm.providers.call import Call
+from cottonpalm.providers.paths import family_of
 from cottonpalm.request.money.rules.outputs import Outputs
 from cottonpalm.types import PICO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cottonpalm.providers.call import Call
+    from cottonpalm.providers.batches.lanes import Lane
     from cottonpalm.request.alerts import Alerts
     from cottonpalm.request.money.ledger import Ledger
     from cottonpalm.request.money.rules.prices import PriceBook, Tariff
@@ -111,3 +113,11 @@ class Pricing:
         if left is None or left >= bound:  # money was freed since, but too late for this request
             return why
         return f"{why}, which can cost ${bound / PICO:.6f}; ${max(0, left) / PICO:.6f} is left"
+
+
+def call_in(lane: Lane) -> Call:
+    """As much of a request in this lane as its price depends on."""
+    family = family_of(lane.endpoint) or family_of(f":{lane.endpoint}")
+    assert family is not None, lane
+    label = f"{lane.origin.partition('://')[2]}/{lane.model}"
+    return Call("", label, family, lane.model, lane.origin, b"", {}, signed=False, born=0.0, batched=True)

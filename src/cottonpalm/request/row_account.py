@@ -33,9 +33,8 @@ class HandsOver(Protocol):
 TRIES: Final = 20  # of a row, that are kept in case it fails: the first ones and the last
 ROW: Final[ContextVar[RowAccount | None]] = ContextVar("cottonpalm_row", default=None)
 MODEL: Final[ContextVar[HandsOver | None]] = ContextVar("cottonpalm_model", default=None)
-OTHERS: Final[ContextVar[bool]] = ContextVar(
-    "cottonpalm_others", default=False
-)  # the chain has another model to ask
+# The chain has another model to ask, behind the one that is asked now.
+OTHERS: Final[ContextVar[bool]] = ContextVar("cottonpalm_others", default=False)
 
 
 class RowAccount:

@@ -14,6 +14,7 @@ from cottonpalm.chain.traits import output_types
 from cottonpalm.cli import summary, wording
 from cottonpalm.cli.base_url import diagnosis
 from cottonpalm.cli.chains.build import fields_of
+from cottonpalm.cli.commands.going_on import going_on
 from cottonpalm.cli.commands.status import TROUBLE
 from cottonpalm.cli.commands.where import DEFAULT_STORE
 from cottonpalm.cli.files import output_file
@@ -24,7 +25,6 @@ from cottonpalm.cli.readers.open_rows import reading_of
 from cottonpalm.cli.readers.rows import RowFields
 from cottonpalm.cli.signals import Signals
 from cottonpalm.cli.streamed import outcomes_of
-from cottonpalm.cli.urls import without_secrets
 from cottonpalm.cli.writers.open_output import CsvForm, make_output
 from cottonpalm.cli.writers.output import AllSlots, RunSlots
 from cottonpalm.config import Budget
@@ -171,9 +171,8 @@ class Session:
     def _follow(self, run: Run, built: Built, progress: Progress | None, signals: Signals) -> Code:
         types = output_types(built.chain, None)
         overwrite = self._where.overwrite or self._where.fresh  # a fresh run's own output was checked before
-        if (
-            self._job.mode != "live" or not self._is_out()
-        ):  # `collect` goes on with the command that sent batches
+        if self._job.mode != "live" or not self._is_out():
+            # Else `collect` would go on with this command, and not with the one that sent the batches.
             self._kept.set_meta(**self._job.as_json())
         self._fields = fields_of(self._job, built)
         output = make_output(
@@ -279,7 +278,8 @@ class Session:
                 "nobody listens there: start the server, or name the one that runs with --base-url"
             )
         detached = stopped is not None and stopped.reason in _AS_ASKED
-        resume = None if not detached and code in (Code.OK, Code.SOME_FAILED) else self._resume(stopped)
+        over = not detached and code in (Code.OK, Code.SOME_FAILED)
+        resume = None if over else going_on(self._where, self._job, stopped)
         summed = self._summary(run, counts, resume, clock.now() - stats.started)
         self._screen.summary(replace(summed, report=self._page()))
         if self._screen.verbose:
@@ -387,21 +387,6 @@ class Session:
         if self._job.output == "-":
             return f"standard output, and in {store_shown(self._where.store)}"
         return shown(self._job.output)
-
-    def _resume(self, stopped: RunStopped | None) -> str:
-        if self._where.cancel:  # to be asked once more would only stop what goes on
-            return summary.command_on("collect", self._where.run, self._where.store, DEFAULT_STORE)
-        said = (without_secrets(word) if word == self._job.input else word for word in self._where.argv)
-        command = summary.resume_command(list(said))
-        if self._job.input == "-" and self._job.output == "-" and not self._where.named:
-            command += f" --run {self._where.run}"
-        if self._job.input == "-":
-            command = f"… | {command}"
-        if stopped is None:
-            return command
-        if not wording.ended_by_budget(stopped):
-            return command + wording.lacking(stopped)
-        return f"{'later' if self._job.budget_usd is None else 'with a higher --budget'}: {command}"
 
 
 def _cost_of(stats: Stats) -> int | None:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
 from cottonpalm.engine.executors.journal import Journal, hook
-from cottonpalm.engine.executors.post import call_in
 from cottonpalm.engine.executors.rounds import one_round
 from cottonpalm.engine.executors.worth import Worth
 from cottonpalm.errors import ConfigError
 from cottonpalm.providers.batches.lanes import whose
 from cottonpalm.providers.batches.made_up import made_up
+from cottonpalm.request.pricing import call_in
 from cottonpalm.request.recording import SWAPS, Recording, can_swap
 from cottonpalm.request.reservation import Reservation
 from cottonpalm.request.row_account import RowAccount

@@ -79,8 +79,9 @@ class Caller:
         self._kwargs, self._many = dict(kwargs), many
         self._heard = False  # somebody listens to every call
         self._sampled = False  # the steps of some rows are measured
-        self._old = False  # it has models of the old style
-        self._handler: Any = None
+        self._gates: dict[
+            bool, Any
+        ] = {}  # threads -> what gives permits to models that the hook does not see
         self._lean: Unheard | None = None
         self._answer: Callable[[Sequence[Any]], Any]  # of a row's chunks, in a streaming run
 
@@ -93,11 +94,12 @@ class Caller:
 
             self._answer = partial(streamed.answer_of, whole=streamed.whole_so_far(self.chain))
         with at_rest():
-            self._old, listeners = has_old_models(self.chain), has_listeners(self.chain)
-            self._lean = None if listeners or anybody() else self._leanly(crew)
-        self._handler = self._gate(threads=threads)
-        self._heard = self._many and (listeners or anybody())
-        self._sampled = self._many and not self._old
+            old, listened = has_old_models(self.chain), has_listeners(self.chain) or anybody()
+            # On a loop, if one handler is inline, LangChain tells only inline handlers that an old-style model starts.
+            self._gates = {True: callback.handler(threads=True), False: None if old else callback.handler()}
+            self._lean = None if listened else self._leanly(crew)
+        self._heard = self._many and listened
+        self._sampled = self._many and not old
 
     def _leanly(self, crew: Crew) -> Unheard | None:
         """How to call the chain's steps where nobody hears it; None: by its own `ainvoke` or `invoke`."""
@@ -107,19 +109,10 @@ class Caller:
         from cottonpalm.engine.executors.unheard.chain import unheard  # noqa: PLC0415 - its imports cost time
         from cottonpalm.engine.executors.unheard.functions import Place  # noqa: PLC0415
 
-        gates = {threads: self._gate(threads=threads) for threads in (False, True)}
-
         def gate(*, threads: bool) -> Any:
-            return None if run.flow.grain == "row" else gates[threads]
+            return None if run.flow.grain == "row" else self._gates[threads]
 
         return unheard(self.chain, Place(crew, gate), threads=self._how == "threads")
-
-    def _gate(self, *, threads: bool) -> Any:
-        """What gives permits to models whose requests we do not see.
-
-        On a loop, if one handler is inline, LangChain tells only inline handlers that an old-style model starts.
-        """
-        return None if self._old and not threads else callback.handler(threads=threads)
 
     def __call__(self, item: Item) -> Awaitable[Any]:
         """Return the chain's output for this row, or raise the chain's exception."""
@@ -190,9 +183,10 @@ class Caller:
             config["metadata"] = {**config.get("metadata", {}), **_row_names(item)}
         if (told := self._step_times_to(item)) is not None:
             config = merge_configs(ensure_config(config), {"callbacks": [StepTimes(told)]})
-        if self._handler is None or self._run.flow.grain == "row" or not self._run.flow.wants_handler:
+        gate = self._gates[self.crew is not None]
+        if gate is None or self._run.flow.grain == "row" or not self._run.flow.wants_handler:
             return config
-        return merge_configs(ensure_config(config), {"callbacks": [self._handler]})
+        return merge_configs(ensure_config(config), {"callbacks": [gate]})
 
     def _step_times_to(self, item: Item) -> Callable[[Mapping[str, tuple[int, float]]], None] | None:
         """Whom to tell how long the steps of this call took; None: it is not in the sample, or is only recorded."""

@@ -8,25 +8,22 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from cottonpalm.engine.executors.returned import said_of
+from cottonpalm.engine.executors.returned import innocent, said_of
 from cottonpalm.errors import StoreError
 from cottonpalm.providers.batches.choice import adapter_of
-from cottonpalm.providers.batches.lines import Phase
 from cottonpalm.providers.batches.packing import may_wait, room_in
 from cottonpalm.providers.batches.queue import Queues, is_full
 from cottonpalm.providers.batches.scratch import Scratch
 from cottonpalm.providers.batches.spool import Spool, TooBig
 from cottonpalm.providers.batches.stages import AskedRow, Batch, Member, Stage
 from cottonpalm.providers.batches.submission import through
-from cottonpalm.providers.call import Call
-from cottonpalm.providers.paths import family_of
+from cottonpalm.request.pricing import call_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from cottonpalm.config import BatchLane
     from cottonpalm.providers.batches.lanes import Lane
-    from cottonpalm.providers.batches.lines import Result
     from cottonpalm.providers.batches.packing import Room
     from cottonpalm.providers.batches.spool import Packed
     from cottonpalm.providers.batches.stages import Book
@@ -275,7 +272,7 @@ class Post:
         for topic, text in said_of(batch, len(unanswered)):
             self._run.alerts.warn(topic, text)
         self._learn(batch)
-        lost = [member for member, result in unanswered if not _innocent(batch, result)]
+        lost = [member for member, result in unanswered if not innocent(batch, result)]
         self._over(batch, members, lost)  # first: who looks now finds its rows at work
         self._stir()
 
@@ -385,19 +382,5 @@ class Post:
                 ledger.settle(amount, 0, 0, self._run.spending)
 
 
-def _innocent(batch: Batch, result: Result) -> bool:
-    """Whether a batch that was not taken says nothing against this line of it; a line alone may be too much itself."""
-    failed = batch.state is not None and batch.state.phase is Phase.FAILED
-    return failed and result.lost == "cancelled" and batch.rows > 1
-
-
 def _same(one: Lane, other: Lane) -> bool:
     return (one.provider, one.origin, one.root) == (other.provider, other.origin, other.root)
-
-
-def call_in(lane: Lane) -> Call:
-    """As much of a request in this lane as its price depends on."""
-    family = family_of(lane.endpoint) or family_of(f":{lane.endpoint}")
-    assert family is not None, lane
-    label = f"{lane.origin.partition('://')[2]}/{lane.model}"
-    return Call("", label, family, lane.model, lane.origin, b"", {}, signed=False, born=0.0, batched=True)

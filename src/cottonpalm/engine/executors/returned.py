@@ -12,6 +12,7 @@ from cottonpalm.providers.batches.stages import Stage
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+    from cottonpalm.providers.batches.lines import Result
     from cottonpalm.providers.batches.stages import Batch
 
 
@@ -67,3 +68,9 @@ def said_of(batch: Batch, unanswered: int) -> Iterator[Said]:
         )
     elif unanswered and phase is Phase.COMPLETED:
         yield Said("unanswered", f"{name} came back with {some} unanswered: they are asked again")
+
+
+def innocent(batch: Batch, result: Result) -> bool:
+    """Whether a batch that was not taken says nothing against this line of it; a line alone may be too much itself."""
+    failed = batch.state is not None and batch.state.phase is Phase.FAILED
+    return failed and result.lost == "cancelled" and batch.rows > 1

@@ -46,9 +46,7 @@ class Matcher:
         self.matched = self.changed = self.added = 0
         self._run, self._look_ahead = run, look_ahead
         self._last = run.last_slot()
-        self._waiting: dict[
-            bytes, list[AskedRow]
-        ] = {}  # rows that wait for batches, the first of equal ones last
+        self._waiting: dict[bytes, list[AskedRow]] = {}  # for batches; the first of equal ones stands last
         self._held = set[int]()  # their slots
         for row in sorted(waiting, reverse=True):
             self._waiting.setdefault(row.key, []).append(row)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from cottonpalm import clock
 from cottonpalm.request.limiter.rules.admission import Admission, Sent
 from cottonpalm.request.limiter.rules.circuit import Circuit
-from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.runtime.wait_queue import Place, Waiter, WaitQueue
 from cottonpalm.types import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from cottonpalm.request.limiter.rules.concurrency import Concurrency
     from cottonpalm.types import Quota, Unit, Usage
 
 T = TypeVar("T")
@@ -377,28 +377,3 @@ class Limiter(WaitQueue[Permit]):
             self.limit = min(self.limit, *self.shares.values())
         self._slots = int(self.limit)
         self.generation = admission.generation
-
-
-class Together(Limiter):
-    """A bound on the requests of all keys, beside the keys' own: it is given, and learns nothing from answers."""
-
-    def __init__(self, key: str, most: int) -> None:
-        super().__init__(key, Concurrency(most, most, most))
-
-    def release(self, permit: Permit, *_: object, **__: object) -> None:
-        """Give a permit back; however its request ended."""
-        super().release(permit, Verdict.IGNORED)
-
-    def _admit(self, now: float, ask: int, kind: type[Permit] = Permit) -> Permit:
-        self.in_flight += 1
-        permit = kind()
-        permit.limiter, permit.held, permit.known = self, True, True
-        permit.at_s, permit.ordinal, permit.ask = now, self.in_flight, ask
-        return permit
-
-    def _take_back(self, prize: Permit, ask: int | Tokens) -> None:  # noqa: ARG002 - the permit knows
-        prize.held = False
-        self.in_flight -= 1
-
-    def _learn_more(self, *_: object) -> None:
-        pass

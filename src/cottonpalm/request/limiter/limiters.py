@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakSet, WeakValueDictionary
 
 from cottonpalm import clock
-from cottonpalm.request.limiter.limiter import Limiter, Together
+from cottonpalm.request.limiter.limiter import Limiter
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
+from cottonpalm.request.limiter.together import Together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping

@@ -49,10 +49,7 @@ def pack(outcome: Outcome, *, keep_input: bool, types: Types) -> bytes:
     output = outcome.output
     text = type(output) is str
     if not text and isinstance(output, str) and not isinstance(output, Enum):
-        output, text = (
-            str.__str__(output),
-            True,
-        )  # LangChain's parsers return subclasses of str; we store the text
+        output, text = str.__str__(output), True  # LangChain's parsers return subclasses of str
     record: dict[str, Any] = {
         OUTPUT: output if text else check(output, types),
         ATTEMPTS: outcome.attempts,

@@ -8,8 +8,8 @@ a model that does not come to the fast transport's door.
 from __future__ import annotations
 
 import sys
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from langchain_core.language_models import BaseChatModel, BaseLanguageModel
 from langchain_core.output_parsers import BaseLLMOutputParser
@@ -48,25 +48,25 @@ if TYPE_CHECKING:
 
     from cottonpalm.engine.executors.unheard.functions import Place
 
+    Ask: TypeAlias = Callable[[Any], Awaitable[Any]]
     Told: TypeAlias = Callable[[Mapping[str, tuple[int, float]]], None]
 _BINDINGS: Final = frozenset({"RunnableBinding", "_ChatModelBinding"})
 _OPENAI: Final = "langchain_openai.chat_models.base"
 
 
-class Unheard(NamedTuple):
+class Unheard:
     """How to call a chain's steps.
 
     Attributes:
         ask: row -> the chain's answer.
-        measured: the same, by steps that tell when they begin and end.
-        name: of the chain.
         has_code: functions of the user's run.
     """
 
-    ask: Callable[[Any], Awaitable[Any]]
-    measured: Step
-    name: str
-    has_code: bool
+    def __init__(
+        self, chain: Runnable[Any, Any], ask: Ask, *, has_code: bool, measured: Callable[[], Step]
+    ) -> None:
+        self.ask, self.has_code = ask, has_code
+        self._chain, self._read_measured = chain, measured
 
     async def under(self, value: Any, config: RunnableConfig | None, tell: Told | None) -> Any:
         """Give the answer to a row with a config, or tell how often each step ran, and for how many seconds.
@@ -77,10 +77,15 @@ class Unheard(NamedTuple):
         try:
             if tell is None:
                 return await self.ask(value)
-            return await told(self.name, self.measured, value, StepTimes(tell))
+            return await told(self._chain.get_name(), self._measured, value, StepTimes(tell))
         finally:
             if token is not None:
                 var_child_runnable_config.reset(token)
+
+    @cached_property
+    def _measured(self) -> Step:
+        """The same steps, which tell when they begin and end: for the few rows that are measured."""
+        return self._read_measured()
 
 
 def unheard(chain: Runnable[Any, Any], place: Place, *, threads: bool) -> Unheard | None:
@@ -91,13 +96,17 @@ def unheard(chain: Runnable[Any, Any], place: Place, *, threads: bool) -> Unhear
         place: where functions of the user's run.
         threads: the chain as a whole would be called by its sync forms.
     """
+    reader = _Reader(place, threads=threads)
     try:
-        plain, measured = (_Reader(place, threads=threads, times=times) for times in (False, True))
-        ask, measure = in_turn(plain.steps(chain)), in_turn(measured.steps(chain))
+        steps = in_turn(reader.steps(chain))
     except (Heard, AttributeError):
         return None
-    lean = plain.gains and ask.awaited
-    return Unheard(ask.run, measure, chain.get_name(), plain.has_code) if lean else None
+    if not (reader.gains and steps.awaited):
+        return None
+    measured = _Reader(place, threads=threads, times=True)
+    return Unheard(
+        chain, steps.run, has_code=reader.has_code, measured=lambda: in_turn(measured.steps(chain))
+    )
 
 
 class _Reader:
@@ -108,7 +117,7 @@ class _Reader:
         gains: a step is called more cheaply than by LangChain.
     """
 
-    def __init__(self, place: Place, *, threads: bool, times: bool) -> None:
+    def __init__(self, place: Place, *, threads: bool, times: bool = False) -> None:
         self._place, self._threads, self._times = place, threads, times
         self.has_code = self.gains = False
 
