@@ -20,7 +20,7 @@ from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.run_account import RunAccount
 from cottonpalm.request.settlement import verdict_of
 from cottonpalm.request.tries import Tries
-from cottonpalm.types import Fault, Kind, Usage
+from cottonpalm.types import Fault, Kind, Usage, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,9 +54,10 @@ class Ours:
         limiter = self.limiter
         permit = limiter.try_acquire(ask=call.tokens_in + limiter.admission.output_tokens(None))
         if permit is None:
+            self.run.flow.waiting = 1
             again_s = limiter._look_again_s()
             return None if again_s is None else max(1e-5, again_s)
-        self._permit = permit
+        self._permit, self.run.flow.waiting = permit, 0
         return 0.0
 
     def sent(self, now: float, call: Call) -> None:
@@ -69,14 +70,16 @@ class Ours:
         self.now = now
         (tries, permit), limiter = call.held, self.limiter
         if status == 200:
+            if tries.rejections:
+                limiter.accepted_after(tries.rejections)
             usage = Usage(call.tokens_in, call.tokens_out)
             limiter.release(permit, verdict_of(None, 200), quotas=told.quotas, usage=usage)
             return 0.0
         fault = _fault(status, told)
         then = tries.after(fault, self.run, limiter, probe=permit.at_s >= limiter.paused_until)
-        limiter.release(
-            permit, verdict_of(fault, status if status > 0 else None), then.pause_s, quotas=told.quotas
-        )
+        own = fault.kind is Kind.THROTTLE and tries.own
+        verdict = Verdict.IGNORED if own else verdict_of(fault, status if status > 0 else None)
+        limiter.release(permit, verdict, then.pause_s, quotas=told.quotas)
         return 1.0 if then.sleep_s is None else then.sleep_s
 
 

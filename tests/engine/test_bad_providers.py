@@ -22,6 +22,7 @@ from cottonpalm import clock as clocks
 from cottonpalm.events import Paused, Unreachable
 from cottonpalm.request.limiter.limiter import Limiter
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
+from cottonpalm.request.limiter.rules.recovery import LONGEST_S
 from cottonpalm.runtime.priority import AGE_S
 from cottonpalm.testing import FlakyTransport, Flaw, virtual_run
 from cottonpalm.types import Kind, Outcome, Verdict
@@ -44,10 +45,10 @@ class Provider(FlakyTransport):
         of: Callable[[Any], Any] | None = None,
     ) -> None:
         super().__init__(then=of or (lambda _: says(clocks.now())))
-        self.rng, self.sigma = Random(seed), sigma
+        self.rng, self.sigma, self.scale = Random(seed), sigma, 1.0
 
     async def handle_async_request(self, request: Any) -> Any:
-        await asyncio.sleep(self.rng.lognormvariate(-0.5, self.sigma))
+        await asyncio.sleep(self.scale * self.rng.lognormvariate(-0.5, self.sigma))
         return await super().handle_async_request(request)
 
 
@@ -226,6 +227,39 @@ def test_rows_that_are_always_rejected_keep_nobody_else_from_being_asked() -> No
     counts = Counter(outcome.status for outcome in outcomes)
     assert counts["ok"] == 1_000 - poison
     assert counts["failed"] + counts["skipped"] == poison
+
+
+@pytest.mark.parametrize("answers_s", [0.2, 2.0])
+def test_rows_that_are_always_rejected_fail_beside_the_others_and_slow_nobody(answers_s: float) -> None:
+    rows = 1_500
+
+    def time_s(of: Callable[[Any], Any]) -> tuple[Counter[str], float, float]:
+        """How rows ended, and after how many seconds the last answer and the last row."""
+        answered_s = [0.0]
+
+        def says(request: Any) -> Any:
+            if (said := of(request)) is None:
+                answered_s[0] = clocks.now()
+            return said
+
+        provider = Provider(lambda _: None, of=says)
+        provider.scale = answers_s
+        outcomes, stopped, took_s = go(provider, rows)
+        assert stopped is None
+        return Counter(outcome.status for outcome in outcomes), answered_s[0], took_s
+
+    def choosy(request: Any) -> Any:
+        return (
+            429
+            if int(json.loads(request.content)["messages"][0]["content"].split()[-1]) % 100 == 50
+            else None
+        )
+
+    _, plain_s, _ = time_s(lambda _: None)
+    counts, answered_s, took_s = time_s(choosy)
+    assert counts == {"ok": rows * 99 // 100, "failed": rows // 100}
+    assert answered_s <= 1.25 * plain_s + 2.0
+    assert took_s - answered_s <= 20 * LONGEST_S / 2 + 30, "their own backoff, one beside the other"
 
 
 def test_calls_that_are_never_answered_cost_little_once_it_is_known_how_long_answers_take() -> None:

@@ -19,6 +19,7 @@ from cottonpalm.providers.answer import read_bytes
 from cottonpalm.providers.paths import family_of, model_in
 from cottonpalm.request.limiter.limiter import Limiter
 from cottonpalm.request.limiter.portions import InFlight
+from cottonpalm.request.limiter.rules.came_through import RECENT, CameThrough
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.money.ledger import Amounts, Ledger
 from cottonpalm.request.money.rules.grants import Ask
@@ -422,3 +423,23 @@ def test_what_is_in_flight_counts_for_the_pace_of_an_hour_at_the_mean_of_what_wa
     assert virtual_run(main()) == pytest.approx(20.0, abs=0.01), (
         "40 and twice 20 seconds ahead, of which 60 are free"
     )
+
+
+@pytest.mark.parametrize(
+    ("theirs", "rejections", "chance"),
+    [
+        ([], 2, False),  # nobody else was rejected
+        ([3], 3, True),  # as often as one that came through
+        ([3], 4, False),
+        ([1] * 50, 2, True),  # one in three: two in a row are nothing
+        ([1] * 50, 5, False),
+    ],
+)
+def test_rejections_are_chance_if_those_that_came_through_had_as_many_or_so_many_are_likely(
+    theirs: list[int], rejections: int, chance: bool
+) -> None:
+    through = CameThrough()
+    for number, had in enumerate(theirs):
+        through.note(RECENT + number, had)
+    assert through.explains(rejections, 2 * RECENT) is chance
+    assert not through.explains(rejections, 4 * RECENT), "what is long ago explains nothing"

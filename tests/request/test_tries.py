@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from cottonpalm import clock
 from cottonpalm.config import RetryPolicy
 from cottonpalm.request.limiter.rules.circuit import OPENS_AT
-from cottonpalm.request.tries import Next, Tries
+from cottonpalm.request.limiter.rules.recovery import LONGEST_S
+from cottonpalm.request.tries import OWN, Next, Tries
 from cottonpalm.types import Fault, Kind, Verdict
 from tests.request.kit import a_run
 from tests.request.test_waits import Longest
@@ -167,19 +168,22 @@ def test_rejections_count_only_once_others_are_accepted(
 ) -> None:
     run, limiter = a_stage(retries=retries, rejections=rejections, count_all=count_all, cap_s=8.0)
     accept(limiter, before)
-    tries, model, since = Tries(limiter.accepted), Model(run.retry), False
+    tries, model, since, among = Tries(limiter.accepted), Model(run.retry), False, 0
     for accepts_another in accepts:
         if accepts_another:
             accept(limiter)
             model.accepted += 1
         since = accepts_another
+        among += since
         nth = tries.throttled + tries.alone
         then = tries.after(FULL, run, limiter, probe=True)
         again = model.rejected()
         assert (then.sleep_s is not None) is again
         assert (tries.throttled, tries.alone) == (model.counted, model.alone)
         assert tries.behind is not since, "it goes last as long as nobody was accepted since"
-        assert tries.own is (model.counted >= 2 and since), "from its second rejection"
+        assert tries.own is (among >= 2), (
+            "from its second rejection while others are accepted, and ever after"
+        )
         if limiter.accepted:
             assert then.pause_s == 0, "others are accepted: the limiter finds its pace"
         else:
@@ -201,7 +205,35 @@ def test_a_rejection_between_which_most_others_were_rejected_too_says_nothing_ag
         limiter.release(limiter.force(), verdict)
     assert tries.after(FULL, run, limiter, probe=True).sleep_s is not None
     assert tries.throttled == 1 + counts
-    assert tries.own is (counts and got > 0)
+
+
+@pytest.mark.parametrize(("theirs", "since", "own"), [(1, 0, True), (2, 0, False), (2, 200, True)])
+def test_a_request_is_itself_the_reason_once_it_was_rejected_more_often_than_those_that_came_through(
+    theirs: int, since: int, own: bool
+) -> None:
+    run, limiter = a_stage(rejections=9)
+    accept(limiter, 20)
+    tries = Tries(limiter.accepted)
+    accept(limiter)
+    tries.after(FULL, run, limiter, probe=True)
+    accept(limiter)
+    limiter.accepted_after(theirs)
+    accept(limiter, since)
+    tries.after(FULL, run, limiter, probe=True)
+    assert tries.own is own
+
+
+def test_a_request_that_is_itself_the_reason_sleeps_longer_each_time_and_stops_nobody() -> None:
+    run, limiter = a_stage(rejections=9)
+    tries, slept_s = Tries(limiter.accepted), []
+    for n in range(8):
+        accept(limiter, 1 if n < 6 else 0)
+        then = tries.after(FULL, run, limiter, probe=True)
+        assert (then.pause_s, tries.own) == (0.0, n >= OWN - 1)
+        slept_s.append(then.sleep_s)
+    assert slept_s == [0.0, 1.0, 2.0, 4.0, 8.0, LONGEST_S, LONGEST_S, LONGEST_S], (
+        "also when nobody else is left"
+    )
 
 
 def test_a_wait_that_is_named_pauses_all_even_where_others_are_accepted() -> None:

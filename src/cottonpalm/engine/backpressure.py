@@ -74,10 +74,11 @@ class Backpressure:
         return READY * self.cap if self.cap == self._kept else self.cap
 
     def _want(self, active: int, account: RunAccount) -> bool:
-        # While the retry allowance is used up, only one row at a time may start, to find out when that has ended.
-        if active and account.allowance.spent:
-            return False
         flow = account.flow
+        refused = flow.refused  # they wait behind new requests, so new rows may start
+        # While the retry allowance is used up, only one row at a time may start, to find out when that has ended.
+        if active > refused and account.allowance.spent:
+            return False
         limit, grain = flow.limit(), flow.grain
         if grain == "unknown" or (grain == "row" and active < limit):
             return active < limit
@@ -85,7 +86,6 @@ class Backpressure:
         spare = there / 4 if there > 16 else 4.0
         if grain == "row":
             return active < limit + spare
-        refused = flow.refused  # they wait behind new requests, so new rows may start
         idle = refused + flow.held  # who waits for a shared prompt leaves permits to other prompts
         return waiting - refused < spare and active - idle < AHEAD * limit + spare
 

@@ -81,7 +81,8 @@ def _at_flex(row: RowAccount, call: Call, flex: Flex) -> Generator[Step, Result,
     cheaper = flex.of(call)
     if cheaper is None:
         return None
-    tries = Tries(accepted=row.run.flow.limiter(cheaper.key).accepted)
+    limiter = row.run.flow.limiter(cheaper.key)
+    tries = Tries(accepted=limiter.accepted)
     while tries.refused < TRIES and flex.serves(call):
         before = tries.refused
         done = yield from _try(row, cheaper, tries, None)
@@ -165,6 +166,8 @@ def _settle(row: RowAccount, tries: Tries, ending: Settlement, reply: Reply, jud
     fault, answer, then = judged.fault, judged.answer, Next(None)
     if fault is not None:
         then = _next(row, tries, ending, fault)
+    elif tries.rejections:
+        row.run.flow.limiter(ending.call.key).accepted_after(tries.rejections)
     ending.over(
         fault,
         status=reply.status or None,

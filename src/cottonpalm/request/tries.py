@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cottonpalm.request.backoff import backoff_s, hinted_s, longest_s
+from cottonpalm.request.limiter.rules.recovery import LONGEST_S
 from cottonpalm.types import Fault, Kind
 
 if TYPE_CHECKING:
     from cottonpalm.config import RetryPolicy
+    from cottonpalm.request.flow import Flow
     from cottonpalm.request.limiter.limiter import Limiter
     from cottonpalm.request.limiter.rules.circuit import Circuit
     from cottonpalm.request.run_account import RunAccount
@@ -27,7 +29,7 @@ class Next(NamedTuple):
     pause_s: float = 0.0
 
 
-OWN: Final = 2  # rejections while others are accepted, from which a request itself is the reason
+OWN: Final = 2  # rejections while others are accepted, from which a request itself may be the reason
 
 
 @dataclass(slots=True)
@@ -43,11 +45,14 @@ class Tries:
         transient: how many sends failed for a transient reason.
         throttled: how many rejections came after the key had accepted another request.
         alone: how many rejections came before that, or while most others were rejected as well.
+        among: how many rejections came after another request was accepted since the one before.
         accepted: how many requests the key had accepted before the first try.
         seen: how many it had accepted at the last rejection...
         lost: ...and rejected.
         behind: True: it was rejected while no other request was accepted, so for its next permit it waits behind all.
             Else it could always be the one probe after a pause, always be rejected, and keep others from being tried.
+        own: True: it is itself the reason, also once no other is left. It was rejected while others were accepted, and
+            more often than any of those.
         whole: True: our smaller maximum has cut an answer, so from now on the request's own maximum is sent.
         failed: it was sent and failed: what follows is a retry.
         refused: how often the flex tier had no room for it, or did not know it.
@@ -57,9 +62,11 @@ class Tries:
     transient: int = 0
     throttled: int = 0
     alone: int = 0
+    among: int = 0
     seen: int = 0
     lost: int = 0
     behind: bool = False
+    own: bool = False
     whole: bool = False
     failed: bool = False
     refused: int = 0
@@ -68,9 +75,9 @@ class Tries:
         self.seen = self.accepted
 
     @property
-    def own(self) -> bool:
-        """It was rejected repeatedly while others were accepted, also since the last time: it is itself the reason."""
-        return self.throttled >= OWN and not self.behind
+    def rejections(self) -> int:
+        """How often it was rejected so far."""
+        return self.throttled + self.alone
 
     def after(
         self, fault: Fault, run: RunAccount, limiter: Limiter, *, probe: bool, spare: bool = False
@@ -120,20 +127,35 @@ class Tries:
         if fault.retry_after_s is None and run.retry.throttle_wait_s is not None:
             sleep_s = hinted_s(run.retry.throttle_wait_s, run.rng)
         elif fault.retry_after_s is not None or not (accepted or limiter.in_flight > 1):
-            pause_s = _wait_s(fault, run, self.throttled + self.alone)
-        again = self.throttled + self.alone > 0
+            pause_s = _wait_s(fault, run, self.rejections)
+        self._count(accepted, rejected)
+        self.own = self._is_own(run.flow, limiter)
+        if self.own and not (sleep_s or pause_s):  # the limiter makes no pause for it
+            cap_s = min(run.retry.cap_s, LONGEST_S)
+            sleep_s = backoff_s(self.among - OWN, run.retry.base_s, cap_s, run.rng)
+        over = self._used_up(run.retry) or self.throttled >= run.retry.rejections
+        return Next(None if over else sleep_s, pause_s)
+
+    def _count(self, accepted: int, rejected: int) -> None:
+        """Count a rejection: of so many requests that the key has accepted and rejected by now."""
+        again = self.rejections > 0
         full = again and 0 < accepted - self.seen < rejected - self.lost - 1  # but for its own
+        self.behind = accepted <= self.seen
+        self.among += not self.behind
         if accepted > self.accepted and not full:
             self.throttled += 1
         else:
             self.alone += 1
-        self.behind = accepted <= self.seen
         self.seen, self.lost = accepted, rejected
-        over = self._used_up(run.retry) or self.throttled >= run.retry.rejections
-        return Next(None if over else sleep_s, pause_s)
+
+    def _is_own(self, flow: Flow, limiter: Limiter) -> bool:
+        others = flow.waiting > flow.refused
+        if self.among < OWN or (self.behind and others):  # while others wait, a silence is asked with them
+            return False
+        return not limiter.came_through.explains(self.rejections, self.seen)
 
     def _used_up(self, policy: RetryPolicy) -> bool:
-        rejected = self.throttled + self.alone if policy.count_all else 0
+        rejected = self.rejections if policy.count_all else 0
         return self.transient + rejected > policy.retries
 
 

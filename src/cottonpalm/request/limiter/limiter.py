@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from cottonpalm import clock
 from cottonpalm.request.limiter.rules.admission import Admission, Sent
+from cottonpalm.request.limiter.rules.came_through import CameThrough
 from cottonpalm.request.limiter.rules.circuit import Circuit
 from cottonpalm.runtime.wait_queue import Place, Waiter, WaitQueue
 from cottonpalm.types import Verdict
@@ -84,6 +85,7 @@ class Limiter(WaitQueue[Permit]):
         paused_until: `clock.now()` at which the latest pause ends or ended; 0.0 before the first.
         generation: causes of rejections found so far.
         forced: permits taken by force so far.
+        came_through: how often requests were rejected before they were accepted.
         circuit: whether the provider counts as dead. The pauses it asks for come with `release`.
         shares: what other processes leave of requests in flight, by what is divided; change it by `adjust`.
     """
@@ -95,6 +97,7 @@ class Limiter(WaitQueue[Permit]):
         self.paused_until = 0.0
         self.generation = 0
         self.forced = 0
+        self.came_through = CameThrough()
         self.circuit = Circuit()
         self.admission = Admission(limit, ceilings)
         self.shares: dict[str, int] = {}
@@ -201,6 +204,11 @@ class Limiter(WaitQueue[Permit]):
             self._lock.release()
         self._wake(served)
         self._alert(told)
+
+    def accepted_after(self, rejections: int) -> None:
+        """A request is accepted that was rejected so often."""
+        with self._lock:
+            self.came_through.note(self.accepted, rejections)
 
     def keep_pause(self, until_s: float) -> None:
         """Keep a wait that the provider named to somebody else: until this `clock.now()`."""
