@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from bench.admission.present.admission import Admission, Sent
 
 from cottonpalm import clock
+from cottonpalm.request.limiter.rules.came_through import CameThrough
 from cottonpalm.request.limiter.rules.circuit import Circuit
 from cottonpalm.runtime.wait_queue import Place, Waiter, WaitQueue
 from cottonpalm.types import Verdict
@@ -98,6 +99,7 @@ class Limiter(WaitQueue[Permit]):
         self.paused_until = 0.0
         self.generation = 0
         self.forced = 0
+        self.came_through = CameThrough()  # what a request's tries ask for; not of that time
         self.circuit = Circuit()
         self.admission = Admission(limit, ceilings)
         self.shares: dict[str, int] = {}
@@ -199,6 +201,10 @@ class Limiter(WaitQueue[Permit]):
     def estimate(self, input_bytes: int, output_bound: int | None) -> int:
         """Tokens that a request may use: four bytes of its body each, and as many as answers had of late."""
         return input_bytes // BYTES_PER_TOKEN + self.admission.output_tokens(output_bound)
+
+    def accepted_after(self, rejections: int) -> None:
+        """A request is accepted that was rejected so often."""
+        self.came_through.note(self.accepted, rejections)
 
     @property
     def shut(self) -> bool:
