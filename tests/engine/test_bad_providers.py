@@ -229,6 +229,37 @@ def test_rows_that_are_always_rejected_keep_nobody_else_from_being_asked() -> No
     assert counts["failed"] + counts["skipped"] == poison
 
 
+@pytest.mark.parametrize("outage", [None, (1.0, 20.0, 503)])
+@pytest.mark.parametrize("seed", [3, 4, 8])
+def test_one_row_in_ten_that_always_fails_takes_no_other_with_it(
+    seed: int, outage: tuple[float, float, int] | None
+) -> None:
+    rows, rng = 1_500, Random(seed)
+    bad = {n: rng.choice([429, 500, 503]) for n in range(rows) if rng.random() < 0.1}
+
+    def choosy(request: Any) -> Any:
+        if outage is not None and outage[0] <= clocks.now() < outage[0] + outage[1]:
+            return outage[2]
+        return bad.get(int(json.loads(request.content)["messages"][0]["content"].split()[-1]))
+
+    outcomes, stopped, _ = go(Provider(lambda _: None, of=choosy, seed=seed), rows)
+    assert stopped is None
+    assert {outcome.index for outcome in outcomes if outcome.status == "failed"} == set(bad)
+    assert sum(outcome.status == "ok" for outcome in outcomes) == rows - len(bad)
+
+
+def test_many_rows_that_always_break_something_fail_and_are_no_dead_provider() -> None:
+    def choosy(request: Any) -> Any:
+        return (
+            500 if int(json.loads(request.content)["messages"][0]["content"].split()[-1]) % 10 == 5 else None
+        )
+
+    outcomes, stopped, took_s = go(Provider(lambda _: None, of=choosy), 3_000)
+    assert stopped is None
+    assert Counter(outcome.status for outcome in outcomes) == {"ok": 2_700, "failed": 300}
+    assert took_s < 4 * 60 + 30, "three tries more, at the longest backoff"
+
+
 @pytest.mark.parametrize("answers_s", [0.2, 2.0])
 def test_rows_that_are_always_rejected_fail_beside_the_others_and_slow_nobody(answers_s: float) -> None:
     rows = 1_500

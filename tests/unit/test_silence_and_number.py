@@ -441,20 +441,20 @@ def test_a_provider_that_does_a_quarter_of_its_work_is_not_dead() -> None:
 @pytest.mark.parametrize("first", [False, True])
 def test_it_opens_after_twenty_different_requests_and_probes_double_the_wait(first: bool) -> None:
     circuit = Circuit()
-    opened = [circuit.after(0, 0, first=first, probe=False) for _ in range(OPENS_AT)]
+    opened = [circuit.after(0, 0, accepted=0, first=first, probe=False) for _ in range(OPENS_AT)]
     assert opened == [False] * 19 + [first]
     if not first:
         return
     waits = [circuit.wait_s]
     for _ in range(12):
-        circuit.after(0, 0, first=False, probe=True)
+        circuit.after(0, 0, accepted=0, first=False, probe=True)
         waits.append(circuit.wait_s)
     assert waits == [1.0, 2.0, 4.0, 8.0, 16.0] + [30.0] * 8
-    circuit.after(0, 0, first=True, probe=False)
+    circuit.after(0, 0, accepted=0, first=True, probe=False)
     assert circuit.wait_s == 30.0
     assert circuit.is_open(0)
     assert not circuit.is_open(1), "an answer closes it"
-    assert not circuit.after(1, 5, first=True, probe=True)
+    assert not circuit.after(1, 5, accepted=0, first=True, probe=True)
     assert (circuit.failed, circuit.probes, circuit.wait_s) == (1, 0, 1.0)
 
 

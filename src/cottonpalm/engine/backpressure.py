@@ -75,9 +75,9 @@ class Backpressure:
 
     def _want(self, active: int, account: RunAccount) -> bool:
         flow = account.flow
-        refused = flow.refused  # they wait behind new requests, so new rows may start
+        again = flow.again  # rows that always fail must not be the only ones that are ever asked
         # While the retry allowance is used up, only one row at a time may start, to find out when that has ended.
-        if active > refused and account.allowance.spent:
+        if active > again and account.allowance.spent:
             return False
         limit, grain = flow.limit(), flow.grain
         if grain == "unknown" or (grain == "row" and active < limit):
@@ -86,8 +86,8 @@ class Backpressure:
         spare = there / 4 if there > 16 else 4.0
         if grain == "row":
             return active < limit + spare
-        idle = refused + flow.held  # who waits for a shared prompt leaves permits to other prompts
-        return waiting - refused < spare and active - idle < AHEAD * limit + spare
+        idle = again + flow.held  # who waits for a shared prompt leaves permits to other prompts
+        return waiting - again < spare and active - idle < AHEAD * limit + spare
 
     @property
     def room(self) -> int:

@@ -29,7 +29,7 @@ class Flow:
         grain: the finest unit seen to take permits under this run's chain.
         waiting: how many requests (or rows, if rows take the permits) wait now, for a permit or for money...
         unpaid: ...how many of them wait for money...
-        refused: ...and how many wait behind all others, since they were rejected while no request was accepted.
+        again: ...and how many wait for one more try.
         held: how many requests wait until others have written the prompt that they share; for no permit yet.
         hooked: True: requests reach our hook.
         remembers: LangChain's own cache, the global one or a model's, is in use.
@@ -44,7 +44,7 @@ class Flow:
     def __init__(self, limiters: Limiters, *, hooked: bool = True, remembers: bool = False) -> None:
         self.limiters, self.hooked, self.remembers = limiters, hooked, remembers
         self.grain: Grain = "unknown"
-        self.waiting = self.unpaid = self.refused = self.held = 0
+        self.waiting = self.unpaid = self.again = self.held = 0
         self.rows_key = f"rows of run {next(_numbers)}"
         self.rows_keys = [self.rows_key]
         self.models_below: set[str] = set()
@@ -159,12 +159,12 @@ class Flow:
         known = [each for each in allowed if each is not None]
         return sum(known) if known and len(known) == len(allowed) else None
 
-    def queue(self, change: int, *, unpaid: int = 0, refused: int = 0) -> None:
-        """Add `change` to the requests in line, and likewise to those that wait for money, or were refused once."""
+    def queue(self, change: int, *, unpaid: int = 0, again: int = 0) -> None:
+        """Add `change` to the requests in line, and likewise to those that wait for money, or failed before."""
         with self._lock:
             self.waiting += change
             self.unpaid += unpaid
-            self.refused += refused
+            self.again += again
         if change < 0 or unpaid > 0:
             self.on_change()
 

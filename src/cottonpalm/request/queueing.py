@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def in_line(
-    row: RowAccount, limiter: Limiter, *, refused: bool = False
+    row: RowAccount, limiter: Limiter, *, again: bool = False
 ) -> Iterator[Callable[[Place], None] | None]:
     """Count one request as waiting at this limiter during the block; during a pause there, it counts as sleeping.
 
-    A request that was `refused` while no other was accepted does not keep new rows from starting. Else a few rows
-    that are always refused would be the only ones that are ever asked.
+    A request that waits `again`, after it failed, does not keep new rows from starting. Else rows that always fail
+    would fill the line, and be the only ones that are ever asked.
 
     It yields a function to call with the place in line, if the row may leave that place for another endpoint.
 
@@ -31,7 +31,7 @@ def in_line(
         ProviderDown: the row goes to another chain.
     """
     stay, replaceable = row.stay, row.replaceable
-    row.run.flow.queue(+1, refused=+refused)
+    row.run.flow.queue(+1, again=+again)
     began = clock.now()
     paused = limiter.paused_until > began
     try:
@@ -47,7 +47,7 @@ def in_line(
         ):
             yield told
     finally:
-        row.run.flow.queue(-1, refused=-refused)
+        row.run.flow.queue(-1, again=-again)
         if (measure := row.run.measure) is not None:
             now = clock.now()
             paused_s = max(0.0, min(now, limiter.paused_until) - began) if paused else 0.0

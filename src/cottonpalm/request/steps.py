@@ -24,10 +24,17 @@ class AskMoney(NamedTuple):
 
 
 class AskPermit(NamedTuple):
-    """Wait for a permit, by priority or `behind` all present waiters. The result is the permit."""
+    """Wait for a permit, by priority or `behind` all present waiters. The result is the permit.
+
+    Attributes:
+        key: of the limiter.
+        behind: True: it waits behind all who wait now.
+        again: True: the request has failed before.
+    """
 
     key: str
     behind: bool = False
+    again: bool = False
 
 
 class Send(NamedTuple):

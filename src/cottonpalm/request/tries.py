@@ -11,7 +11,6 @@ from cottonpalm.types import Fault, Kind
 
 if TYPE_CHECKING:
     from cottonpalm.config import RetryPolicy
-    from cottonpalm.request.flow import Flow
     from cottonpalm.request.limiter.limiter import Limiter
     from cottonpalm.request.limiter.rules.circuit import Circuit
     from cottonpalm.request.run_account import RunAccount
@@ -96,8 +95,7 @@ class Tries:
         if fault.kind is not Kind.TRANSIENT:
             return Next(None)
         circuit = limiter.circuit
-        is_open = circuit.after(limiter.good, limiter.granted, first=not self.transient, probe=probe)
-        if is_open and (spare or not run.retry.count_all):
+        if self._is_down(limiter, probe=probe) and (spare or not run.retry.count_all):
             return self._while_open(circuit, probe, spare)
         self.transient += 1
         if self._used_up(run.retry):
@@ -108,9 +106,14 @@ class Tries:
 
     def elsewhere(self, limiter: Limiter, *, probe: bool) -> Next:
         """Decide what follows a transient fault if the row goes to another endpoint: it uses no try here."""
-        circuit = limiter.circuit
-        is_open = circuit.after(limiter.good, limiter.granted, first=not self.transient, probe=probe)
-        return Next(None, circuit.wait_s if is_open and probe else 0.0)
+        is_down = self._is_down(limiter, probe=probe)
+        return Next(None, limiter.circuit.wait_s if is_down and probe else 0.0)
+
+    def _is_down(self, limiter: Limiter, *, probe: bool) -> bool:
+        """Whether the provider counts as dead with this failure."""
+        return limiter.circuit.after(
+            limiter.good, limiter.granted, accepted=limiter.accepted, first=not self.transient, probe=probe
+        )
 
     def _while_open(self, circuit: Circuit, probe: bool, spare: bool) -> Next:
         """Decide what follows while the provider is down: this is not the row's fault, so it uses no try.
@@ -129,8 +132,10 @@ class Tries:
         elif fault.retry_after_s is not None or not (accepted or limiter.in_flight > 1):
             pause_s = _wait_s(fault, run, self.rejections)
         self._count(accepted, rejected)
-        self.own = self._is_own(run.flow, limiter)
-        if self.own and not (sleep_s or pause_s):  # the limiter makes no pause for it
+        suspect = self.among >= OWN and not limiter.came_through.explains(self.rejections, accepted)
+        others = run.flow.waiting > run.flow.again  # who were never rejected: a silence is asked with them
+        self.own = suspect and not (self.behind and others)
+        if suspect and not (sleep_s or pause_s):  # it leaves the line to them
             cap_s = min(run.retry.cap_s, LONGEST_S)
             sleep_s = backoff_s(self.among - OWN, run.retry.base_s, cap_s, run.rng)
         over = self._used_up(run.retry) or self.throttled >= run.retry.rejections
@@ -147,12 +152,6 @@ class Tries:
         else:
             self.alone += 1
         self.seen, self.lost = accepted, rejected
-
-    def _is_own(self, flow: Flow, limiter: Limiter) -> bool:
-        others = flow.waiting > flow.refused
-        if self.among < OWN or (self.behind and others):  # while others wait, a silence is asked with them
-            return False
-        return not limiter.came_through.explains(self.rejections, self.seen)
 
     def _used_up(self, policy: RetryPolicy) -> bool:
         rejected = self.rejections if policy.count_all else 0

@@ -69,7 +69,7 @@ def _permitted(
     try:
         if row.divertible:
             check_up(row.run.flow.limiter(call.key))
-        permit = yield AskPermit(call.key, tries.behind)
+        permit = yield AskPermit(call.key, tries.behind, tries.failed)
         assert isinstance(permit, Permit)
     except ProviderDown as error:
         money.give_back()

@@ -146,7 +146,7 @@ def _free_permit(row: RowAccount, call: Call, step: AskPermit) -> Permit | None:
 async def _permit(row: RowAccount, call: Call, step: AskPermit) -> Permit:
     limiter = row.run.flow.limiter(step.key)
     row.drain()
-    with in_line(row, limiter, refused=step.behind) as on_wait:
+    with in_line(row, limiter, again=step.again) as on_wait:
         return await limiter.aacquire(_claim(row, limiter, step), _tokens(call), on_wait)
 
 
@@ -155,7 +155,7 @@ def _permit_sync(row: RowAccount, call: Call, step: AskPermit) -> Permit:
     if runs_a_loop():
         return _force(row, call, step.key)
     limiter = row.run.flow.limiter(step.key)
-    with in_line(row, limiter, refused=step.behind) as also, row.parking(also) as on_wait:
+    with in_line(row, limiter, again=step.again) as also, row.parking(also) as on_wait:
         return limiter.acquire(_claim(row, limiter, step), on_wait, _tokens(call))
 
 

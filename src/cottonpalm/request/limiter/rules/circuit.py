@@ -52,6 +52,7 @@ class Circuit:
     """A circuit breaker in the usual sense (Nygard, Release It!): closed, open, and half open for one probe.
 
     It opens after `OPENS_AT` different requests failed for transient reasons in one `Streak`, and closes with its end.
+    Where more were accepted meanwhile, of those sent before it, some requests fail for themselves: it stays closed.
     While it is open everybody waits, for 1, 2, 4, ... 30 seconds between probes.
 
     Attributes:
@@ -64,21 +65,25 @@ class Circuit:
     failed: int = 0
     probes: int = 0
     _streak: Streak = field(default_factory=Streak)
+    _accepted: int = 0  # when the streak began
 
-    def after(self, good: int, sent: int, *, first: bool, probe: bool) -> bool:
+    def after(self, good: int, sent: int, *, accepted: int, first: bool, probe: bool) -> bool:
         """Take note of one transient failure; whether the circuit is open now.
 
         Args:
             good: the number of the request that was sent last of all that were accepted.
             sent: the number of the last one sent.
+            accepted: how many were accepted so far.
             first: this request had not failed before.
             probe: it was sent after the latest wait was over.
         """
         if self._streak.failed(good, sent):
             self.open, self.failed, self.probes = False, 0, 0
+            self._accepted = accepted
         was_open = self.open
         self.failed += first or was_open
-        self.open = was_open or (self.failed >= OPENS_AT and self._streak.tells(sent))
+        many = self.failed >= max(OPENS_AT, accepted - self._accepted)
+        self.open = was_open or (many and self._streak.tells(sent))
         if self.open and (probe or not was_open):
             self.probes += 1
         return self.open
