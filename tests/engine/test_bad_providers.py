@@ -43,13 +43,19 @@ class Provider(FlakyTransport):
         seed: int = 1,
         sigma: float = 0.6,
         of: Callable[[Any], Any] | None = None,
+        scale: float = 1.0,
     ) -> None:
         super().__init__(then=of or (lambda _: says(clocks.now())))
-        self.rng, self.sigma, self.scale = Random(seed), sigma, 1.0
+        self.rng, self.sigma, self.scale = Random(seed), sigma, scale
 
     async def handle_async_request(self, request: Any) -> Any:
         await asyncio.sleep(self.scale * self.rng.lognormvariate(-0.5, self.sigma))
         return await super().handle_async_request(request)
+
+
+def number_in(request: Any) -> int:
+    """The number of the row that a request is about."""
+    return int(json.loads(request.content)["messages"][0]["content"].split()[-1])
 
 
 def chain_on(provider: Provider, **more: Any) -> Any:
@@ -217,8 +223,7 @@ def test_rows_that_are_always_rejected_keep_nobody_else_from_being_asked() -> No
     poison = 20
 
     def choosy(request: Any) -> Any:
-        number = int(json.loads(request.content)["messages"][0]["content"].split()[-1])
-        return 429 if number < poison else None
+        return 429 if number_in(request) < poison else None
 
     outcomes, stopped, _ = go(Provider(lambda _: None, of=choosy), 1_000)
     assert stopped is None or stopped.reason == "stalled", (
@@ -240,7 +245,7 @@ def test_one_row_in_ten_that_always_fails_takes_no_other_with_it(
     def choosy(request: Any) -> Any:
         if outage is not None and outage[0] <= clocks.now() < outage[0] + outage[1]:
             return outage[2]
-        return bad.get(int(json.loads(request.content)["messages"][0]["content"].split()[-1]))
+        return bad.get(number_in(request))
 
     outcomes, stopped, _ = go(Provider(lambda _: None, of=choosy, seed=seed), rows)
     assert stopped is None
@@ -250,9 +255,7 @@ def test_one_row_in_ten_that_always_fails_takes_no_other_with_it(
 
 def test_many_rows_that_always_break_something_fail_and_are_no_dead_provider() -> None:
     def choosy(request: Any) -> Any:
-        return (
-            500 if int(json.loads(request.content)["messages"][0]["content"].split()[-1]) % 10 == 5 else None
-        )
+        return 500 if number_in(request) % 10 == 5 else None
 
     outcomes, stopped, took_s = go(Provider(lambda _: None, of=choosy), 3_000)
     assert stopped is None
@@ -273,18 +276,12 @@ def test_rows_that_are_always_rejected_fail_beside_the_others_and_slow_nobody(an
                 answered_s[0] = clocks.now()
             return said
 
-        provider = Provider(lambda _: None, of=says)
-        provider.scale = answers_s
-        outcomes, stopped, took_s = go(provider, rows)
+        outcomes, stopped, took_s = go(Provider(lambda _: None, of=says, scale=answers_s), rows)
         assert stopped is None
         return Counter(outcome.status for outcome in outcomes), answered_s[0], took_s
 
     def choosy(request: Any) -> Any:
-        return (
-            429
-            if int(json.loads(request.content)["messages"][0]["content"].split()[-1]) % 100 == 50
-            else None
-        )
+        return 429 if number_in(request) % 100 == 50 else None
 
     _, plain_s, _ = time_s(lambda _: None)
     counts, answered_s, took_s = time_s(choosy)

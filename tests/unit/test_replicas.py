@@ -143,7 +143,7 @@ def test_a_refusal_counts_at_once_and_rests_for_minutes() -> None:
 
 def test_a_circuit_opens_although_the_provider_still_answers_what_it_had_begun() -> None:
     circuit = Circuit()  # forty were under way when it went down; one of them is answered after each failure
-    opened = [circuit.after(good=n, sent=40 + n, accepted=0, first=True, probe=True) for n in range(30)]
+    opened = [circuit.after(good=n, sent=40 + n, accepted=n, first=True, probe=True) for n in range(30)]
     assert opened.index(True) == OPENS_AT - 1
     assert circuit.is_open(good=40)
     assert not circuit.is_open(good=41)

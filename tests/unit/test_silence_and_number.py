@@ -454,7 +454,7 @@ def test_it_opens_after_twenty_different_requests_and_probes_double_the_wait(fir
     assert circuit.wait_s == 30.0
     assert circuit.is_open(0)
     assert not circuit.is_open(1), "an answer closes it"
-    assert not circuit.after(1, 5, accepted=0, first=True, probe=True)
+    assert not circuit.after(1, 5, accepted=1, first=True, probe=True)
     assert (circuit.failed, circuit.probes, circuit.wait_s) == (1, 0, 1.0)
 
 

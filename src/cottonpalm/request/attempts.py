@@ -81,8 +81,7 @@ def _at_flex(row: RowAccount, call: Call, flex: Flex) -> Generator[Step, Result,
     cheaper = flex.of(call)
     if cheaper is None:
         return None
-    limiter = row.run.flow.limiter(cheaper.key)
-    tries = Tries(accepted=limiter.accepted)
+    tries = Tries(accepted=row.run.flow.limiter(cheaper.key).accepted)
     while tries.refused < TRIES and flex.serves(call):
         before = tries.refused
         done = yield from _try(row, cheaper, tries, None)

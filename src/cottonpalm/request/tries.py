@@ -51,7 +51,7 @@ class Tries:
         behind: True: it was rejected while no other request was accepted, so for its next permit it waits behind all.
             Else it could always be the one probe after a pause, always be rejected, and keep others from being tried.
         own: True: it is itself the reason, also once no other is left. It was rejected while others were accepted, and
-            more often than any of those.
+            more often than chance explains.
         whole: True: our smaller maximum has cut an answer, so from now on the request's own maximum is sent.
         failed: it was sent and failed: what follows is a retry.
         refused: how often the flex tier had no room for it, or did not know it.
@@ -94,9 +94,8 @@ class Tries:
             return self._after_throttle(fault, run, limiter)
         if fault.kind is not Kind.TRANSIENT:
             return Next(None)
-        circuit = limiter.circuit
         if self._is_down(limiter, probe=probe) and (spare or not run.retry.count_all):
-            return self._while_open(circuit, probe, spare)
+            return self._while_open(limiter.circuit, probe, spare)
         self.transient += 1
         if self._used_up(run.retry):
             return Next(None)

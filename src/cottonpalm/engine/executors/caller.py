@@ -79,9 +79,8 @@ class Caller:
         self._kwargs, self._many = dict(kwargs), many
         self._heard = False  # somebody listens to every call
         self._sampled = False  # the steps of some rows are measured
-        self._gates: dict[
-            bool, Any
-        ] = {}  # threads -> what gives permits to models that the hook does not see
+        # Whether it is called on threads -> what gives permits to models that the hook does not see.
+        self._gates: dict[bool, Any] = {}
         self._lean: Unheard | None = None
         self._answer: Callable[[Sequence[Any]], Any]  # of a row's chunks, in a streaming run
 

@@ -12,7 +12,7 @@ UNLIKELY: Final = 0.01
 class CameThrough:
     """The rejections of the requests that were accepted of late.
 
-    Whoever was rejected more often than any of them is itself the reason: its size, say, or what it asks for.
+    Whoever was rejected far more often than they is itself the reason: its size, say, or what it asks for.
     """
 
     __slots__ = ("_rejected",)
@@ -27,8 +27,8 @@ class CameThrough:
     def explains(self, rejections: int, accepted: int) -> bool:
         """Whether chance explains so many rejections of one request, after so many were accepted.
 
-        They do if one of those had as many, or if (share of their requests that were rejected) ** rejections is not
-        small.
+        It does if one of the last hundred had as many, or if (share of their tries that were rejected) ** rejections
+        is not small.
         """
         late = accepted - RECENT
         theirs = [had for number, had in tuple(self._rejected) if number >= late]

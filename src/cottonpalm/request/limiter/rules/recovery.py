@@ -10,8 +10,7 @@ if TYPE_CHECKING:
     from cottonpalm.request.limiter.rules.sent import Sent
 
 BACKOFF: Final = 0.33  # a silence is made longer by a third of itself for each probe that is rejected
-
-LONGEST_S: Final = 13.0
+LONGEST_S: Final = 13.0  # that nobody asks, unless a wait is named; as long sleeps who is itself the reason
 
 
 class State(Enum):
