@@ -62,13 +62,13 @@ class Ours:
 
     def sent(self, now: float, call: Call) -> None:
         if call.held is None:
-            call.held = [Tries(accepted=self.limiter.accepted), None]
+            call.held = [Tries(accepted=self.limiter.accepted), None, 0.0]
         call.held[1] = self._permit
         self.run.allowance.request()
 
     def came(self, now: float, call: Call, status: int, told: Told) -> float:
         self.now = now
-        (tries, permit), limiter = call.held, self.limiter
+        (tries, permit, _), limiter = call.held, self.limiter
         if status == 200:
             if tries.rejections:
                 limiter.accepted_after(tries.rejections)
@@ -78,9 +78,18 @@ class Ours:
         fault = _fault(status, told)
         then = tries.after(fault, self.run, limiter, probe=permit.at_s >= limiter.paused_until)
         own = fault.kind is Kind.THROTTLE and tries.own
-        verdict = Verdict.IGNORED if own else verdict_of(fault, status if status > 0 else None)
+        verdict = Verdict.ALONE if own else verdict_of(fault, status if status > 0 else None)
         limiter.release(permit, verdict, then.pause_s, quotas=told.quotas)
-        return 1.0 if then.sleep_s is None else then.sleep_s
+        sleep_s = 1.0 if then.sleep_s is None else then.sleep_s
+        if not tries.slowed or then.sleep_s is None:
+            return sleep_s
+        call.held[2] = now + sleep_s
+        return tries.nap_s(sleep_s, self.run, limiter)
+
+    def woke(self, now: float, call: Call) -> float:
+        self.now = now
+        tries, _, until_s = call.held
+        return tries.nap_s(until_s - now, self.run, self.limiter) if tries.slowed else 0.0
 
 
 class Present(Ours):
@@ -118,6 +127,9 @@ class Window:
         if told.wait_s is not None:
             return told.wait_s
         return self._rng.uniform(0.5, 1.0) * min(LONGEST_BACKOFF_S, 0.5 * 2.0 ** min(8, call.tries - 1))
+
+    def woke(self, now: float, call: Call) -> float:
+        return 0.0
 
     def learn(self, took_s: float, *, good: bool) -> None:
         raise NotImplementedError

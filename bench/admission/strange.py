@@ -299,6 +299,9 @@ class Fixed:
         self.until_s = max(self.until_s, now + (told.wait_s or 0.0))
         return told.wait_s or self.again_s
 
+    def woke(self, now: float, call: Call) -> float:
+        return 0.0
+
 
 def world_of(seed: int) -> tuple[str, World]:
     """A kind, and what it has of a world of the family: times, tokens, lines."""

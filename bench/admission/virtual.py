@@ -40,7 +40,10 @@ class Client(Protocol):
     def sent(self, now: float, call: Call) -> None: ...
 
     def came(self, now: float, call: Call, status: int, told: Told) -> float:
-        """A reply (0: none in time); seconds before this call goes back in line."""
+        """A reply (0: none in time); seconds before this call wakes."""
+
+    def woke(self, now: float, call: Call) -> float:
+        """0: it goes back in line; else seconds until it wakes again."""
 
 
 class Call:
@@ -238,7 +241,11 @@ class Run:
             elif kind == WAKE:
                 wake_s = math.inf if now >= wake_s - 1e-9 else wake_s
             elif kind == BACK:
-                line.append(what)
+                nap_s = 0.0 if self.client is None else self.client.woke(now, what)
+                if nap_s:
+                    self._push(now + nap_s, BACK, what)
+                else:
+                    line.append(what)
             elif what == self.sharing.version:
                 self._served(now)
         return Result(now, done, rejected, failed)

@@ -58,6 +58,9 @@ class Verdict(Enum):
     DROPPED = "dropped"  # the provider pushed back
     # it is overloaded by all its users: this tells nothing about our limits
     OVERLOADED = "overloaded"
+    ALONE = (
+        "alone"  # the provider pushed back, but only this request, again and again: no limit is the reason
+    )
     # the connection broke, or no answer came: a full server may do that, and so may many others
     LOST = "lost"
     IGNORED = "ignored"  # our own fault or a cancel: tells nothing about the provider's capacity

@@ -117,6 +117,24 @@ def test_it_is_shut_while_a_dead_provider_is_left_alone_or_asked_by_one(stage: S
     assert not limiter.shut, "it answered"
 
 
+def test_one_that_is_itself_the_reason_makes_all_wait_as_named_and_nobody_for_an_answer(stage: Stage) -> None:
+    """Else one row that is always rejected stopped a run for as long as the probe took."""
+    limiter = Limiter("k", Concurrency(50, 1, 50))
+    permits = [taken(limiter) for _ in range(9)]
+    for permit in permits[1:]:
+        stage.call(limiter.release, permit, SUCCESS)
+    before = limiter.limit
+    stage.call(limiter.release, permits[0], Verdict.ALONE, 5.0)
+    waiting = [stage.start(limiter.aacquire()) for _ in range(9)]
+    stage.advance(4.9)
+    assert not any(one.done() for one in waiting), "a named wait is obeyed"
+    stage.advance(0.2)
+    assert sum(one.done() for one in waiting) == 1
+    stage.pass_by(2)
+    assert all(one.done() for one in waiting), "the probe was not rejected, that is enough"
+    assert limiter.limit >= before, "and it teaches nothing"
+
+
 def test_what_other_processes_leave_of_it_holds_at_once_and_is_lifted_at_once(stage: Stage) -> None:
     limiter = fixed(4)
     first = taken(limiter)

@@ -6,13 +6,16 @@ from collections import deque
 from dataclasses import replace
 
 import pytest
+from bench.admission.drawn import one
 from bench.admission.drawn_clients import CLIENTS
 from bench.admission.family import draw
 from bench.admission.strange import Sliding
+from bench.admission.virtual import ideal
 
 from cottonpalm.request.limiter.rules.admission import Admission
 from cottonpalm.request.limiter.rules.bucket import Bucket
 from cottonpalm.request.limiter.rules.causes import ENOUGH, Cause
+from cottonpalm.request.limiter.rules.circuit import Storm
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.rules.recovery import State
 from tests.support.sent import sent_at
@@ -40,6 +43,40 @@ def test_a_server_that_counts_the_last_twenty_seconds_without_a_word_is_used_for
     seen = LastTwentySeconds(world, CLIENTS["ours"](world), horizon_s=600.0).run()
     assert seen.done == 1400
     assert seen.wall_s < 110, "the fourth window opens after 60 s"
+
+
+def test_some_failures_in_an_outage_of_some_seconds_do_not_hold_up_the_run_for_a_minute() -> None:
+    """More fail than may be tried again at once."""
+    world = draw(452249, most_rows=2500)
+    assert one("ours", world, ideal(world).wall_s).score > 0.7
+
+
+def test_with_no_retry_left_one_asks_and_then_two_for_each_that_was_accepted_until_one_fails_again() -> None:
+    storm = Storm()
+    storm.failed(10.0, 100)
+    assert not storm.lets_go(10.9, 100, 1.0)
+    assert storm.lets_go(11.0, 100, 1.0)
+    assert not storm.lets_go(20.0, 100, 1.0), "one at a time"
+    assert [storm.lets_go(20.0, 101, 1.0) for _ in range(3)] == [True, False, False]
+    assert [storm.lets_go(20.0, 103, 1.0) for _ in range(5)] == [True, True, True, True, False]
+    storm.failed(21.0, 104)
+    assert not storm.lets_go(22.0, 104, 1.0)
+    assert not storm.lets_go(22.0, 90, 1.0), "what was sent before tells nothing"
+
+
+def test_the_longer_a_storm_lasts_the_later_one_asks_again() -> None:
+    storm = Storm()
+    for at_s in range(31):
+        storm.failed(float(at_s), at_s)
+    assert not storm.lets_go(36.0, 0, 1.0)
+    assert storm.lets_go(40.0, 0, 1.0)
+
+
+def test_with_no_retry_left_those_that_sleep_go_also_where_others_show_that_it_answers_again() -> None:
+    storm = Storm()
+    storm.failed(10.0, 100)
+    assert not storm.lets_go(10.1, 100 + ENOUGH - 1, 1.0)
+    assert storm.lets_go(10.1, 100 + ENOUGH, 1.0)
 
 
 def test_probes_that_were_refused_tell_a_window_from_a_bucket_and_its_rate_is_what_it_let_through() -> None:
@@ -102,3 +139,40 @@ def test_answers_that_take_long_after_a_burst_are_no_full_server() -> None:
     for left, sent in zip(range(63, -1, -1), burst, strict=True):
         admission.answered(1.0 if left >= ENOUGH + 2 else 2.0, sent, left)
     assert not knee.full
+
+
+def test_a_rejection_that_time_alone_helped_leaves_the_search_for_a_full_server_as_it_was() -> None:
+    """Else nothing would ever look for more in flight again."""
+    number = Concurrency(10.0)
+    number.restart(40.0)
+    number.drowned(1.0, 20.0)
+    was = number.fitting
+    assert was.full
+    number.rejected(15, 0.0, 1.0)
+    assert not number.knee.found
+    number.restore(was)
+    assert (number.limit, number.wall, number.knee.found) == (was.limit, None, True)
+
+
+def test_a_provider_that_shows_quotas_with_room_is_asked_by_twice_as_many_for_each_answer() -> None:
+    number = Concurrency(10.0)
+    for room, limit in ((30.0, 70.0), (1000.0, 140.0), (2.0, 144.0)):
+        number.room = room
+        number.set(max(number.limit, 40.0))
+        answered = sent_at(0.5, 1)
+        answered.number = 1
+        number.answered(1.0, answered, int(number.limit))
+        assert number.limit == limit
+
+
+@pytest.mark.parametrize(
+    ("seed", "least"),
+    [
+        (480112, 0.6),  # it stayed at half of what fits for the whole run
+        (510187, 0.9),  # it asked nobody for two minutes, while a probe hung
+        (510090, 0.6),  # a short run of long answers, whose quotas are shown
+    ],
+)
+def test_worlds_that_once_stood_still(seed: int, least: float) -> None:
+    world = draw(seed, most_rows=20_000)
+    assert one("ours", world, ideal(world).wall_s).score > least

@@ -218,6 +218,19 @@ def test_all_that_was_sent_is_counted_and_what_did_not_go_is_taken_back() -> Non
     assert quotas.sent == (1.0, 100.0, 10.0)
 
 
+def test_there_is_room_for_as_many_as_the_quota_that_is_left_least_of_holds() -> None:
+    quotas = Quotas()
+    first = sent(quotas, 1.0, 100.0, 10.0)
+    sent(quotas, 1.1, 100.0, 10.0)
+    assert quotas.room == 0.0, "nothing is shown yet"
+    shows = [Quota("requests", 200.0, 125.0, 1.0), Quota("tokens", 1e6, 50_000.0, 1.0)]
+    quotas.learn(first, shows, PATIENCE_S)
+    assert quotas.room == pytest.approx(99.0), "125 less a fifth, in case it is off, less the one on its way"
+    tight = [Quota("requests", 200.0, 125.0, 1.0), Quota("tokens", 1e6, 1.0, 1.0)]
+    quotas.learn(sent(quotas, 2.0, 100.0, 10.0), tight, PATIENCE_S)
+    assert quotas.room < 1.0
+
+
 class Account:
     """A provider with two quotas, asked as its mirrors allow."""
 

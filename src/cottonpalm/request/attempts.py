@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cottonpalm.request.endpoints import Stay
     from cottonpalm.request.flex import Flex
     from cottonpalm.request.judging import Judged
+    from cottonpalm.request.limiter.limiter import Limiter
     from cottonpalm.request.row_account import RowAccount
     from cottonpalm.request.steps import Result, Step
 
@@ -63,10 +64,20 @@ def attempts(row: RowAccount, call: Call) -> Generator[Step, Result, Done]:
             if isinstance(done, Done):
                 return done
             if done > 0:
-                yield Sleep(done)
+                yield from _sleep(row, tries, limiter, done)
     finally:
         if not (isinstance(done, Done) and done.ending):
             row.end()
+
+
+def _sleep(row: RowAccount, tries: Tries, limiter: Limiter, seconds: float) -> Generator[Step, Result, None]:
+    """Sleep; where it is long only since the run's retries are used up, until the provider answers again."""
+    if not tries.slowed:
+        yield Sleep(seconds)
+        return
+    until_s = clock.now() + seconds
+    while nap_s := tries.nap_s(until_s - clock.now(), row.run, limiter):
+        yield Sleep(nap_s)
 
 
 def _otherwise(row: RowAccount, call: Call) -> Generator[Step, Result, Done | None]:

@@ -120,7 +120,7 @@ class Settlement:
             cost_pico = self._money.settle(answer, billed=billed)
             quotas = read_quotas(headers) if headers is not None else ()
         finally:  # whatever fails, the permit goes back
-            verdict = Verdict.IGNORED if alone else verdict_of(fault, status)
+            verdict = Verdict.ALONE if alone else verdict_of(fault, status)
             self._release(verdict, pause_s, quotas, _used(self.call, answer, billed=billed))
             if self._asking is not None:
                 used = answer.usage if answer else None

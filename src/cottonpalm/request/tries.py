@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cottonpalm import clock
 from cottonpalm.request.backoff import backoff_s, hinted_s, longest_s
 from cottonpalm.request.limiter.rules.recovery import LONGEST_S
 from cottonpalm.types import Fault, Kind
@@ -55,6 +56,7 @@ class Tries:
         whole: True: our smaller maximum has cut an answer, so from now on the request's own maximum is sent.
         failed: it was sent and failed: what follows is a retry.
         refused: how often the flex tier had no room for it, or did not know it.
+        slowed: it sleeps for long, as the run's retries are used up.
     """
 
     accepted: int
@@ -69,6 +71,7 @@ class Tries:
     whole: bool = False
     failed: bool = False
     refused: int = 0
+    slowed: bool = False
 
     def __post_init__(self) -> None:
         self.seen = self.accepted
@@ -97,11 +100,20 @@ class Tries:
         if self._is_down(limiter, probe=probe) and (spare or not run.retry.count_all):
             return self._while_open(limiter.circuit, probe, spare)
         self.transient += 1
+        self.slowed = False
         if self._used_up(run.retry):
             return Next(None)
         if not run.allowance.take():  # a retry storm: no request fails because of it, but all slow down
+            self.slowed = fault.retry_after_s is None  # a wait that is named is kept
+            limiter.storm.failed(clock.now(), limiter.granted)
             return Next(max(longest_s(run.retry.cap_s, run.rng), fault.retry_after_s or 0.0))
         return Next(_wait_s(fault, run, self.transient - 1))
+
+    def nap_s(self, left_s: float, run: RunAccount, limiter: Limiter) -> float:
+        """How long to sleep of what is left, before looking whether the provider answers again; 0: it goes now."""
+        if left_s <= 0 or limiter.storm.lets_go(clock.now(), limiter.good, run.retry.base_s):
+            return 0.0
+        return min(left_s, run.rng.uniform(0.5, 1.0) * run.retry.base_s)
 
     def elsewhere(self, limiter: Limiter, *, probe: bool) -> Next:
         """Decide what follows a transient fault if the row goes to another endpoint: it uses no try here."""

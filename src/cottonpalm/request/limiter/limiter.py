@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from cottonpalm import clock
 from cottonpalm.request.limiter.rules.admission import Admission, Sent
 from cottonpalm.request.limiter.rules.came_through import CameThrough
-from cottonpalm.request.limiter.rules.circuit import Circuit
+from cottonpalm.request.limiter.rules.circuit import Circuit, Storm
 from cottonpalm.runtime.wait_queue import Place, Waiter, WaitQueue
 from cottonpalm.types import Verdict
 
@@ -87,6 +87,7 @@ class Limiter(WaitQueue[Permit]):
         forced: permits taken by force so far.
         came_through: how often requests were rejected before they were accepted.
         circuit: whether the provider counts as dead. The pauses it asks for come with `release`.
+        storm: when retries go again where the run's are used up.
         shares: what other processes leave of requests in flight, by what is divided; change it by `adjust`.
     """
 
@@ -99,6 +100,7 @@ class Limiter(WaitQueue[Permit]):
         self.forced = 0
         self.came_through = CameThrough()
         self.circuit = Circuit()
+        self.storm = Storm()
         self.admission = Admission(limit, ceilings)
         self.shares: dict[str, int] = {}
         self._see_limit()
@@ -177,7 +179,7 @@ class Limiter(WaitQueue[Permit]):
 
         Args:
             permit: one of this limiter.
-            verdict: IGNORED teaches nothing.
+            verdict: IGNORED and ALONE teach nothing.
             pause_s: the wait the provider named, in seconds from now; 0 for none. Kept whatever the verdict.
             quotas: what the answer shows of the provider's quotas.
             usage: tokens that were really used, where that is known; none of them for what was refused.
@@ -367,7 +369,7 @@ class Limiter(WaitQueue[Permit]):
         admission = self.admission
         if verdict is Verdict.LOST:
             admission.failed(now, permit, self.in_flight)
-        elif verdict is Verdict.IGNORED:
+        elif verdict in (Verdict.IGNORED, Verdict.ALONE):
             admission.ignored(permit)
         else:
             overload = verdict is Verdict.OVERLOADED

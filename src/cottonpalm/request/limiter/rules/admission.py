@@ -111,6 +111,7 @@ class Admission(Gates):
         # Where fewer were sent since than went with it, those that take long are left.
         since = self.number - sent.number - self.refusals.seen + sent.refusals
         left = since < sent.ordinal or self.recovery.leaves(now, sent.at_s, self.trip_s)
+        number.room = self.quotas.room if number.starting and self.quotas.shown else 0.0
         number.answered(now, sent, in_flight + 1, gated=gated, left=left)
         return number.limit != limit or number.starting is not starting or number.knee.times is not None
 
@@ -245,7 +246,7 @@ class Admission(Gates):
         if (
             self.cause in (Cause.NUMBER, Cause.BOTH)
             and self._saved
-            and sent.ordinal <= self._saved[4].ordinal
+            and sent.ordinal <= self._saved[1].ordinal
         ):
             if sent.ordinal > 1:
                 self.concurrency.fewer()
@@ -300,7 +301,7 @@ class Admission(Gates):
             return
         self.cause, self.generation, self._calm_s = cause, self.generation + 1, now
         self._doubt.settled()
-        self._saved = (number.limit, number.wall, number.starting, number.known, sent, mine)
+        self._saved = number.fitting, sent, mine
         known = False
         if cause in (Cause.RATE, Cause.BOTH):
             known = bucket.rate > 0
@@ -331,8 +332,7 @@ class Admission(Gates):
     def _restore(self) -> None:
         """Whatever the number was blamed for, it was not."""
         if self._saved is not None:
-            number = self.concurrency
-            number.limit, number.wall, number.starting, number.known = self._saved[:4]
+            self.concurrency.restore(self._saved[0])
 
     def _off(self, now: float) -> float:
         """Answers on their way: by so many the provider's count may differ from ours."""
@@ -357,11 +357,11 @@ class Admission(Gates):
     def _blame(self, probe: Sent, silence_s: float, saved: Saved) -> None:
         """See what it was for, by what was admitted now that was rejected before."""
         recovery, number, bucket, cause = self.recovery, self.concurrency, self.bucket, self.cause
-        limit, wall, starting, _, sent, mine = saved
+        was, sent, mine = saved
         crowd = probe.ordinal - self.refusals.seen + probe.refusals
         if cause in (Cause.NUMBER, Cause.BOTH) and crowd >= (number.wall or sent.ordinal):
             # As many in flight as were rejected before: it was time that helped.
-            number.limit, number.wall, number.starting, number.known = limit, wall, starting, probe.ordinal
+            number.restore(was._replace(known=probe.ordinal))
             bucket.blamed = True
             if cause is Cause.NUMBER:
                 bucket.learn(sent.at_s, mine)

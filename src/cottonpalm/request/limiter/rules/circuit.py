@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from cottonpalm.request.limiter.rules.causes import ENOUGH
+from cottonpalm.request.limiter.rules.recovery import BACKOFF
+
 OPENS_AT: Final = 20  # different requests failed in a row: below that it may be the rows' own fault
 _FIRST_WAIT_S: Final = 1.0
 _LONGEST_WAIT_S: Final = 30.0
@@ -96,3 +99,32 @@ class Circuit:
     def wait_s(self) -> float:
         """Seconds until the next probe."""
         return min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(max(0, self.probes - 1), 10))
+
+
+@dataclass(slots=True)
+class Storm:
+    """When those go that sleep since the run's retries are used up: one asks, then two for each that was accepted.
+
+    Where one fails again, it begins anew; the longer it lasts, the later.
+    """
+
+    _began_s: float = 0.0
+    _failed_s: float = 0.0
+    _sent: int = 0  # up to the last failure
+    _gone: int = ENOUGH  # since then
+
+    def failed(self, now: float, sent: int) -> None:
+        """Another one failed, of so many that were sent, and no retry was left for it."""
+        if self._gone >= ENOUGH:  # as many went since the last one: it was over
+            self._began_s = now
+        self._failed_s, self._sent, self._gone = now, sent, 0
+
+    def lets_go(self, now: float, good: int, least_s: float) -> bool:
+        """Whether one more of them goes now, which is counted; `good` is the last one sent of all accepted."""
+        since = max(0, good - self._sent)
+        if self._gone or since >= ENOUGH:
+            goes = self._gone < 2 * since
+        else:
+            goes = now - self._failed_s >= max(least_s, BACKOFF * (self._failed_s - self._began_s))
+        self._gone += goes
+        return goes

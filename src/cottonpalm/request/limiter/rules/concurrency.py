@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cottonpalm.request.limiter.rules.answer_times import FEW
 from cottonpalm.request.limiter.rules.causes import APART, BUDGET, HOLD, TRIAL, unlikely
@@ -17,11 +17,22 @@ if TYPE_CHECKING:
 SOON: Final = 4.0
 
 
+class Fitting(NamedTuple):
+    """What was found of the number: see `Concurrency`; and whether it was looked for where the server is full."""
+
+    limit: float
+    wall: float | None
+    starting: bool
+    known: float
+    full: bool
+
+
 class Concurrency:
     """A limit on requests in flight. No clock: moments are passed in.
 
     At the start it grows by two for each that is admitted, then by `SOON` for each answer, as long as answers take
-    no longer (`knee.py`). The k-th in flight that is rejected is a wall: k - 1 fit, less one for each other of the same
+    no longer (`knee.py`), or to twice as many, as far as the quotas that are shown leave room. The k-th in flight that
+    is rejected is a wall: k - 1 fit, less one for each other of the same
     burst that is rejected later.
 
     After so many admitted one more is tested, then 2, 4, 8 more for as long as they are admitted.
@@ -34,13 +45,14 @@ class Concurrency:
         wall: a number that was rejected; None for none.
         known: so many were admitted since something changed.
         rejections: from which the wall was found.
+        room: requests for which the quotas that are shown leave enough; 0 for none.
         starting: nobody knows how many fit.
         busy: our own CPU has no time left, so more in flight would do no more, whatever the provider takes.
     """
 
     __slots__ = (
         "_after", "_at_limit", "_base", "_held", "_hold", "_lost", "_step", "busy", "first", "knee", "known", "limit",
-        "maximum", "minimum", "rejections", "starting", "wall",
+        "maximum", "minimum", "rejections", "room", "starting", "wall",
     )  # fmt: skip
 
     def __init__(self, limit: float, minimum: float = 1, maximum: float = 500) -> None:
@@ -52,6 +64,7 @@ class Concurrency:
         self._lost = self._at_limit = 0  # rejected as if by chance and admitted, of those that filled it
         self.starting, self.busy = limit < maximum, False  # all that is allowed needs no looking for
         self.knee = Knee()
+        self.room = 0.0
         self._step, self._hold, self._held = 0, HOLD, HOLD
         self._after = 0.0  # sent before the test began, which tell nothing of it
         self._base = math.inf  # so many fitted when it began
@@ -135,7 +148,9 @@ class Concurrency:
         late = knee.late(took_s, counts=not left)
         if self.starting and not late and 2 * in_flight >= self.limit:
             few = self.limit < SOON * self.first
-            if few or knee.usual_s:  # else what answers take among few is not known
+            if self.room:  # who shows quotas rejects what is too much, so nothing is flooded
+                self.set(self.limit + max(SOON, min(self.limit, in_flight + self.room - self.limit)))
+            elif few or knee.usual_s:  # else what answers take among few is not known
                 self.set(self.limit + SOON)
         if knee.full and (self.starting or WIDE * knee.fits < self.limit):
             self._settle(now, min(knee.fits, self.limit), self.limit)
@@ -193,6 +208,18 @@ class Concurrency:
     def drowned(self, now: float, fits: float) -> None:
         """The server is full: so many fit at most; as many as at first, where no answer was quick enough to tell."""
         self._settle(now, fits if self.knee.usual_s else min(fits, self.first))
+
+    @property
+    def fitting(self) -> Fitting:
+        """What is found by now, for `restore`."""
+        return Fitting(self.limit, self.wall, self.starting, self.known, self.knee.found)
+
+    def restore(self, was: Fitting) -> None:
+        """What was found later was wrong."""
+        self.limit, self.wall, self.starting, self.known, full = was
+        if full and not self.knee.found:  # else nothing would ever be looked for again
+            self.knee.found = True
+            self.knee.begin(0.0)
 
     def restart(self, limit: float) -> None:
         """So many fit now, and nobody knows how many more: grow fast again from here."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from cottonpalm.request.limiter.rules.bucket import Bucket
 from cottonpalm.request.limiter.rules.causes import SURE, USUAL, Cause, Doubt, Overload, Refusals
 from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, Ceiling, Ceilings
-from cottonpalm.request.limiter.rules.concurrency import SOON
+from cottonpalm.request.limiter.rules.concurrency import SOON, Fitting
 from cottonpalm.request.limiter.rules.quotas import Quotas
 from cottonpalm.request.limiter.rules.recovery import Recovery, State
 from cottonpalm.request.limiter.rules.sent import NOTHING, Sent, Stretch
@@ -27,8 +27,8 @@ FIRST_OUTPUT: Final = 1_024  # tokens of an answer before any is known
 NUMBERS: Final = (Cause.NUMBER, Cause.BOTH)
 _SILENT: Final = (State.HELD, State.PROBE)
 TINY_S: Final = 1e-6
-# Of the number in flight: its limit, wall, whether it grew, what was known; and who was rejected, after how many.
-Saved: TypeAlias = tuple[float, float | None, bool, float, Sent, float]
+# What was found of the number in flight, and who was rejected, after how many.
+Saved: TypeAlias = tuple[Fitting, Sent, float]
 
 
 class Gates(ABC):
@@ -273,7 +273,7 @@ class Gates(ABC):
         now = sent.at_s
         if self.bucket.rate:
             self.bucket.take(now, sent.cost)
-        if self.quotas.shown:
+        if self.quotas.shown or not self.answers:  # those before the first answer are part of what it shows
             self.quotas.take(sent, self._output)
         if self._own is not None:
             self._own.take(sent)

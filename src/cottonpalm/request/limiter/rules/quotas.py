@@ -55,6 +55,16 @@ class Quotas:
         """Quotas are shown, and none of them predicts."""
         return any(shown.misleads for shown in self.shown.values()) and not self.trusted
 
+    @property
+    def room(self) -> float:
+        """Usual requests for which enough was left at the last answer that is known, of each that is shown."""
+        totals, costs = self._totals(), by_unit(self._usual)
+        rooms = (
+            (shown.enough - totals[PLACES[unit]]) / max(LEAST, costs[PLACES[unit]])
+            for unit, shown in self.shown.items()
+        )
+        return max(0.0, min(rooms, default=0.0))
+
     def wait_s(self, now: float, ask: float, output: float) -> tuple[float, Unit | None]:
         """Seconds until a request may be sent that takes so many tokens, and the unit that says so."""
         requests, tokens, _ = self.sent
