@@ -2,7 +2,7 @@
 
 At each measurement the API cleans and hashes the attributes: ten times the work of adding the value up. So values are
 kept, and handed over by the hundred and before each collection: the first of them by the API, which makes the place
-where they are added up and may keep an exemplar, the others straight there, into the buckets of a histogram all at once.
+where they are added up and may keep an exemplar, the others straight there, into a histogram all at once.
 All go by the API where an instrument has several readers or views, or where the SDK is another one, or not made as the
 one that is known here (1.30 to 1.45).
 """
