@@ -9,7 +9,7 @@ The spans of a row are made when it is over, with the times at which things happ
 from __future__ import annotations
 
 from functools import lru_cache
-from math import ceil
+from math import ceil, floor
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from cottonpalm import clock
@@ -92,7 +92,7 @@ class OpenTelemetrySpans:
             self._row_finished(ended.outcome, at)
         for at, event in rest:
             if type(event) is RunStarted:
-                self._started(event, int(at * NANO))
+                self._started(event, floor(at * NANO))
             elif type(event) is RunEnded:
                 self._ended(event, at)
 
@@ -123,12 +123,12 @@ class OpenTelemetrySpans:
         self, row: _Row, end: float, attributes: dict[str, Any], status: Status, run: SpanContext
     ) -> None:
         write = self._write
-        inside = write(_ROW, (int(row[0][0] * NANO), int(end * NANO)), attributes, status, run)
+        inside = write(_ROW, (floor(row[0][0] * NANO), floor(end * NANO)), attributes, status, run)
         for attempt in range(1, len(row)):
             at, event = row[attempt]
             what, known, status = _ended_so(event.key, event.status, event.kind)
-            answered = int(at * NANO)
-            times = answered - int(event.latency_s * NANO), answered
+            answered = floor(at * NANO)
+            times = answered - floor(event.latency_s * NANO), answered
             write(what, times, _described(event, known, attempt), status, inside)
 
     def _ended(self, event: RunEnded, at: float) -> None:
@@ -139,7 +139,7 @@ class OpenTelemetrySpans:
         if self._run is not None:
             if event.reason is not None:
                 self._run.set_status(Status(StatusCode.ERROR))
-            self._run.end(int(at * NANO))
+            self._run.end(floor(at * NANO))
 
 
 def _told(outcome: Outcome) -> dict[str, Any]:
