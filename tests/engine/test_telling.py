@@ -6,9 +6,10 @@ import asyncio
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from cottonpalm import BatchProcessor, clock
+from cottonpalm import BatchProcessor, Cache, clock
 from cottonpalm.engine.output.telling import GROUP, LATEST_S, Telling
 from cottonpalm.events import (
+    CacheHit,
     ChunkFinished,
     Event,
     Paused,
@@ -136,6 +137,13 @@ def test_told_events_are_sorted_by_kind_in_order_and_a_group_stays_itself() -> N
         [(5, Paused("h/m", 1))],
     )
     assert Told.of(told) is told
+
+
+def test_rows_that_the_cache_answers_are_told_in_groups_too() -> None:
+    many = Groups()
+    virtual_run(BatchProcessor(Probe(), observers=[many], cache=Cache()).abatch([1] * 500))
+    assert len(many.of(CacheHit)) == 499
+    assert len(many.groups) < 10
 
 
 def test_what_requests_and_rows_came_to_is_added_up_by_the_way_they_ended() -> None:

@@ -47,31 +47,39 @@ if TYPE_CHECKING:
     from cottonpalm.observers.told import Ended, Tries
 
 SECONDS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 600.0)
+MANY: Final = 1000  # values that are kept before they are sorted
 STATUSES: Final = ("ok", "failed", "skipped")
 UNNAMED: Final = ""
 
 
 class _Spread:
-    """How many values fell into each bucket, and their sum."""
+    """How many values fell into each bucket, and their sum. Values are sorted into buckets many at once."""
 
-    __slots__ = ("buckets", "total")
+    __slots__ = ("_seen",)
 
     def __init__(self) -> None:
-        self.buckets = [0] * (len(SECONDS) + 1)
-        self.total = 0.0
+        # what was added up, its sum, and the values since: in one, as another thread reads it
+        self._seen: tuple[list[int], float, list[float]] = [0] * (len(SECONDS) + 1), 0.0, []
 
     def note(self, seconds: Sequence[float]) -> None:
-        self.buckets = list(map(add, self.buckets, in_buckets(seconds, SECONDS)))
-        self.total += sum(seconds)
+        self._seen[2].extend(seconds)
+        if len(self._seen[2]) >= MANY:
+            self._seen = (*self.summed(), [])
 
     def add(self, other: _Spread) -> None:
-        self.buckets = list(map(add, self.buckets, other.buckets))
-        self.total += other.total
+        (mine, total), (theirs, more) = self.summed(), other.summed()
+        self._seen = list(map(add, mine, theirs)), total + more, []
 
-    def cumulated(self) -> list[tuple[str, float]]:
-        """As the client wants them: each bucket with all below it."""
-        bounds = [*map(said, SECONDS), "+Inf"]
-        return list(zip(bounds, accumulate(self.buckets), strict=True))
+    def summed(self) -> tuple[list[int], float]:
+        """The buckets, each without those below it, and the sum."""
+        buckets, total, values = self._seen
+        since = values.copy()
+        return list(map(add, buckets, in_buckets(since, SECONDS))), total + sum(since)
+
+    def cumulated(self) -> tuple[list[tuple[str, float]], float]:
+        """As the client wants them: each bucket with all below it; and the sum."""
+        buckets, total = self.summed()
+        return list(zip([*map(said, SECONDS), "+Inf"], accumulate(buckets), strict=True)), total
 
 
 class _Model:
@@ -167,7 +175,7 @@ def _gauge(name: str, what: str, labels: str, values: Iterable[tuple[Iterable[st
 def _seconds(name: str, what: str, labels: str, values: Iterable[tuple[Iterable[str], _Spread]]) -> Metric:
     family = HistogramMetricFamily(f"cottonpalm_{name}_seconds", what, labels=labels.split())
     for names, spread in values:
-        family.add_metric([*names], spread.cumulated(), spread.total)
+        family.add_metric([*names], *spread.cumulated())
     return family
 
 
