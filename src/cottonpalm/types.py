@@ -149,22 +149,6 @@ class Usage:
         """Whether the provider counted anything; where it says 0, or no number, what was used is not known."""
         return bool(self.input_tokens or self.output_tokens)
 
-    @property
-    def detailed(self) -> bool:
-        """Whether anything was counted besides the input and the output."""
-        return bool(
-            self.cache_read_tokens
-            or self.cache_write_tokens
-            or self.reasoning_tokens
-            or self.cache_write_1h_tokens
-            or self.audio_input_tokens
-            or self.audio_cached_tokens
-            or self.audio_output_tokens
-            or self.image_output_tokens
-            or self.web_searches
-            or self.file_searches
-        )
-
     def counts(self) -> tuple[int, ...]:
         """Return all counts, in the order of the fields."""
         counts: tuple[int, ...] = _usage_counts(self)

@@ -77,7 +77,6 @@ def test_the_file_is_closed_with_the_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [each.name for each in fields(Usage)][2:])
 def test_a_count_that_is_not_0_stands_in_the_lines_of_its_request_and_its_row(name: str) -> None:
     usage = Usage(5, 6, **{name: 7})
-    assert usage.detailed
     for event in (
         RequestFinished(0, "h/m", 200, None, 0.1, usage),
         RowFinished(Outcome(0, "ok", usage=usage)),

@@ -1,8 +1,8 @@
 """Each event of a run as one JSON line, for programs that look on: `tail -f`, log collectors, one's own scripts.
 
 Lines of the events that each row has are written already, but for their values. The values of many lines are made JSON
-at once and parted at the commas: they are numbers, words and ids, none of which has one. That takes half of what a
-dictionary for each line takes.
+at once and parted at the commas: they are numbers, words and ids, none of which has one. That takes a quarter less than
+a dictionary for each line.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _started(event: RowStarted, values: list[Any]) -> bytes:
 
 def _request(event: RequestFinished, values: list[Any]) -> bytes:
     usage = event.usage
-    if usage is None or usage.detailed:
+    if usage is None or _detailed(usage):
         return _in_full(event, values)
     values += event.index, event.latency_s, usage.input_tokens, usage.output_tokens, event.run_id
     return _request_line(event.key, event.status, event.kind)
@@ -108,7 +108,7 @@ def _request(event: RequestFinished, values: list[Any]) -> bytes:
 def _finished(event: RowFinished, values: list[Any]) -> bytes:
     outcome = event.outcome
     usage, id_, cost = outcome.usage, outcome.id, outcome.cost_pico
-    if usage is None or usage.detailed or outcome.error is not None or not (id_ is None or _is_word(id_)):
+    if usage is None or _detailed(usage) or outcome.error is not None or not (id_ is None or _is_word(id_)):
         return _in_full(event, values)
     values += (
         outcome.index,
@@ -120,6 +120,22 @@ def _finished(event: RowFinished, values: list[Any]) -> bytes:
         None if cost is None else cost / PICO,
     )
     return _finished_line(outcome.status, outcome.cached, outcome.stored, outcome.model, outcome.truncated)
+
+
+def _detailed(usage: Usage) -> int:
+    """Not 0 if anything was counted besides the input and the output. To ask for each is quicker than `counts`."""
+    return (
+        usage.cache_read_tokens
+        or usage.cache_write_tokens
+        or usage.reasoning_tokens
+        or usage.cache_write_1h_tokens
+        or usage.audio_input_tokens
+        or usage.audio_cached_tokens
+        or usage.audio_output_tokens
+        or usage.image_output_tokens
+        or usage.web_searches
+        or usage.file_searches
+    )
 
 
 def _is_word(text: str) -> bool:
