@@ -115,7 +115,7 @@ class SeesGroups(Observer, Protocol):
     def see_all(self, events: Sequence[tuple[float, Event]]) -> None:
         """Take note of events, each with the time at which it happened, in Unix seconds; called in place of `see`.
 
-        At most the last of them is another one than the start, a request or the end of a row.
+        At most the last of them is another one than the start, a request, a hit of the cache or the end of a row.
         """
 
 

@@ -6,9 +6,10 @@ import asyncio
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from cottonpalm import BatchProcessor, clock
+from cottonpalm import BatchProcessor, Cache, clock
 from cottonpalm.engine.output.telling import GROUP, LATEST_S, Telling
 from cottonpalm.events import (
+    CacheHit,
     ChunkFinished,
     Event,
     Paused,
@@ -20,7 +21,7 @@ from cottonpalm.events import (
 )
 from cottonpalm.observers.told import Told
 from cottonpalm.testing import virtual_run
-from cottonpalm.types import ErrorRecord, Kind, Outcome
+from cottonpalm.types import ErrorRecord, Kind, Outcome, Usage
 from tests.engine.helpers import Probe, Watch
 
 if TYPE_CHECKING:
@@ -136,3 +137,26 @@ def test_told_events_are_sorted_by_kind_in_order_and_a_group_stays_itself() -> N
         [(5, Paused("h/m", 1))],
     )
     assert Told.of(told) is told
+
+
+def test_rows_that_the_cache_answers_are_told_in_groups_too() -> None:
+    many = Groups()
+    virtual_run(BatchProcessor(Probe(), observers=[many], cache=Cache()).abatch([1] * 500))
+    assert len(many.of(CacheHit)) == 499
+    assert len(many.groups) < 10
+
+
+def test_what_requests_and_rows_came_to_is_added_up_by_the_way_they_ended() -> None:
+    used, key = Usage(5, 6), "h/m"
+    events: list[Event] = [
+        RequestFinished(0, key, 429, Kind.THROTTLE, 0.1, None),
+        RequestFinished(0, key, 200, None, 0.2, used),
+        RequestFinished(1, key, 200, None, 0.3, None),
+        RowFinished(Outcome(0, "ok", latency_s=0.4, cost_pico=7)),
+        RowFinished(Outcome(1, "ok", latency_s=0.0, cached=True)),
+        RowFinished(Outcome(2, "failed", latency_s=0.5, cost_pico=2)),
+        RowFinished(Outcome(3, "ok", latency_s=0.6, cost_pico=9, stored=True)),
+    ]
+    told = Told.of(enumerate(events))
+    assert told.tries == [(key, 429, Kind.THROTTLE, [0.1], [], []), (key, 200, None, [0.2, 0.3], [5], [6])]
+    assert told.ended == [("ok", 1, [0.4, 0.0], 7), ("failed", 0, [0.5], 2)]

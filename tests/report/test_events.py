@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from cottonpalm import events
-from cottonpalm.events import Event, RowFinished, RunEnded, RunStarted
-from cottonpalm.observers.event_lines import LONGEST, EventLines, as_line
+from cottonpalm.events import Event, RequestFinished, RowFinished, RunEnded, RunStarted
+from cottonpalm.observers.event_lines import LONGEST, EventLines, as_line, as_lines
 from cottonpalm.types import ErrorRecord, Kind, Outcome, Usage
 from tests.report.stories import HOSTILE
 
@@ -72,3 +72,34 @@ def test_the_file_is_closed_with_the_run(tmp_path: Path) -> None:
     assert (tmp_path / "e.jsonl").read_bytes(), "whoever follows the file sees it at once"
     lines.see(RunEnded(None))
     assert file.closed
+
+
+@pytest.mark.parametrize("name", [each.name for each in fields(Usage)][2:])
+def test_a_count_that_is_not_0_stands_in_the_lines_of_its_request_and_its_row(name: str) -> None:
+    usage = Usage(5, 6, **{name: 7})
+    for event in (
+        RequestFinished(0, "h/m", 200, None, 0.1, usage),
+        RowFinished(Outcome(0, "ok", usage=usage)),
+    ):
+        assert json.loads(as_line(event, 0.0))["usage"] == {"input_tokens": 5, "output_tokens": 6, name: 7}
+
+
+@pytest.mark.parametrize("said", ["a,b", "100 %b", '"', ""])
+def test_lines_that_are_written_at_once_are_what_each_is_alone(said: str) -> None:
+    usage, at = Usage(5, 6), 1_750_000_000.9996
+    told: list[tuple[float, Event]] = [
+        (at, RequestFinished(0, f"h/{said}", 200, None, 0.1, usage)),
+        (at, RowFinished(Outcome(0, "ok", id=said, usage=usage, cost_pico=3, model=said))),
+        (at + 0.001, RunStarted(said, None)),
+        (at - 1, RowFinished(Outcome(1, "ok", id=said, model=said))),
+    ]
+    lines = [json.loads(line) for line in as_lines(told).splitlines()]
+    assert lines == [json.loads(as_line(event, at)) for at, event in told]
+    assert [line["at"] for line in lines] == [
+        1_750_000_000.999,
+        1_750_000_000.999,
+        1_750_000_001.0,
+        1_749_999_999.999,
+    ]
+    assert lines[1]["id"] == lines[1]["model"] == lines[2]["name"] == lines[3]["id"] == said
+    assert lines[0]["key"] == f"h/{said}"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cottonpalm.observers.measures import ERROR, LEAST, MOST, POINTS, Histogram, Timeline
+from cottonpalm.observers.measures import ERROR, LEAST, MOST, POINTS, Histogram, Timeline, in_buckets
 
 pytestmark = pytest.mark.core
 
@@ -63,6 +66,14 @@ def test_zeros_and_nothing_are_counted_as_such() -> None:
     assert zeros.quantile(1.0) == pytest.approx(5.0, rel=ERROR)
     assert zeros.mean == 0.5
     assert histogram_of([-1.0]).quantile(0.5) == 0.0, "a clock that went back"
+
+
+@given(st.lists(st.integers(0, 9)), st.sets(st.integers(0, 9)).map(sorted))
+def test_each_value_is_in_the_bucket_of_the_least_bound_that_it_does_not_exceed(
+    seen: list[int], bounds: list[int]
+) -> None:
+    places = Counter(bisect_left(bounds, value) for value in seen)
+    assert in_buckets(seen, bounds) == [places[bucket] for bucket in range(len(bounds) + 1)]
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e7), st.integers(0, 5)), max_size=300))

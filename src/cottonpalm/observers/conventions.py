@@ -9,6 +9,8 @@ from cottonpalm.observers.formatting import label
 
 if TYPE_CHECKING:
     from cottonpalm.events import RequestFinished
+    from cottonpalm.observers.told import Tries
+    from cottonpalm.types import Kind
 
 _PROVIDERS: Final = {  # the first end that fits
     "openai.azure.com": "azure.ai.openai",
@@ -64,11 +66,16 @@ def span_name(key: str) -> str:
     return f"{OPERATION} {model}" if model else OPERATION
 
 
-def error_of(event: RequestFinished) -> str | None:
+def error_of(event: RequestFinished | Tries) -> str | None:
     """`error.type` of a failed request: the status, or the kind where none came."""
-    if event.kind is None:
+    return error_type(event.status, event.kind)
+
+
+def error_type(status: int | None, kind: Kind | None) -> str | None:
+    """The same of a request that ended so."""
+    if kind is None:
         return None
-    return str(event.status) if event.status is not None else event.kind.value
+    return str(status) if status is not None else kind.value
 
 
 def provider_of(host: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from math import ceil, exp, log, log10
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
@@ -84,6 +85,16 @@ class Histogram:
     def __len__(self) -> int:
         """Buckets in use: what it takes in memory."""
         return len(self._buckets)
+
+
+def in_buckets(values: Sequence[float], bounds: Sequence[float]) -> list[int]:
+    """How many of the values are at most each of the bounds and above the one before; last, those above all.
+
+    Bounds looked up among sorted values cost less than values looked up among bounds, where there are many values.
+    """
+    ordered = sorted(values)
+    below = [0, *(bisect_right(ordered, bound) for bound in bounds), len(ordered)]
+    return [upper - lower for lower, upper in pairwise(below)]
 
 
 POINTS: Final = 120

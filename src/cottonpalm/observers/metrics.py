@@ -10,9 +10,9 @@ and look for their labels at each event.
 from __future__ import annotations
 
 import threading
-from bisect import bisect_left
 from collections import Counter
 from itertools import accumulate
+from operator import add
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.events import (
@@ -21,12 +21,12 @@ from cottonpalm.events import (
     Event,
     LimitChanged,
     Paused,
-    RequestFinished,
     RowRestarted,
     RunEnded,
     RunStarted,
 )
 from cottonpalm.observers.formatting import label
+from cottonpalm.observers.measures import in_buckets
 from cottonpalm.observers.told import Told
 from cottonpalm.types import PICO
 
@@ -44,34 +44,42 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
 
-    from cottonpalm.types import Outcome
+    from cottonpalm.observers.told import Ended, Tries
 
 SECONDS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 600.0)
+MANY: Final = 1000  # values that are kept before they are sorted
 STATUSES: Final = ("ok", "failed", "skipped")
 UNNAMED: Final = ""
 
 
 class _Spread:
-    """How many values fell into each bucket, and their sum."""
+    """How many values fell into each bucket, and their sum. Values are sorted into buckets many at once."""
 
-    __slots__ = ("buckets", "total")
+    __slots__ = ("_seen",)
 
     def __init__(self) -> None:
-        self.buckets = [0] * (len(SECONDS) + 1)
-        self.total = 0.0
+        # what was added up, its sum, and the values since: in one, as another thread reads it
+        self._seen: tuple[list[int], float, list[float]] = [0] * (len(SECONDS) + 1), 0.0, []
 
-    def note(self, seconds: float) -> None:
-        self.buckets[bisect_left(SECONDS, seconds)] += 1
-        self.total += seconds
+    def note(self, seconds: Sequence[float]) -> None:
+        self._seen[2].extend(seconds)
+        if len(self._seen[2]) >= MANY:
+            self._seen = (*self.summed(), [])
 
     def add(self, other: _Spread) -> None:
-        self.buckets = [mine + theirs for mine, theirs in zip(self.buckets, other.buckets, strict=True)]
-        self.total += other.total
+        (mine, total), (theirs, more) = self.summed(), other.summed()
+        self._seen = list(map(add, mine, theirs)), total + more, []
 
-    def cumulated(self) -> list[tuple[str, float]]:
-        """As the client wants them: each bucket with all below it."""
-        bounds = [*map(said, SECONDS), "+Inf"]
-        return list(zip(bounds, accumulate(self.buckets), strict=True))
+    def summed(self) -> tuple[list[int], float]:
+        """The buckets, each without those below it, and the sum."""
+        buckets, total, values = self._seen
+        since = values.copy()
+        return list(map(add, buckets, in_buckets(since, SECONDS))), total + sum(since)
+
+    def cumulated(self) -> tuple[list[tuple[str, float]], float]:
+        """As the client wants them: each bucket with all below it; and the sum."""
+        buckets, total = self.summed()
+        return list(zip([*map(said, SECONDS), "+Inf"], accumulate(buckets), strict=True)), total
 
 
 class _Model:
@@ -167,7 +175,7 @@ def _gauge(name: str, what: str, labels: str, values: Iterable[tuple[Iterable[st
 def _seconds(name: str, what: str, labels: str, values: Iterable[tuple[Iterable[str], _Spread]]) -> Metric:
     family = HistogramMetricFamily(f"cottonpalm_{name}_seconds", what, labels=labels.split())
     for names, spread in values:
-        family.add_metric([*names], spread.cumulated(), spread.total)
+        family.add_metric([*names], *spread.cumulated())
     return family
 
 
@@ -259,13 +267,16 @@ class PrometheusMetrics:
 
     def see_all(self, events: Sequence[tuple[float, Event]]) -> None:
         """The same of several."""
-        started, requests, finished, _, rest = Told.of(events).kinds
-        self._counts.open += len(started)
-        for _, request in requests:
-            self._request_finished(request)
-        for _, row in finished:
-            self._row_finished(row.outcome)
-        for _, event in rest:
+        told = Told.of(events)
+        self._counts.open += len(told.kinds.started)
+        for tries in told.tries:
+            self._requests_finished(tries)
+        for rows in told.ended:
+            self._rows_finished(rows)
+        for _, row in told.kinds.failed:
+            if (error := row.outcome.error) is not None and not row.outcome.stored:
+                self._counts.kinds[error.kind.value] += 1
+        for _, event in told.kinds.rest:
             if (sees := self._sees.get(type(event))) is not None:
                 sees(event)
 
@@ -274,29 +285,24 @@ class PrometheusMetrics:
         self._counts.active = 1
         self._runs.begins(self._run, self._counts)
 
-    def _row_finished(self, outcome: Outcome) -> None:
-        counts = self._counts
-        if outcome.stored:
-            return
-        if counts.open and not outcome.cached:  # a row that was answered at a gate has not started
-            counts.open -= 1
-        counts.rows[outcome.status] += 1
-        if outcome.status != "skipped":
-            counts.row_s.note(outcome.latency_s)
-        if outcome.error is not None:
-            counts.kinds[outcome.error.kind.value] += 1
-        if outcome.cost_pico:
-            counts.cost_pico += outcome.cost_pico
+    def _rows_finished(self, rows: Ended) -> None:
+        counts, ended = self._counts, len(rows.seconds)
+        counts.rows[rows.status] += ended
+        counts.open -= min(
+            counts.open, ended - rows.cached
+        )  # a row that was answered at a gate has not started
+        if rows.status != "skipped":
+            counts.row_s.note(rows.seconds)
+        counts.cost_pico += rows.cost_pico
 
-    def _request_finished(self, event: RequestFinished) -> None:
+    def _requests_finished(self, tries: Tries) -> None:
         models = self._counts.models
-        if (model := models.get(event.key)) is None:
-            model = models[event.key] = _Model()
-        model.statuses[event.status] += 1
-        model.seconds.note(event.latency_s)
-        if event.usage is not None:
-            model.given += event.usage.input_tokens
-            model.got += event.usage.output_tokens
+        if (model := models.get(tries.key)) is None:
+            model = models[tries.key] = _Model()
+        model.statuses[tries.status] += len(tries.seconds)
+        model.seconds.note(tries.seconds)
+        model.given += sum(tries.input_tokens)
+        model.got += sum(tries.output_tokens)
 
     def _cache_hit(self, event: CacheHit) -> None:
         self._counts.hits[event.source] += 1

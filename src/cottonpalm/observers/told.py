@@ -1,7 +1,8 @@
-"""Events of a run that observers see at once, sorted by kind once for all of them."""
+"""Events of a run that observers see at once, sorted and added up once for all of them."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,6 +10,8 @@ from cottonpalm.events import Event, RequestFinished, RowFinished, RowStarted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from cottonpalm.types import Kind, Outcome, Status
 
 
 class Kinds(NamedTuple):
@@ -19,6 +22,26 @@ class Kinds(NamedTuple):
     finished: list[tuple[float, RowFinished]]
     failed: list[tuple[float, RowFinished]]
     rest: list[tuple[float, Event]]
+
+
+class Tries(NamedTuple):
+    """Tries of requests to one host and model that ended in one way: a value for each, tokens where they are known."""
+
+    key: str
+    status: int | None
+    kind: Kind | None
+    seconds: list[float]
+    input_tokens: list[int]
+    output_tokens: list[int]
+
+
+class Ended(NamedTuple):
+    """Rows that ended in one way, a value of seconds for each; not those that the store held."""
+
+    status: Status
+    cached: int
+    seconds: list[float]
+    cost_pico: int
 
 
 class Told(list[tuple[float, Event]]):
@@ -39,3 +62,41 @@ class Told(list[tuple[float, Event]]):
         started, requests, finished = found.values()
         failed = [told for told in finished if told[1].outcome.error is not None]
         return Kinds(started, requests, finished, failed, rest)
+
+    @cached_property
+    def tries(self) -> list[Tries]:
+        """What its requests came to."""
+        alike: defaultdict[tuple[str, int | None, Kind | None], list[RequestFinished]] = defaultdict(list)
+        for _, event in self.kinds.requests:
+            alike[event.key, event.status, event.kind].append(event)
+        return [_tries(*way, events) for way, events in alike.items()]
+
+    @cached_property
+    def ended(self) -> list[Ended]:
+        """What its rows came to."""
+        alike: defaultdict[Status, list[Outcome]] = defaultdict(list)
+        for _, event in self.kinds.finished:
+            if not event.outcome.stored:
+                alike[event.outcome.status].append(event.outcome)
+        return [_ended(status, outcomes) for status, outcomes in alike.items()]
+
+
+def _tries(key: str, status: int | None, kind: Kind | None, events: list[RequestFinished]) -> Tries:
+    used = [event.usage for event in events if event.usage is not None]
+    return Tries(
+        key,
+        status,
+        kind,
+        [event.latency_s for event in events],
+        [usage.input_tokens for usage in used],
+        [usage.output_tokens for usage in used],
+    )
+
+
+def _ended(status: Status, outcomes: list[Outcome]) -> Ended:
+    return Ended(
+        status,
+        sum([outcome.cached for outcome in outcomes]),
+        [outcome.latency_s for outcome in outcomes],
+        sum([outcome.cost_pico or 0 for outcome in outcomes]),
+    )

@@ -8,13 +8,16 @@ The spans of a row are made when it is over, with the times at which things happ
 
 from __future__ import annotations
 
+from functools import lru_cache
+from math import ceil, floor
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from cottonpalm import clock
 from cottonpalm.events import Event, RequestFinished, RowStarted, RunEnded, RunStarted
-from cottonpalm.observers.conventions import asked_of, error_of, span_name
+from cottonpalm.observers.conventions import KEYS, asked_of, error_type, span_name
 from cottonpalm.observers.formatting import label
 from cottonpalm.observers.told import Told
+from cottonpalm.types import PICO
 
 try:
     from opentelemetry import trace
@@ -27,27 +30,26 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Tracer, TracerProvider
 
-    from cottonpalm.types import Outcome
+    from cottonpalm.types import Kind, Outcome
 
-NANO: Final = 10**9
+NANO: Final = 1e9
 SPREAD: Final = 0x9E3779B1  # odd: rows one after the other fall all over 32 bits
 WHOLE: Final = 2**32
 _FINE: Final = Status()
 
-
 _Row: TypeAlias = "list[tuple[float, Any]]"  # what has happened of a row, and when: its start first
+_What: TypeAlias = "tuple[str, SpanKind]"
+_ROW: Final[_What] = ("row", SpanKind.INTERNAL)
 
 
 class _Write(Protocol):
     def __call__(
         self,
-        name: str,
+        what: _What,
         times: tuple[int, int],
         attributes: dict[str, Any],
         status: Status,
         parent: SpanContext,
-        *,
-        kind: SpanKind = SpanKind.INTERNAL,
     ) -> SpanContext:
         """Write a span that is over, from when until when, below another one of the run; its own context."""
 
@@ -67,7 +69,7 @@ class OpenTelemetrySpans:
         if not 0 <= share <= 1:
             raise ValueError(f"share={share!r} must be between 0 and 1")
         self._tracer: Tracer = trace.get_tracer("cottonpalm", tracer_provider=provider)
-        self._least = share * WHOLE
+        self._least = ceil(share * WHOLE)
         self._run: Span | None = None
         self._context: SpanContext | None = None  # of the run, where anybody records it
         self._write: _Write = _by_the_api(self._tracer)
@@ -90,7 +92,7 @@ class OpenTelemetrySpans:
             self._row_finished(ended.outcome, at)
         for at, event in rest:
             if type(event) is RunStarted:
-                self._started(event, int(at * NANO))
+                self._started(event, floor(at * NANO))
             elif type(event) is RunEnded:
                 self._ended(event, at)
 
@@ -112,25 +114,22 @@ class OpenTelemetrySpans:
             return
         if row is None:  # it was answered at a gate
             row = [(at - outcome.latency_s, RowStarted(outcome.index))]
-        tried_again = outcome.attempts > 1 or len(row) > 2
-        if tried_again or outcome.error is not None or self._chosen(outcome.index):
-            self._write_row(row, at, _told(outcome), _status(outcome), run)
-
-    def _chosen(self, index: int) -> bool:
-        return index * SPREAD % WHOLE < self._least
+        if outcome.error is not None:
+            self._write_row(row, at, _told(outcome), _failed(outcome.error.kind), run)
+        elif outcome.attempts > 1 or len(row) > 2 or outcome.index * SPREAD % WHOLE < self._least:
+            self._write_row(row, at, _told(outcome), _FINE, run)
 
     def _write_row(
         self, row: _Row, end: float, attributes: dict[str, Any], status: Status, run: SpanContext
     ) -> None:
-        write, start = self._write, row[0][0]
-        inside = write("row", (int(start * NANO), int(end * NANO)), attributes, status, run)
+        write = self._write
+        inside = write(_ROW, (floor(row[0][0] * NANO), floor(end * NANO)), attributes, status, run)
         for attempt in range(1, len(row)):
             at, event = row[attempt]
-            answered = int(at * NANO)
-            times = answered - int(event.latency_s * NANO), answered
-            failed = _FINE if event.kind is None else Status(StatusCode.ERROR, event.kind.value)
-            described = _described(event, attempt)
-            write(span_name(event.key), times, described, failed, inside, kind=SpanKind.CLIENT)
+            what, known, status = _ended_so(event.key, event.status, event.kind)
+            answered = floor(at * NANO)
+            times = answered - floor(event.latency_s * NANO), answered
+            write(what, times, _described(event, known, attempt), status, inside)
 
     def _ended(self, event: RunEnded, at: float) -> None:
         for index, row in self._rows.items():
@@ -140,7 +139,7 @@ class OpenTelemetrySpans:
         if self._run is not None:
             if event.reason is not None:
                 self._run.set_status(Status(StatusCode.ERROR))
-            self._run.end(int(at * NANO))
+            self._run.end(floor(at * NANO))
 
 
 def _told(outcome: Outcome) -> dict[str, Any]:
@@ -152,7 +151,7 @@ def _told(outcome: Outcome) -> dict[str, Any]:
     if outcome.id is not None:
         found["cottonpalm.row.id"] = label(str(outcome.id))
     if outcome.cost_pico is not None:
-        found["cottonpalm.row.cost_usd"] = outcome.cost_usd
+        found["cottonpalm.row.cost_usd"] = outcome.cost_pico / PICO
     if outcome.cached:
         found["cottonpalm.row.cached"] = True
     if outcome.error is not None:
@@ -160,23 +159,30 @@ def _told(outcome: Outcome) -> dict[str, Any]:
     return found
 
 
-def _status(outcome: Outcome) -> Status:
-    return _FINE if outcome.error is None else Status(StatusCode.ERROR, outcome.error.kind.value)
+def _failed(kind: Kind) -> Status:
+    return Status(StatusCode.ERROR, kind.value)
 
 
-def _described(event: RequestFinished, attempt: int) -> dict[str, Any]:
-    """By the conventions for generative AI."""
-    found = {**asked_of(event.key), "cottonpalm.attempt": attempt}
-    if event.status is not None:
-        found["http.response.status_code"] = event.status
-    if event.usage is not None:
-        found["gen_ai.usage.input_tokens"] = event.usage.input_tokens
-        found["gen_ai.usage.output_tokens"] = event.usage.output_tokens
-    if (error := error_of(event)) is not None:
-        found["error.type"] = error
+def _described(event: RequestFinished, known: dict[str, Any], attempt: int) -> dict[str, Any]:
+    found = known.copy()
+    found["cottonpalm.attempt"] = attempt
+    if (usage := event.usage) is not None:
+        found["gen_ai.usage.input_tokens"] = usage.input_tokens
+        found["gen_ai.usage.output_tokens"] = usage.output_tokens
     if event.run_id is not None:
         found["langchain.run_id"] = str(event.run_id)
     return found
+
+
+@lru_cache(KEYS)
+def _ended_so(key: str, status: int | None, kind: Kind | None) -> tuple[_What, dict[str, Any], Status]:
+    """What all tries have in common that end in this way, by the conventions for generative AI. Not to be changed."""
+    known = asked_of(key).copy()
+    if status is not None:
+        known["http.response.status_code"] = status
+    if kind is not None:
+        known["error.type"] = error_type(status, kind)
+    return (span_name(key), SpanKind.CLIENT), known, _FINE if kind is None else _failed(kind)
 
 
 def _writer(tracer: Any, run: SpanContext) -> _Write:
@@ -202,30 +208,21 @@ def _writer(tracer: Any, run: SpanContext) -> _Write:
         known = False
     if not known:
         return _by_the_api(tracer)
-    trace_id, flags, state = run.trace_id, run.trace_flags, run.trace_state
+    trace_id, _, remote, flags, state, valid = run
+    new = tuple.__new__  # its own constructor looks at all of a context again, and takes three times as long
 
     def write(
-        name: str,
+        what: _What,
         times: tuple[int, int],
         attributes: dict[str, Any],
         status: Status,
         parent: SpanContext,
-        *,
-        kind: SpanKind = SpanKind.INTERNAL,
     ) -> SpanContext:
-        own = SpanContext(trace_id, new_id(), False, flags, state)
+        (name, kind), (start, end) = what, times
+        own = new(SpanContext, (trace_id, new_id(), remote, flags, state, valid))
         ended(
             ReadableSpan(
-                name,
-                own,
-                parent,
-                resource,
-                attributes,
-                kind=kind,
-                status=status,
-                start_time=times[0],
-                end_time=times[1],
-                instrumentation_scope=scope,
+                name, own, parent, resource, attributes, (), (), kind, None, status, start, end, scope
             )
         )
         return own
@@ -235,19 +232,18 @@ def _writer(tracer: Any, run: SpanContext) -> _Write:
 
 def _by_the_api(tracer: Tracer) -> _Write:
     def write(
-        name: str,
+        what: _What,
         times: tuple[int, int],
         attributes: dict[str, Any],
         status: Status,
         parent: SpanContext,
-        *,
-        kind: SpanKind = SpanKind.INTERNAL,
     ) -> SpanContext:
+        (name, kind), (start, end) = what, times
         inside = trace.set_span_in_context(trace.NonRecordingSpan(parent))
-        span = tracer.start_span(name, inside, kind=kind, attributes=attributes, start_time=times[0])
+        span = tracer.start_span(name, inside, kind=kind, attributes=attributes, start_time=start)
         if not status.is_ok and not status.is_unset:
             span.set_status(status)
-        span.end(times[1])
+        span.end(end)
         return span.get_span_context()
 
     return write

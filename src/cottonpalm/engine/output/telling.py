@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
-from cottonpalm.events import Event, RequestFinished, RowFinished, RowStarted
+from cottonpalm.events import CacheHit, Event, RequestFinished, RowFinished, RowStarted
 from cottonpalm.observers.told import Told
 from cottonpalm.protocols import SeesGroups
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("cottonpalm")
 GROUP: Final = 480  # events: of 48, most of the time went into fetching the observers' code
 LATEST_S: Final = 0.1  # an event waits at most this long for others
-_MANY: Final = frozenset({RowStarted, RequestFinished, RowFinished})  # told for each row
+_MANY: Final = frozenset({RowStarted, RequestFinished, RowFinished, CacheHit})  # told for each row
 
 
 class Telling:
