@@ -174,6 +174,13 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 
+def _age() -> None:
+    """Count what is loaded as old at once: else the next collection of young objects would look through all of it."""
+    if not gc.get_freeze_count():  # what a user has frozen stays so
+        gc.freeze()
+        gc.unfreeze()
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: importing cottonpalm itself costs next to nothing."""
     if name not in __all__:
@@ -184,6 +191,7 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(f"cottonpalm.{_HOME.get(name, 'errors')}"), name)
     finally:
         if collects:
+            _age()
             gc.enable()
     globals()[name] = value
     return value

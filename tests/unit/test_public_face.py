@@ -132,3 +132,26 @@ except ImportError as error:
 def test_every_name_can_be_imported_without_any_extra() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=True)
     assert "pip install 'cottonpalm[dashboard]'" in done.stdout
+
+
+COLLECTIONS = """
+import gc
+{before}
+looked_at = []
+gc.callbacks.append(lambda phase, info: looked_at.append(len(gc.get_objects(0))) if phase == "start" else None)
+from cottonpalm import BatchProcessor
+many = [[] for _ in range(2_000)]
+print(max(looked_at), gc.get_freeze_count())
+"""
+
+
+def test_no_collection_looks_at_what_an_import_has_loaded_and_what_a_user_froze_stays_frozen() -> None:
+    largest, frozen = _printed(COLLECTIONS.format(before=""))
+    assert largest < 5_000
+    assert frozen == 0
+    assert _printed(COLLECTIONS.format(before="gc.freeze()"))[1] > 0
+
+
+def _printed(program: str) -> list[int]:
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return [int(word) for word in done.stdout.split()]

@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Lock
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from cottonpalm.chain.installed import LIBRARIES
 
@@ -19,6 +20,9 @@ _FORM: Final = "cottonpalm_form"  # on a class of ours: a number, raised by hand
 _OURS: Final = "cottonpalm"
 _TRIES: Final = 1000
 _parsing = Lock()
+_class_texts: WeakKeyDictionary[type, str | None] = (
+    WeakKeyDictionary()
+)  # to find one, Python parses its whole file
 
 
 def code_of(function: Any) -> str | None:
@@ -91,6 +95,12 @@ def class_code(cls: type) -> str | None:
         return None
     if top == _OURS:
         return own_form(cls)
+    if cls not in _class_texts:
+        _class_texts[cls] = _class_text(cls)
+    return _class_texts[cls]
+
+
+def _class_text(cls: type) -> str | None:
     try:
         return f"source:{hash_of(_bytes(_source_of(cls)))}"
     except (OSError, TypeError):

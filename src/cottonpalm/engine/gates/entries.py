@@ -56,7 +56,8 @@ class Answer(NamedTuple):
 
 def answer_of(outcome: Outcome, born: float) -> Answer:
     """Return what the cache keeps of a row that was answered at `born`."""
-    kept = (own(outcome.output), born, outcome.usage, outcome.cost_pico, outcome.model, outcome.truncated)
+    output = outcome.output if type(outcome.output) in _IMMUTABLE else own(outcome.output)
+    kept = (output, born, outcome.usage, outcome.cost_pico, outcome.model, outcome.truncated)
     return tuple.__new__(Answer, kept)  # twice as fast as calling the class; every new answer passes here
 
 

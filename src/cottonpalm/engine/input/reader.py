@@ -278,11 +278,15 @@ class Reader:
 
     def _identify(self, item: Item, row: Any) -> Item | None:
         configurable = None if item.config is None else item.config.get("configurable")
-        item.key, item.content, whole = row_keys(self._part, row, configurable, self._kwargs)
+        if self._part is None:  # `row_keys` written out, for speed, as `_asked` is below
+            item.key = item.content = whole = content_key(row, configurable, self._kwargs)
+        else:
+            item.key, item.content, whole = row_keys(self._part, row, configurable, self._kwargs)
         if item.id is not None:
             item.key = id_key(item.id)
         if self._asks:
-            item.question = self._asked(row, configurable, whole)
+            is_whole = self._question is None and not configurable and is_told(row)
+            item.question = whole if is_whole else self._asked(row, configurable, whole)
         if (matcher := self._matcher) is None:
             return item
         if matcher.over:  # as in every new run

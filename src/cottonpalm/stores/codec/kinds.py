@@ -10,6 +10,7 @@ from decimal import Decimal
 from enum import Enum
 from functools import cache
 from inspect import signature
+from math import isfinite
 from operator import is_
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -58,6 +59,12 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def is_number(value: Any) -> bool:
+    """Whether JSON holds it as the same number, or as true or false."""
+    kind = type(value)
+    return kind is bool or (kind is int and -(2**63) <= value < 2**64) or (kind is float and isfinite(value))
 
 
 def encode_kind(value: Any, encode: Encode) -> Any:
@@ -140,19 +147,34 @@ def _array(value: Any) -> Stored | None:
 
 def _lc(value: Serializable, encode: Encode) -> Stored:
     """Encode a message, document or the like by its class's name and the fields that differ from their defaults."""
-    cls = type(value)
+    return _lc_form(value, {name: encode(part) for name, part in _given(value).items()})
+
+
+def _lc_form(value: Serializable, parts: Stored) -> Stored:
+    return {TAG: "lc", "c": type(value).__name__, "v": parts}
+
+
+def _given(value: Serializable) -> Stored:
+    """The fields that differ from their defaults."""
     held = value.__dict__
-    found = {name: held[name] for name, default in _defaults(cls) if held[name] != default}
-    found |= value.__pydantic_extra__ or {}
-    return {TAG: "lc", "c": cls.__name__, "v": {name: encode(part) for name, part in found.items()}}
+    found = {name: held[name] for name, default in _defaults(type(value)) if held[name] != default}
+    return found | extra if (extra := value.__pydantic_extra__) else found
+
+
+def proved_form(value: Any) -> Stored | None:
+    """Encode a model's answer whose shape came back equal before; None: any other value."""
+    if type(value) is not _answer_class():
+        return None
+    parts = _given(value)
+    return _lc_form(value, parts) if _shape(parts, _LEVELS) in _PROVED else None
 
 
 def makes_an_equal_one(value: Any, stored: Stored, types: Types) -> bool:
     """Whether a message, a Pydantic model or the like is stored as plain JSON that makes an equal one.
 
     Plain JSON comes back equal; so this needs no text. A message is stored by its own parts. That they make an equal
-    one is proved for the first answer of a model of each shape: what LangChain checks of it are names and types. False:
-    it is not known.
+    one is proved for the first answer of a model of each shape: what LangChain checks of it are names and types; see
+    `proved_form`. False: it is not known.
     """
     cls = type(value)
     if isinstance(stored, Proved):
@@ -162,26 +184,27 @@ def makes_an_equal_one(value: Any, stored: Stored, types: Types) -> bool:
     held, parts = value.__dict__, stored["v"]
     if not all(map(is_, parts.values(), map(held.get, parts))):
         return False
-    shape = _shape(parts, _LEVELS) if cls is _answer_class() else None
-    if shape is not None and shape in _PROVED:
-        return True
     equal = bool(cls(**parts) == value)
+    shape = _shape(parts, _LEVELS) if cls is _answer_class() else None
     if equal and shape is not None and len(_PROVED) < _MOST_SHAPES:
         _PROVED.add(shape)
     return equal
 
 
 def _shape(parts: Mapping[str, Any], levels: int) -> Shape | None:
-    """The names and types of what it holds; None where there are lists, whose parts may differ, or many levels."""
+    """The names and types of what it holds; None where it holds more than plain JSON, lists, or many levels."""
     found: list[Any] = [*parts]
     for part in parts.values():
-        cls: Any = type(part)
-        if cls is dict and part:
-            if not levels or (cls := _shape(part, levels - 1)) is None:
+        kind: Any = type(part)
+        if kind is str:
+            if not is_unicode(part):
                 return None
-        elif cls is list and part:
+        elif kind is dict:
+            if part and (not levels or (kind := _shape(part, levels - 1)) is None):
+                return None
+        elif part and not is_number(part):
             return None
-        found.append(cls)
+        found.append(kind)
     return tuple(found)
 
 

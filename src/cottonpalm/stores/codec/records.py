@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 OUTPUT, ERROR, ATTEMPTS, USAGE, COST, COST_SOURCE = "o", "e", "a", "u", "c", "s"
 LATENCY, MODEL, TRUNCATED, LANE, ID, INPUT, INPUT_TEXT, CACHED = "l", "m", "t", "n", "d", "i", "r", "k"
 _COMMON: Final = 5  # counts of a `Usage` that are always kept
+_AS_THEY_ARE: Final = frozenset((str, int))  # JSON holds such an input, or says that it cannot
 
 
 class InputText(str):
@@ -47,22 +48,30 @@ def pack(outcome: Outcome, *, keep_input: bool, types: Types) -> bytes:
         CannotStore: the output would not come back equal; `.text` is its repr.
     """
     output = outcome.output
-    text = type(output) is str
-    if not text and isinstance(output, str) and not isinstance(output, Enum):
-        output, text = str.__str__(output), True  # LangChain's parsers return subclasses of str
-    record: dict[str, Any] = {
-        OUTPUT: output if text else check(output, types),
-        ATTEMPTS: outcome.attempts,
-        LATENCY: outcome.latency_s,
-    }
+    if type(output) is not str:
+        output = _output(output, types)
+    record: dict[str, Any] = {OUTPUT: output, ATTEMPTS: outcome.attempts, LATENCY: outcome.latency_s}
     _note(record, outcome)
     if keep_input:
-        _keep_input(record, outcome.input, types)
+        if type(row := outcome.input) in _AS_THEY_ARE:
+            record[INPUT] = row
+        else:
+            _keep_input(record, row, types)
     try:
         return orjson.dumps(record)
-    except TypeError:  # the text has lone surrogates, which JSON cannot hold
-        done = (INPUT,) if text else (INPUT, OUTPUT)  # these are encoded already
-        return orjson.dumps({name: part if name in done else encode(part) for name, part in record.items()})
+    except TypeError:  # a text has lone surrogates, or the input is a number that JSON cannot hold
+        return orjson.dumps({name: _told(name, part) for name, part in record.items()})
+
+
+def _output(output: Any, types: Types) -> Any:
+    if isinstance(output, str) and not isinstance(output, Enum):
+        return str.__str__(output)  # LangChain's parsers return subclasses of str
+    return check(output, types)
+
+
+def _told(name: str, part: Any) -> Any:
+    """Encode what is not encoded yet: of an output and an input, containers are."""
+    return part if name in (INPUT, OUTPUT) and isinstance(part, dict | list) else encode(part)
 
 
 def _usage(usage: Usage) -> list[int]:

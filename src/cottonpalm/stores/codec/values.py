@@ -6,7 +6,6 @@ has its own key "$" is stored as such an object too, so that data is never mista
 
 from __future__ import annotations
 
-from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -23,9 +22,9 @@ if TYPE_CHECKING:
 TAG: Final = kinds.TAG
 _ATOMS: Final[dict[type, Callable[[Any], bool]]] = {
     str: kinds.is_unicode,
-    int: lambda value: -(2**63) <= value < 2**64,
-    float: isfinite,
-    bool: lambda _: True,
+    int: kinds.is_number,
+    float: kinds.is_number,
+    bool: kinds.is_number,
     type(None): lambda _: True,
 }
 _LEAVES: Final = frozenset(_ATOMS)
@@ -62,6 +61,8 @@ def check(value: Any, types: Types) -> Any:
     """
     if _plain(value, _DEPTH):
         return value
+    if (proved := kinds.proved_form(value)) is not None:
+        return proved
     try:
         stored = _encode(value, _DEPTH)
         if kinds.makes_an_equal_one(value, stored, types):
