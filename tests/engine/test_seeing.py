@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 from random import Random
 from statistics import median
@@ -130,16 +131,29 @@ def test_a_provider_with_rate_limit_headers_is_seen_to_bind_by_its_quota() -> No
     assert quota.rejected <= 12, "what is shown is kept to, once it is seen to predict"
 
 
-def test_headers_that_predict_nothing_hold_nobody_back() -> None:
+@pytest.mark.parametrize("step", [0, 7])
+def test_headers_that_predict_nothing_hold_nobody_back(step: int) -> None:
     """One that accepts all, whatever its headers say, is not waited for."""
+    headers = {"x-ratelimit-limit-requests": "60", "x-ratelimit-reset-requests": "60s"}
+    left = itertools.count(7, step)
+
+    def says(_: int) -> Any:
+        return (200, headers | {"x-ratelimit-remaining-requests": str(next(left) % 61)})
+
+    _, _, report = seen(Provider(says), 300, at_s=1)
+    assert report.wall_s < 15
+
+
+def test_headers_that_count_down_to_nothing_and_are_not_kept_to_are_waited_for_once() -> None:
+    """They had predicted each answer up to then."""
     headers = {"x-ratelimit-limit-requests": "60", "x-ratelimit-reset-requests": "60s"}
     left = iter(range(60, -1, -1))
 
     def says(_: int) -> Any:
         return (200, headers | {"x-ratelimit-remaining-requests": str(next(left, 0))})
 
-    _, _, report = seen(Provider(says), 100, at_s=1)
-    assert report.wall_s < 15
+    _, _, report = seen(Provider(says), 1000, at_s=1)
+    assert report.wall_s < 80
 
 
 def a_bucket(per_s: float, headers: dict[str, str]) -> Callable[[int], Any]:
