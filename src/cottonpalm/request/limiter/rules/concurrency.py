@@ -32,8 +32,7 @@ class Concurrency:
 
     At the start it grows by two for each that is admitted, then by `SOON` for each answer, as long as answers take
     no longer (`knee.py`), or to twice as many, as far as the quotas that are shown leave room. The k-th in flight that
-    is rejected is a wall: k - 1 fit, less one for each other of the same
-    burst that is rejected later.
+    is rejected is a wall: k - 1 fit, less one for each other of the same burst that is rejected later.
 
     After so many admitted one more is tested, then 2, 4, 8 more for as long as they are admitted.
 
