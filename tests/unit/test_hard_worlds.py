@@ -157,11 +157,10 @@ def test_a_rejection_that_time_alone_helped_leaves_the_search_for_a_full_server_
 def test_a_provider_that_shows_quotas_with_room_is_asked_by_twice_as_many_for_each_answer() -> None:
     number = Concurrency(10.0)
     for room, limit in ((30.0, 70.0), (1000.0, 140.0), (2.0, 144.0)):
-        number.room = room
         number.set(max(number.limit, 40.0))
         answered = sent_at(0.5, 1)
         answered.number = 1
-        number.answered(1.0, answered, int(number.limit))
+        number.answered(1.0, answered, int(number.limit), room=room)
         assert number.limit == limit
 
 

@@ -20,9 +20,8 @@ _FORM: Final = "cottonpalm_form"  # on a class of ours: a number, raised by hand
 _OURS: Final = "cottonpalm"
 _TRIES: Final = 1000
 _parsing = Lock()
-_class_texts: WeakKeyDictionary[type, str | None] = (
-    WeakKeyDictionary()
-)  # to find one, Python parses its whole file
+# To find one, Python parses its whole file.
+_class_texts: WeakKeyDictionary[type, str | None] = WeakKeyDictionary()
 
 
 def code_of(function: Any) -> str | None:

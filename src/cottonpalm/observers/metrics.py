@@ -288,9 +288,7 @@ class PrometheusMetrics:
     def _rows_finished(self, rows: Ended) -> None:
         counts, ended = self._counts, len(rows.seconds)
         counts.rows[rows.status] += ended
-        counts.open -= min(
-            counts.open, ended - rows.cached
-        )  # a row that was answered at a gate has not started
+        counts.open -= min(counts.open, ended - rows.cached)  # who was answered at a gate has not started
         if rows.status != "skipped":
             counts.row_s.note(rows.seconds)
         counts.cost_pico += rows.cost_pico

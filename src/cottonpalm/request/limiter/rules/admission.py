@@ -111,8 +111,8 @@ class Admission(Gates):
         # Where fewer were sent since than went with it, those that take long are left.
         since = self.number - sent.number - self.refusals.seen + sent.refusals
         left = since < sent.ordinal or self.recovery.leaves(now, sent.at_s, self.trip_s)
-        number.room = self.quotas.room if number.starting and self.quotas.shown else 0.0
-        number.answered(now, sent, in_flight + 1, gated=gated, left=left)
+        room = self.quotas.room if self.quotas.shown and number.grows(in_flight + 1) else 0.0
+        number.answered(now, sent, in_flight + 1, gated=gated, left=left, room=room)
         return number.limit != limit or number.starting is not starting or number.knee.times is not None
 
     def _heard(self, now: float, sent: Sent, in_flight: int, usage: Usage | None) -> bool:

@@ -44,14 +44,13 @@ class Concurrency:
         wall: a number that was rejected; None for none.
         known: so many were admitted since something changed.
         rejections: from which the wall was found.
-        room: requests for which the quotas that are shown leave enough; 0 for none.
         starting: nobody knows how many fit.
         busy: our own CPU has no time left, so more in flight would do no more, whatever the provider takes.
     """
 
     __slots__ = (
         "_after", "_at_limit", "_base", "_held", "_hold", "_lost", "_step", "busy", "first", "knee", "known", "limit",
-        "maximum", "minimum", "rejections", "room", "starting", "wall",
+        "maximum", "minimum", "rejections", "starting", "wall",
     )  # fmt: skip
 
     def __init__(self, limit: float, minimum: float = 1, maximum: float = 500) -> None:
@@ -63,7 +62,6 @@ class Concurrency:
         self._lost = self._at_limit = 0  # rejected as if by chance and admitted, of those that filled it
         self.starting, self.busy = limit < maximum, False  # all that is allowed needs no looking for
         self.knee = Knee()
-        self.room = 0.0
         self._step, self._hold, self._held = 0, HOLD, HOLD
         self._after = 0.0  # sent before the test began, which tell nothing of it
         self._base = math.inf  # so many fitted when it began
@@ -123,8 +121,19 @@ class Concurrency:
         self._step, self._hold, self._after = max(1, 2 * self._step), 0, newest
         self.set(self.limit + self._step)
 
+    def grows(self, in_flight: int) -> bool:
+        """Whether an answer with so many in flight raises it, if it took no longer than others."""
+        return self.starting and 2 * in_flight >= self.limit
+
     def answered(
-        self, now: float, sent: Sent, in_flight: int, *, gated: bool = False, left: bool = False
+        self,
+        now: float,
+        sent: Sent,
+        in_flight: int,
+        *,
+        gated: bool = False,
+        left: bool = False,
+        room: float = 0.0,
     ) -> None:
         """An answer came.
 
@@ -134,6 +143,7 @@ class Concurrency:
             in_flight: with it.
             gated: a quota or a ceiling held the next one back.
             left: nobody went for a while since it was sent, so only those that take long are left.
+            room: requests for which the quotas that are shown leave enough; 0 for none.
         """
         knee = self.knee
         if self.busy or not (self.starting or knee.found or self.wall):  # a number that was given is kept
@@ -145,10 +155,10 @@ class Concurrency:
             self._search(now, sent, in_flight, gated)
             return
         late = knee.late(took_s, counts=not left)
-        if self.starting and not late and 2 * in_flight >= self.limit:
+        if not late and self.grows(in_flight):
             few = self.limit < SOON * self.first
-            if self.room:  # who shows quotas rejects what is too much, so nothing is flooded
-                self.set(self.limit + max(SOON, min(self.limit, in_flight + self.room - self.limit)))
+            if room:  # who shows quotas rejects what is too much, so nothing is flooded
+                self.set(self.limit + max(SOON, min(self.limit, in_flight + room - self.limit)))
             elif few or knee.usual_s:  # else what answers take among few is not known
                 self.set(self.limit + SOON)
         if knee.full and (self.starting or WIDE * knee.fits < self.limit):
