@@ -399,6 +399,30 @@ def test_many_that_fail_far_too_late_are_a_server_that_is_full() -> None:
     assert line.gates.generation == 1
 
 
+def test_a_probe_that_is_under_way_when_a_server_is_found_to_be_full_is_admitted_all_the_same() -> None:
+    line = settled(first=40.0, answers=50)
+    lost, rejected = crowd(line, 20, gap_s=0.001), crowd(line, 2)
+    for sent in rejected:
+        line.now += 0.05
+        line.reject(sent, named_s=1.0)
+    line.now += 30.0
+    assert line.wait_s() == 0.0
+    probe = line.send()
+    assert line.gates.recovery.probe is probe
+    generation = line.gates.generation
+    for sent in lost[:10]:
+        line.out.remove(sent)
+        line.gates.failed(line.now, sent, len(line.out))
+    assert line.gates.generation == generation + 1
+    assert line.gates.concurrency.limit < 10
+    for sent in lost[10:]:
+        line.out.remove(sent)
+        line.gates.ignored(sent)
+    line.now += 2 * line.gates.refusals.patience_s
+    assert line.wait_s() == 0.0, "else nobody would ever go again"
+    assert line.gates.recovery.state is not State.PROBE
+
+
 def test_those_that_fail_in_the_time_of_an_answer_or_between_many_answers_are_not() -> None:
     soon = settled(first=40.0, answers=50)
     drown(soon, 0.9, 20)

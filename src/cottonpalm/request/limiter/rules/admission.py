@@ -49,12 +49,11 @@ class Admission(Gates):
     def _admitted(self, sent: Sent) -> None:
         sent.known = True
         self._good += 1
-        stretch = sent.stretch
-        if stretch.generation != self.generation:
-            return
-        recovery, bucket = self.recovery, self.bucket
+        recovery, bucket, stretch = self.recovery, self.bucket, sent.stretch
         if sent is recovery.probe and not recovery.dead:
             self._revive(sent)
+        if stretch.generation != self.generation:  # what it asked for was another number, or another pace
+            return
         if bucket.rate and not bucket.counted(sent.at_s, self.refusals.patience_s):
             pace = bucket.rate * (1 + bucket.extra)
             self._doubt.sent = self.number
@@ -178,6 +177,7 @@ class Admission(Gates):
             self._late -= math.log(2 * CHANCE[1])
             if self._late > 2 * SURPRISE:
                 self._late, self._drowned, self.generation = 0.0, self.number, self.generation + 1
+                self._saved = None  # a probe that is under way tells nothing of the number that was
                 self.concurrency.drowned(now, (in_flight + 1) / 2)
         early = not sent.known and 2 * (now - sent.at_s) < self.answer_s(now)  # else it was under way
         self._settled(sent)
