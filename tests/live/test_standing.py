@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -79,9 +80,16 @@ def test_a_guess_that_was_too_low_is_not_passed() -> None:
 
 def test_a_run_from_python_that_stopped_is_as_far_as_it_is_of_the_rows_it_was_given(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
+
+    def answer(row: int) -> str:
+        time.sleep(
+            0.05 if row > 100 else 0.0
+        )  # so that it is stopped before its end, however busy the machine is
+        return str(row)
+
     with (
         suppress(RunStopped),
-        BatchProcessor(RunnableLambda(str), store=path, run="early").start(list(range(500))) as run,
+        BatchProcessor(RunnableLambda(answer), store=path, run="early").start(list(range(500))) as run,
     ):
         for outcome in run:
             if outcome.index == 40:

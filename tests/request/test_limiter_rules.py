@@ -81,7 +81,7 @@ def test_a_rejection_where_time_alone_had_helped_before_gives_a_rate() -> None:
     assert admission.wait_s(2.0, 2, 0.0) is not None  # it was not rejected in time
     assert admission.bucket.blamed
     assert admission.bucket.rate == 0.0
-    more = [sends(admission, 2.0 + 0.1 * n, 3 + n) for n in range(3)]
+    more = [sends(admission, 2.0 + 0.1 * n, 3 + n) for n in range(5)]
     admission.rejected(2.5, more[-1], named_s=1.0)
     assert 0 < admission.bucket.rate < 5
 

@@ -237,6 +237,45 @@ def test_after_sixteen_admitted_a_little_more_is_tried_then_twice_as_much_until_
     assert not bucket.blamed
 
 
+@pytest.mark.parametrize(("told", "first"), [(4, (8, 0.27)), (5, (8, 0.22)), (40, (16, 0.12))])
+def test_the_fewer_told_a_rate_the_sooner_and_the_more_is_tried(told: int, first: tuple[int, float]) -> None:
+    bucket = Counted()
+    bucket.begin(0.0)
+    bucket.set_mark(0.0, 100.0)
+    bucket.empty(told / 10, told / 10, 100.0 + told, 0.0, SOON_S)
+    assert bucket.rate == pytest.approx(10.0)
+    assert steps(bucket, 30)[0] == (first[0], pytest.approx(first[1])), "a stage has eight at least"
+
+
+def test_fewer_than_four_tell_no_rate() -> None:
+    bucket = Counted()
+    bucket.begin(0.0)
+    bucket.set_mark(0.0, 100.0)
+    bucket.empty(3.0, 3.0, 103.0, 0.0, SOON_S)
+    assert bucket.rate == 0.0, "it may as well be an outage"
+    bucket.empty(6.0, 6.0, 106.0, 0.0, SOON_S)
+    assert bucket.rate == pytest.approx(1.0), "what was admitted since then counts from the first on"
+
+
+def test_one_more_rejection_soon_after_makes_no_rate_that_was_known_a_guess() -> None:
+    bucket = known(10.0)
+    bucket.empty(0.2, 0.2, 102.0, 0.0, SOON_S)
+    assert 9.0 < bucket.rate <= 10.0
+    assert steps(bucket, 30)[0] == (16, pytest.approx(0.12))
+
+
+def test_it_binds_where_most_of_the_latest_waited_for_it() -> None:
+    bucket = known(10.0)
+    assert not bucket.binds
+    for n in range(1, 5):
+        assert bucket.wait_s(n * 0.2 - 0.15, 1.0) > 0
+        bucket.take(n * 0.2, 1.0)
+        bucket.news(n * 0.2)
+    assert bucket.binds
+    bucket.off()
+    assert not bucket.binds
+
+
 def test_a_rate_is_let_go_only_for_more_than_may_have_been_stored_up() -> None:
     shallow, deep = known(10.0), known(10.0, depth=300.0)
     steps(shallow, 100)

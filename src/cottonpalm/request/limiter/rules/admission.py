@@ -72,9 +72,8 @@ class Admission(Gates):
             recovery.window += 1
         number, crowd = self.concurrency, sent.ordinal - self.refusals.seen + stretch.refusals
         if number.wall is not None:
-            number.admitted(
-                sent.ordinal, crowd, may_test=not bucket.extra, total=sent.total, newest=self._total
-            )
+            may_test = not (bucket.extra or bucket.binds)
+            number.admitted(sent.ordinal, crowd, may_test=may_test, total=sent.total, newest=self._total)
         elif crowd > number.known or number.beginning:  # else it tells nothing new
             number.admitted(sent.ordinal, crowd, may_test=False)
 

@@ -11,7 +11,7 @@ from cottonpalm.request.limiter.rules.trial import Trial
 
 UNDER: Final = 0.98  # of the learnt rate: what is left over fills the provider's bucket again
 CATCH_UP: Final = 2.0  # times the learnt rate, when what was saved up is spent; one rejection takes no more
-FIRST_TEST: Final = 0.1  # of a rate that was told but once
+FIRST_TEST: Final = 0.1  # of a rate that was told but once; more where few requests told it
 
 
 class Bucket:
@@ -20,8 +20,9 @@ class Bucket:
     At a rejection it is empty: so what was admitted between two of them, over the time between them, is its rate,
     whatever our own pace was meanwhile.
 
-    A learnt rate is kept a little below what it is; after so many admitted a little more is tried, then more and more.
-    Where a multiple of it fits, it was not what stood in the way, and is let go.
+    A learnt rate is kept a little below what it is; after so many admitted a little more is tried, then more and more:
+    the fewer told it, the sooner and the more. Where a multiple of it fits, it was not what stood in the way, and is
+    let go.
 
     Attributes:
         rate: a second; 0 while it is off.
@@ -52,6 +53,7 @@ class Bucket:
         "_stage",
         "_stage_s",
         "_sure",
+        "_told",
         "_took_s",
         "_trial",
         "_window",
@@ -88,6 +90,7 @@ class Bucket:
         self._lost = 0  # in this stage, rejected as if by chance
         self._sure = False  # two samples agreed
         self._hold, self._cost = HOLD, 1.0
+        self._told = HOLD  # so many that were admitted told the rate, or more
 
     def begin(self, now: float) -> None:
         """The first request goes."""
@@ -97,6 +100,11 @@ class Bucket:
     def trial(self) -> bool:
         """More than is known to fit is being tried."""
         return self.learning or self.extra > 0
+
+    @property
+    def binds(self) -> bool:
+        """It held most of the latest ones back: whether more may be in flight cannot be tried meanwhile."""
+        return self.rate > 0 and 2 * self._held > self._stage
 
     def wait_s(self, now: float, cost: float) -> float:
         """Seconds until so much may go; not above 0 for now."""
@@ -200,7 +208,8 @@ class Bucket:
                 self.off()
             self.extra *= 2
         elif may_test and self._since >= self._hold * self._cost:
-            self.extra, self._proven = 1 - UNDER + (2 * BUDGET if self._sure else FIRST_TEST), 0.0
+            more = 2 * BUDGET if self._sure else max(FIRST_TEST, 1 / self._told)
+            self.extra, self._proven = 1 - UNDER + more, 0.0
             trial.clear()
         if self.extra:
             trial.begins(self._took_s, total, self.depth)
@@ -232,7 +241,8 @@ class Bucket:
         rate = max(rate, self.rate / CATCH_UP, 1 / LONGEST_S if rate else 0.0)
         alike = self.rate > 0 and abs(rate / self.rate - 1) < APART
         self._sure = alike and self.extra > 0  # a trial that failed tells what one that was no trial cannot
-        self._hold = min(int(1 / BUDGET), 2 * self._hold) if self._sure else HOLD
+        self._told = HOLD if self.rate else max(1, min(HOLD, int(admitted)))
+        self._hold = min(int(1 / BUDGET), 2 * self._hold) if self._sure else self._told
         if rate:
             self.learning = False
             self.rate = 0.5 * (self.rate + rate) if alike and not self.extra else rate
@@ -255,7 +265,7 @@ class Bucket:
         if self.rate and self.extra:
             least, most = self._trial.bounds(at_s, total)
             return max(sample, least, min(self.rate, most))
-        if admitted >= ENOUGH or (sample and not self.rate):
+        if admitted >= ENOUGH or (not self.rate and 2 * admitted >= ENOUGH):  # of fewer, it is more like an outage
             return sample
         if 0 < sample < self.rate:  # few were admitted, so the old rate weighs more
             return (ENOUGH + admitted) / (ENOUGH / self.rate + admitted / sample)
