@@ -265,7 +265,7 @@ class Bucket:
         if self.rate and self.extra:
             least, most = self._trial.bounds(at_s, total)
             return max(sample, least, min(self.rate, most))
-        if admitted >= (ENOUGH if self.rate else ENOUGH / 2):  # fewer were rather in the middle of an outage
+        if admitted >= (ENOUGH if self.rate else ENOUGH / 2):  # fewer may as well have met an outage
             return sample
         if 0 < sample < self.rate:  # few were admitted, so the old rate weighs more
             return (ENOUGH + admitted) / (ENOUGH / self.rate + admitted / sample)
