@@ -9,7 +9,7 @@ import socket
 from collections import Counter
 from itertools import count
 from random import Random
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
@@ -17,7 +17,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_openai import ChatOpenAI
 
-from cottonpalm import AdaptiveConcurrency, BatchProcessor, ConfigError, Limits, RunStopped
+from cottonpalm import AdaptiveConcurrency, BatchProcessor, ConfigError, Limits
 from cottonpalm import clock as clocks
 from cottonpalm.events import Paused, Unreachable
 from cottonpalm.request.limiter.limiter import Limiter
@@ -26,12 +26,10 @@ from cottonpalm.request.limiter.rules.recovery import LONGEST_S
 from cottonpalm.runtime.priority import AGE_S
 from cottonpalm.testing import FlakyTransport, Flaw, virtual_run
 from cottonpalm.types import Kind, Outcome, Verdict
-from tests.support.lean import asks
+from tests.support.lean import Went, asks, run_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    Went: TypeAlias = tuple[list[Outcome], RunStopped | None, float]
 
 
 class Provider(FlakyTransport):
@@ -81,23 +79,9 @@ def lean_on(provider: Provider) -> Any:
     return asks(client, "sk-not-a-key", says=lambda row: f"say {row['x']}")
 
 
-def go(
-    provider: Provider, rows: int, *, on: Any = lean_on, **more: Any
-) -> tuple[list[Outcome], RunStopped | None, float]:
-    """Run so many rows; the outcomes, why it stopped, and the virtual seconds it took."""
-
-    async def main() -> Went:
-        processor, outcomes = BatchProcessor(on(provider), **{"limits": Limits(), **more}), []
-        began = clocks.now()
-        async with processor.astart([{"x": n} for n in range(rows)]) as run:
-            try:
-                async for outcome in run:
-                    outcomes.append(outcome)  # noqa: PERF401 - kept where the run stops
-            except RunStopped as stopped:
-                return outcomes, stopped, clocks.now() - began
-        return outcomes, None, clocks.now() - began
-
-    return virtual_run(main(), 1)
+def go(provider: Provider, rows: int, *, on: Any = lean_on, **more: Any) -> Went:
+    """Run so many rows against it."""
+    return run_all(on(provider), [{"x": n} for n in range(rows)], **more)
 
 
 def test_a_provider_that_accepts_nothing_stops_the_run_and_fails_no_row() -> None:

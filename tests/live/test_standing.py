@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import time
 from contextlib import suppress
 from dataclasses import replace
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -81,10 +81,11 @@ def test_a_guess_that_was_too_low_is_not_passed() -> None:
 def test_a_run_from_python_that_stopped_is_as_far_as_it_is_of_the_rows_it_was_given(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
 
+    stopped = Event()
+
     def answer(row: int) -> str:
-        time.sleep(
-            0.05 if row > 100 else 0.0
-        )  # so that it is stopped before its end, however busy the machine is
+        if row > 100:  # it is stopped before its end, however busy the machine is
+            stopped.wait()
         return str(row)
 
     with (
@@ -94,6 +95,7 @@ def test_a_run_from_python_that_stopped_is_as_far_as_it_is_of_the_rows_it_was_gi
         for outcome in run:
             if outcome.index == 40:
                 run.stop()
+                stopped.set()
     store = open_store(path)
     each = Reading(store).run("early")
     done = each.ok + each.failed

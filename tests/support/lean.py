@@ -6,15 +6,45 @@ answer or an error is tested with real ones.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_core.runnables import RunnableLambda
 
+from cottonpalm import BatchProcessor, Limits, RunStopped, clock
+from cottonpalm.testing import virtual_run
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     import httpx2
     from langchain_core.runnables import Runnable
+
+    from cottonpalm.types import Outcome
+
+
+class Went(NamedTuple):
+    """A run: what became of the rows, why it stopped, and after how many virtual seconds."""
+
+    outcomes: list[Outcome]
+    stopped: RunStopped | None
+    took_s: float
+
+
+def run_all(chain: Runnable[Any, Any], rows: Iterable[Any], **more: Any) -> Went:
+    """Run these rows on a virtual clock, with limits of their own."""
+
+    async def main() -> Went:
+        processor, outcomes = BatchProcessor(chain, **{"limits": Limits(), **more}), list[Any]()
+        began = clock.now()
+        async with processor.astart(rows) as run:
+            try:
+                async for outcome in run:
+                    outcomes.append(outcome)
+            except RunStopped as stopped:
+                return Went(outcomes, stopped, clock.now() - began)
+        return Went(outcomes, None, clock.now() - began)
+
+    return virtual_run(main(), 1)
 
 
 def asks(

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import httpx2
 
-from cottonpalm import BatchProcessor, Limits, RunStopped, clock
-from cottonpalm.testing import FlakyTransport, Flaw, virtual_run
-from tests.support.lean import asks
-
-if TYPE_CHECKING:
-    from cottonpalm.types import Outcome
+from cottonpalm import clock
+from cottonpalm.testing import FlakyTransport, Flaw
+from tests.support.lean import Went, asks, run_all
 
 MOODS: Final = (
     "well", "well", "slow", "full", "full", "busy", "rejects", "rejects, names a wait", "rejects some", "overloaded",
@@ -45,8 +42,8 @@ class Moody(FlakyTransport):
 
     Attributes:
         well_s: from then on it has no limit any more, and answers in `usual_s`.
-        rows: of a run that is not over by then, if all goes well.
-        timeout_s: of a client that is told what to expect.
+        rows: of a run against it.
+        timeout_s: for each of its requests: ten times the usual.
         asked: requests so far.
     """
 
@@ -110,27 +107,7 @@ class Moody(FlakyTransport):
             self._there -= 1
 
 
-class Went(NamedTuple):
-    """A run against it: what became of the rows, why it stopped, and after how many virtual seconds."""
-
-    outcomes: list[Outcome]
-    stopped: RunStopped | None
-    took_s: float
-
-
 def run_against(provider: Moody) -> Went:
     """All rows, with nothing told of the provider but a time limit."""
-
-    async def main() -> Went:
-        chain = asks(httpx2.AsyncClient(transport=provider), "sk-not-a-key")
-        processor = BatchProcessor(chain, limits=Limits(), timeout=provider.timeout_s)
-        outcomes: list[Outcome] = []
-        async with processor.astart([f"row {n}" for n in range(provider.rows)]) as run:
-            try:
-                async for outcome in run:
-                    outcomes.append(outcome)  # noqa: PERF401 - kept where the run stops
-            except RunStopped as stopped:
-                return Went(outcomes, stopped, clock.now())
-        return Went(outcomes, None, clock.now())
-
-    return virtual_run(main(), 1)
+    chain = asks(httpx2.AsyncClient(transport=provider), "sk-not-a-key")
+    return run_all(chain, [f"row {n}" for n in range(provider.rows)], timeout=provider.timeout_s)

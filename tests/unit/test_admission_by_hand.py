@@ -421,6 +421,7 @@ def test_a_probe_that_is_under_way_when_a_server_is_found_to_be_full_is_admitted
     line.now += 2 * line.gates.refusals.patience_s
     assert line.wait_s() == 0.0, "else nobody would ever go again"
     assert line.gates.recovery.state is not State.PROBE
+    assert line.gates.concurrency.limit < 10, "and it gives no number back that is known to be too high"
 
 
 def test_those_that_fail_in_the_time_of_an_answer_or_between_many_answers_are_not() -> None:

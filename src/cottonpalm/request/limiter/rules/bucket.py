@@ -53,7 +53,6 @@ class Bucket:
         "_stage",
         "_stage_s",
         "_sure",
-        "_told",
         "_took_s",
         "_trial",
         "_window",
@@ -90,7 +89,6 @@ class Bucket:
         self._lost = 0  # in this stage, rejected as if by chance
         self._sure = False  # two samples agreed
         self._hold, self._cost = HOLD, 1.0
-        self._told = HOLD  # so many that were admitted told the rate, or more
 
     def begin(self, now: float) -> None:
         """The first request goes."""
@@ -208,7 +206,7 @@ class Bucket:
                 self.off()
             self.extra *= 2
         elif may_test and self._since >= self._hold * self._cost:
-            more = 2 * BUDGET if self._sure else max(FIRST_TEST, 1 / self._told)
+            more = 2 * BUDGET if self._sure else max(FIRST_TEST, 1 / self._hold)
             self.extra, self._proven = 1 - UNDER + more, 0.0
             trial.clear()
         if self.extra:
@@ -241,8 +239,8 @@ class Bucket:
         rate = max(rate, self.rate / CATCH_UP, 1 / LONGEST_S if rate else 0.0)
         alike = self.rate > 0 and abs(rate / self.rate - 1) < APART
         self._sure = alike and self.extra > 0  # a trial that failed tells what one that was no trial cannot
-        self._told = HOLD if self.rate else max(1, min(HOLD, int(admitted)))
-        self._hold = min(int(1 / BUDGET), 2 * self._hold) if self._sure else self._told
+        told = HOLD if self.rate else max(1, min(HOLD, int(admitted)))
+        self._hold = min(int(1 / BUDGET), 2 * self._hold) if self._sure else told
         if rate:
             self.learning = False
             self.rate = 0.5 * (self.rate + rate) if alike and not self.extra else rate
