@@ -8,8 +8,10 @@ import random
 import pytest
 
 from cottonpalm.request.limiter.rules.bucket import Bucket
+from cottonpalm.request.limiter.rules.causes import HOLD
 
 SOON_S = 0.1
+NEVER = 1_000_000
 
 
 class Counted(Bucket):
@@ -21,19 +23,20 @@ class Counted(Bucket):
         super().take(now, cost)
         self.total += cost
 
-    def news(self, at_s: float, *, may_test: bool = True, chance: float = 0.01) -> None:
-        self.admitted(at_s, self.total, self.total, SOON_S, chance, may_test=may_test)
+    def news(self, at_s: float, *, chance: float = 0.01) -> None:
+        self.admitted(at_s, self.total, self.total, SOON_S, chance)
 
     def lose(self, now: float) -> None:
         self.drained(now, now, self.total)
 
 
-def known(rate: float, *, depth: float = 1.0, now: float = 0.0) -> Counted:
-    """One whose rate is known, and which is empty now."""
+def known(rate: float, *, depth: float = 1.0, now: float = 0.0, hold: int = HOLD) -> Counted:
+    """One whose rate is known, and which is empty now; after `hold` admitted it tries more."""
     bucket = Counted()
     bucket.begin(now)
     bucket.rate, bucket.depth, bucket._depth_known = rate, depth, True
     bucket._at = bucket._next_s = now
+    bucket._hold = hold
     bucket.set_mark(now, 100.0)
     return bucket
 
@@ -207,20 +210,20 @@ def test_a_rejection_by_chance_takes_what_was_saved_up_and_leaves_the_rate() -> 
 # -- trying for more
 
 
-def admit(bucket: Counted, times: int, now: float, *, may_test: bool = True, chance: float = 0.01) -> float:
+def admit(bucket: Counted, times: int, now: float, *, chance: float = 0.01) -> float:
     """So many go as soon as they may, all held back by it, and are admitted; the time after."""
     for _ in range(times):
         now += max(0.0, bucket.wait_s(now, 1.0))
         bucket.take(now, 1.0)
-        bucket.news(now, may_test=may_test, chance=chance)
+        bucket.news(now, chance=chance)
     return now
 
 
-def steps(bucket: Counted, most: int, **how: bool) -> list[tuple[int, float]]:
+def steps(bucket: Counted, most: int) -> list[tuple[int, float]]:
     """After how many admitted which share more was tried."""
     seen, now, before = list[tuple[int, float]](), 0.0, bucket.extra
     for nth in range(1, most + 1):
-        now = admit(bucket, 1, now, **how)
+        now = admit(bucket, 1, now)
         if bucket.extra != before:
             seen.append((nth, round(bucket.extra, 6)))
             before = bucket.extra
@@ -290,15 +293,6 @@ def test_a_trial_goes_on_doubling_for_as_long_as_nothing_is_rejected() -> None:
     found = steps(deep, 90)
     assert found[4:] == [(48, 1.92), (56, 3.84), (64, 7.68), (72, 15.36), (80, 30.72), (88, 61.44)]
     assert deep.rate == 10.0, "all of it may have been stored up"
-
-
-def test_no_test_while_another_gate_is_tested() -> None:
-    bucket = known(10.0)
-    assert steps(bucket, 60, may_test=False) == []
-    bucket.extra = 0.12
-    bucket._begin_stage(100.0)
-    admit(bucket, 8, 100.0, may_test=False)
-    assert bucket.extra == 0.24, "one that has begun goes on"
 
 
 def test_who_was_sent_before_a_trial_tells_nothing_of_it() -> None:
@@ -449,18 +443,18 @@ def steps_until_trial(bucket: Counted) -> int:
 
 
 def test_many_that_are_thought_to_be_rejected_by_chance_at_one_pace_are_none() -> None:
-    bucket = known(10.0)
+    bucket = known(10.0, hold=NEVER)
     now = 0.0
     for nth in range(40):
-        now = admit(bucket, 1, now, may_test=False)
+        now = admit(bucket, 1, now)
         if nth % 3 == 2:
             bucket.lose(now)
     assert bucket.rate < 8.5, "a quarter of all: the rest is the rate"
     for chance, kept in ((0.05, True), (0.01, False)):
-        few = known(10.0)
+        few = known(10.0, hold=NEVER)
         now = 0.0
         for nth in range(200):
-            now = admit(few, 1, now, may_test=False, chance=chance)
+            now = admit(few, 1, now, chance=chance)
             if nth % 20 == 19:
                 few.lose(now)
         assert (few.rate == 10.0) is kept, "one in twenty-one is chance where as many were rejected before"
@@ -469,16 +463,16 @@ def test_many_that_are_thought_to_be_rejected_by_chance_at_one_pace_are_none() -
 @pytest.mark.parametrize("seed", range(8))
 def test_a_pace_at_which_no_more_is_rejected_than_ever_is_kept(seed: int) -> None:
     """One in eight is rejected whatever is sent. Few at a time, it would at times look like a rate."""
-    bucket, now, rng = known(10.0), 0.0, random.Random(seed)
+    bucket, now, rng = known(10.0, hold=NEVER), 0.0, random.Random(seed)
     for _ in range(400):
-        now = admit(bucket, 1, now, may_test=False, chance=0.12)
+        now = admit(bucket, 1, now, chance=0.12)
         if rng.random() < 1 / 7:
             bucket.lose(now)
     assert bucket.rate > 5.0
-    thrice = known(10.0)
+    thrice = known(10.0, hold=NEVER)
     now = 0.0
     for _ in range(400):
-        now = admit(thrice, 1, now, may_test=False, chance=0.12)
+        now = admit(thrice, 1, now, chance=0.12)
         if rng.random() < 1 / 2:
             thrice.lose(now)
     assert thrice.rate < 5.0, "three times as many as that"
@@ -563,10 +557,10 @@ def test_one_that_may_go_at_the_very_moment_was_not_held_back() -> None:
 
 
 def test_what_one_stage_lost_or_held_back_does_not_count_in_the_next() -> None:
-    bucket, now = known(10.0), 0.0
+    bucket, now = known(10.0, hold=NEVER), 0.0
     for _ in range(5):
         bucket.lose(now)
-        now = admit(bucket, 8, now, may_test=False, chance=0.1)
+        now = admit(bucket, 8, now, chance=0.1)
     assert bucket.rate == 10.0, "one of nine, again and again, as before"
     bucket.extra = 0.12
     now = admit(bucket, 8, now)

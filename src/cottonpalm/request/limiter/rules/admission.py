@@ -35,8 +35,8 @@ class Admission(Gates):
 
     The gates: in flight (`concurrency`), a learnt rate (`bucket`), the quotas that are shown (`quotas`), the user's
     ceilings, and what is left of a silence (`recovery`). What was rejected restricts the gates under which it was more
-    than is known to fit, and each is tested by itself while the others hold. So nobody has to know at once which of
-    them it was, and no belief is given up for another.
+    than is known to fit, and each that holds requests back is tested. So nobody has to know at once which of them it
+    was, and no belief is given up for another.
 
     A rejection comes within a refusal time, an answer takes far longer. So a request that was not rejected within
     `refusals.patience_s` was admitted: everything grows and is judged on that scale.
@@ -63,7 +63,6 @@ class Admission(Gates):
                 self._total - self._bad,
                 self.refusals.patience_s,
                 self._doubt.share,
-                may_test=not self.concurrency.testing,
             )
             if not bucket.rate:  # it was not to blame
                 recovery.ramp(max(2.0, pace * self.refusals.patience_s))
@@ -72,7 +71,7 @@ class Admission(Gates):
             recovery.window += 1
         number, crowd = self.concurrency, sent.ordinal - self.refusals.seen + stretch.refusals
         if number.wall is not None:
-            may_test = not (bucket.extra or bucket.binds)
+            may_test = not bucket.binds
             number.admitted(sent.ordinal, crowd, may_test=may_test, total=sent.total, newest=self._total)
         elif crowd > number.known or number.beginning:  # else it tells nothing new
             number.admitted(sent.ordinal, crowd, may_test=False)

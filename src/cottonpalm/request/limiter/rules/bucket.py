@@ -144,9 +144,7 @@ class Bucket:
         self._stage += in_stage
         return True
 
-    def admitted(
-        self, at_s: float, mine: float, total: float, patience_s: float, chance: float, *, may_test: bool
-    ) -> None:
+    def admitted(self, at_s: float, mine: float, total: float, patience_s: float, chance: float) -> None:
         """One more was admitted; after enough of them a little more is tried, or twice as much more.
 
         Who was sent before the trial began tells nothing of it. Of those that were thought to be rejected by chance, as
@@ -158,7 +156,6 @@ class Bucket:
             total: all that was sent and not rejected.
             patience_s: who was not rejected for so long was admitted.
             chance: the share of all requests that it rejects.
-            may_test: nothing else is being tested.
         """
         if not self._since:
             self._chance, self._calm = chance, (0, 0)
@@ -176,7 +173,7 @@ class Bucket:
                 return
             if bound and self.extra:
                 self._trial.borne(at_s, mine)
-            self._try_more(bound, lost / (lost + admitted), total, may_test=may_test)
+            self._try_more(bound, lost / (lost + admitted), total)
 
     def _too_many(self, lost: int, admitted: int, chance: float) -> float:
         """The share that was rejected, where chance does not explain it; 0 else.
@@ -191,7 +188,7 @@ class Bucket:
             self._calm = (lost, admitted) if surely else (0, 0)
         return lost / (lost + admitted) if surely > TRIAL else 0.0
 
-    def _try_more(self, bound: bool, share: float, total: float, *, may_test: bool) -> None:
+    def _try_more(self, bound: bool, share: float, total: float) -> None:
         """A stage is over; it was `bound` where nothing but this rate held requests back, and this share was rejected.
 
         By chance, it seems. Only what was admitted is proven: else a rate that is too high would pass for chance.
@@ -205,7 +202,7 @@ class Bucket:
             if trial.least > CATCH_UP * self.rate:
                 self.off()
             self.extra *= 2
-        elif may_test and self._since >= self._hold * self._cost:
+        elif self._since >= self._hold * self._cost:
             more = 2 * BUDGET if self._sure else max(FIRST_TEST, 1 / self._hold)
             self.extra, self._proven = 1 - UNDER + more, 0.0
             trial.clear()

@@ -89,7 +89,7 @@ class Concurrency:
         Args:
             ordinal: in flight when it was sent, itself included.
             crowd: of them, that were not rejected.
-            may_test: nothing else is being tested.
+            may_test: it is what holds requests back, as far as is known.
             total: of all that were sent, up to this one...
             newest: ...and up to the newest: who was sent before a test began tells nothing of it.
         """
