@@ -7,11 +7,13 @@ from random import Random
 
 import pytest
 from bench.admission.drawn import one
+from bench.admission.drawn_clients import CLIENTS
 from bench.admission.family import draw
-from bench.admission.virtual import ideal
+from bench.admission.virtual import NOTHING, Call, ideal
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cottonpalm import clock
 from cottonpalm.request.limiter.rules.bucket import Bucket
 from cottonpalm.request.limiter.rules.causes import Cause, Doubt, Refusals, explain
 from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, WINDOW_S, Ceiling, Ceilings
@@ -263,3 +265,17 @@ def test_the_limiter_and_what_it_was_before_end_their_runs_in_a_drawn_world_not_
         seen = one(client, world, ideal_s)
         assert seen.ended
         assert seen.score >= 0.4
+
+
+@pytest.mark.parametrize("client", ["ours", "present"])
+def test_a_client_of_the_bench_has_what_a_run_asks_for_when_its_retries_are_used_up(client: str) -> None:
+    met = CLIENTS[client](draw(9001, most_rows=500))
+    try:
+        for number in range(200):
+            call = Call(number, 10, 10, 1.0)
+            assert met.wait_s(number, call) == 0.0, "a server error is no rejection"
+            met.sent(number, call)
+            met.came(number + 0.5, call, 500 if number % 5 else 200, NOTHING)
+    finally:
+        clock.replace()
+    assert not met.run.allowance.take(), "so many failed that a run slows down"

@@ -12,7 +12,7 @@ from bench.admission.present.admission import Admission, Sent
 
 from cottonpalm import clock
 from cottonpalm.request.limiter.rules.came_through import CameThrough
-from cottonpalm.request.limiter.rules.circuit import Circuit
+from cottonpalm.request.limiter.rules.circuit import Circuit, Storm
 from cottonpalm.runtime.wait_queue import Place, Waiter, WaitQueue
 from cottonpalm.types import Verdict
 
@@ -99,7 +99,7 @@ class Limiter(WaitQueue[Permit]):
         self.paused_until = 0.0
         self.generation = 0
         self.forced = 0
-        self.came_through = CameThrough()  # what a request's tries ask for; not of that time
+        self.came_through, self.storm = CameThrough(), Storm()  # what tries ask for; not of that time
         self.circuit = Circuit()
         self.admission = Admission(limit, ceilings)
         self.shares: dict[str, int] = {}
