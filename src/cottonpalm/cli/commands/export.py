@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from cottonpalm.cli.chains.build import need_columns
 from cottonpalm.cli.files.output_file import is_stream
 from cottonpalm.cli.glimpse import Glimpse
 from cottonpalm.cli.held_store import HeldRun, existing_store
@@ -183,6 +184,8 @@ def _slots_of(rows: InputRows, run: HeldRun, job: RunSpec | None) -> SlotList:
     """Which stored row each row of the input is."""
     fields = RowFields(job.id_field, job.priority_field) if job is not None else RowFields()
     rows.use(fields)
+    if job is not None:
+        need_columns(job, rows)  # the store knows a bad row by what the run said of it
     reader = Reader(ids=fields.ids, store=run, redo=frozenset(), read=part_of(run))
     slots = SlotList()
     for row in rows:
