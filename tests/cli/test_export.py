@@ -128,6 +128,8 @@ def test_what_cannot_be_exported_is_one_line(ask: Command, cottonpalm: Command, 
     assert "has no run 'no'; its runs: out" in cottonpalm("export", "no", "-o", "a.csv").one_line
     said = cottonpalm("export", "out", "-o", "out.jsonl")
     assert "out.jsonl is the run's own output" in said.one_line
+    said = cottonpalm("export", "out", "-o", "in.jsonl", "--overwrite")
+    assert "in.jsonl is the input itself" in said.one_line
     (folder / "precious.csv").write_text("precious\n")
     said = cottonpalm("export", "out", "-o", "precious.csv")
     assert said.code == 2

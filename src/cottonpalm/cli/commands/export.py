@@ -74,7 +74,8 @@ def show_export(url: str, asked: Export, screen: Screen) -> Code:
                 f"-o {shown(asked.output)} is the run's own output, which `run` keeps; name another file"
             )
         checks = {"overwrite": asked.overwrite, "guard": asked.guard, "bom": asked.bom}
-        check_output(asked.output, asked.input or "", info.meta, **checks)
+        source = asked.input or (job.input if job is not None else "")
+        check_output(asked.output, source, info.meta, **checks)
         run = _run_of(store, asked.run, info, screen)
         stored = _with_input(run, job, asked) or _all_of(run, info)
         stored.fields = info.meta.get("facts", {}).get("fields")
