@@ -93,6 +93,8 @@ def test_a_place_that_cannot_be_written_is_refused(ask: Command, folder: Path, s
     rows(folder / "in.jsonl", 2)
     refused(ask("in.jsonl", "-o", "no/out.jsonl"), "there is no folder", "make it first")
     refused(ask("in.jsonl", "-o", "in.jsonl"), "is the input itself")
+    (folder / "linked.jsonl").hardlink_to(folder / "in.jsonl")
+    refused(ask("in.jsonl", "-o", "linked.jsonl", "--overwrite"), "is the input itself")
     refused(ask("in.jsonl", "-o", "out.txt"), "-o out.txt: cottonpalm knows")
     (folder / "dir.jsonl").mkdir()
     refused(ask("in.jsonl", "-o", "dir.jsonl"), "dir.jsonl is a folder; name a file in it")

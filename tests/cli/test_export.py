@@ -66,6 +66,15 @@ def test_the_input_as_it_is_now_decides_over_rows_and_order_and_all_adds_the_oth
     assert [line["index"] for line in lines(folder / "out.jsonl")] == [0, 1, 2, 3]  # untouched
 
 
+def test_rows_that_could_not_be_asked_are_exported_too(
+    ask: Command, cottonpalm: Command, folder: Path
+) -> None:
+    (folder / "in.jsonl").write_text('{"text": "a"}\n{"txet": "b"}\nnot JSON\n')
+    assert ask("in.jsonl", "-o", "out.jsonl").code == 3
+    assert cottonpalm("export", "out", "-o", "a.jsonl").code == 0
+    assert lines(folder / "a.jsonl") == sorted(lines(folder / "out.jsonl"), key=lambda line: line["index"])
+
+
 def test_an_input_that_is_gone_can_be_named_again_or_done_without(
     ask: Command, cottonpalm: Command, folder: Path
 ) -> None:
@@ -119,6 +128,8 @@ def test_what_cannot_be_exported_is_one_line(ask: Command, cottonpalm: Command, 
     assert "has no run 'no'; its runs: out" in cottonpalm("export", "no", "-o", "a.csv").one_line
     said = cottonpalm("export", "out", "-o", "out.jsonl")
     assert "out.jsonl is the run's own output" in said.one_line
+    said = cottonpalm("export", "out", "-o", "in.jsonl", "--overwrite")
+    assert "in.jsonl is the input itself" in said.one_line
     (folder / "precious.csv").write_text("precious\n")
     said = cottonpalm("export", "out", "-o", "precious.csv")
     assert said.code == 2

@@ -739,3 +739,22 @@ def test_one_that_was_moved_away_from_an_interrupted_run_is_made_anew_by_the_nex
     again.finish(Order(range(3)), complete=True)
     again.close()
     assert bench.numbers() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]])
+@pytest.mark.parametrize("stopped", [False, True])
+def test_an_output_that_was_emptied_while_it_was_written_is_whole_at_the_end(
+    bench: Bench, order: list[int], stopped: bool
+) -> None:
+    output = bench.jsonl()
+    for n in order:
+        if n == order[1]:
+            os.truncate(bench.path, 0)
+        output.write(bench.put(n, bench.outcome(n)), n)
+    output.finish(Order(range(3)), complete=not stopped)
+    output.close()
+    if stopped:
+        output = bench.jsonl()
+        output.finish(Order(range(3)), complete=True)
+        output.close()
+    assert bench.numbers() == [0, 1, 2]

@@ -141,6 +141,28 @@ def test_a_report_that_cannot_be_written_is_refused_before_any_call(
     assert (result.code, server.requests) == (2, 0)
 
 
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ("-o out.jsonl --events in.jsonl", "--events in.jsonl is the input"),
+        ("-o out.jsonl --events ./out.jsonl", "--events out.jsonl is the output"),
+        ("-o out.jsonl --report out.jsonl", "--report out.jsonl is the output"),
+        ("-o out.jsonl --events cottonpalm.db", "--events cottonpalm.db is the store"),
+        ("-o out.jsonl --store out.jsonl --overwrite", "-o out.jsonl is the store"),
+        ("-o out.jsonl --report x.html --events x.html", "--events x.html is the report"),
+    ],
+)
+def test_one_file_in_two_places_is_refused(
+    ask: Command, folder: Path, server: Loopback, words: str, what: str
+) -> None:
+    rows(folder / "in.jsonl", 2)
+    result = ask("in.jsonl", *words.split())
+    assert result.code == 2
+    assert f"cottonpalm: {what} itself; name another file" in result.one_line
+    assert server.requests == 0
+    assert [path.name for path in folder.iterdir()] == ["in.jsonl"]
+
+
 def test_a_report_of_ours_is_replaced_without_asking(ask: Command, cottonpalm: Command, folder: Path) -> None:
     rows(folder / "in.jsonl", 2)
     assert ask("in.jsonl", "-o", "out.jsonl").code == 0

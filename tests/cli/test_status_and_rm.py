@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import sys
 import threading
@@ -284,3 +285,24 @@ def test_a_store_that_cannot_be_written_can_be_looked_at_and_exported(
     said = cottonpalm("rm", "out", "--yes")
     assert said.code == 2
     assert "cottonpalm.db cannot be written (unable to open database file)" in said.one_line
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_a_locale_has_no_character_for_ends_no_command_and_data_is_utf8_in_any(
+    ask: Command, cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    rows(folder / "in.jsonl", 2)
+    assert ask("in.jsonl", "-o", "out.jsonl", prompt="sagé 日 {text}").code == 0
+
+    def stdout_of(*words: str) -> bytes:
+        out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        monkeypatch.setattr(sys, "stdout", out)
+        assert cottonpalm(*words).code == 0
+        out.flush()
+        return out.buffer.getvalue()  # type: ignore[attr-defined]
+
+    assert "日".encode("unicode_escape") in stdout_of("status", "out")
+    assert stdout_of("run", "--help")
+    assert b"rows       2 ok" in stdout_of("report", "out")
+    assert "日" in json.loads(stdout_of("status", "--json"))["prompt"]
+    assert stdout_of("report", "out", "-o", "-").decode().endswith("</html>\n")

@@ -74,6 +74,17 @@ def test_the_file_is_closed_with_the_run(tmp_path: Path) -> None:
     assert file.closed
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_costs_the_events_and_is_told_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    file = Path("/dev/full").open("wb")  # noqa: SIM115 - it closes it
+    lines = EventLines(file)
+    for event in (RunStarted("r", 1), RunStarted("r", 1), RunEnded(None)):
+        lines.see(event)
+    assert caplog.messages == ["events cannot be written (No space left on device): the run goes on without"]
+    assert caplog.records[0].exc_info is None
+    assert file.closed
+
+
 @pytest.mark.parametrize("name", [each.name for each in fields(Usage)][2:])
 def test_a_count_that_is_not_0_stands_in_the_lines_of_its_request_and_its_row(name: str) -> None:
     usage = Usage(5, 6, **{name: 7})

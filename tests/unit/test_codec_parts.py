@@ -97,6 +97,8 @@ def test_an_input_is_there_only_where_it_was_kept() -> None:
         (b"ab", "YWI="),
         (7, "7"),
         (True, "true"),
+        (float("nan"), ""),
+        (float("-inf"), "-inf"),
         ({"b": 1, "a": [None]}, '{"b":1,"a":[null]}'),
         ((1, "x"), '[1,"x"]'),
         ({3, 1}, "[1,3]"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 import traceback
 from typing import TYPE_CHECKING, Any, Final
 
@@ -130,6 +131,13 @@ def clear() -> None:
 def show(text: Text) -> None:
     """Show a line on stdout that the user may copy: we do not wrap it."""
     _stdout().print(text, soft_wrap=True)
+
+
+def put(data: bytes) -> None:
+    """Put data for programs on stdout as it is: UTF-8, in any locale."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
 
 
 def _stdout() -> Console:

@@ -5,6 +5,7 @@ This module also keeps standard input, output and error open: the program that s
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -107,6 +108,7 @@ class Signals:
 def hold_standard_streams() -> None:
     """Make sure that descriptors 0 to 2 are open, so that a file opened later does not become one of them.
 
+    What a locale such as latin-1 has no character for is shown escaped on both outputs, as Python does on stderr alone.
     If `sys.stdin` or `sys.stdout` was closed, it stays None, so that code that needs it can report this.
     """
     for fd in range(3):
@@ -116,3 +118,5 @@ def hold_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # it gets the lowest free number, which is this one
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - open as long as we run
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")

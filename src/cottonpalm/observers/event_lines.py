@@ -7,7 +7,9 @@ a dictionary for each line.
 
 from __future__ import annotations
 
+import logging
 import threading
+from contextlib import suppress
 from dataclasses import fields
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.types import ErrorRecord, Kind, Outcome, Status
 
+log = logging.getLogger("cottonpalm")
 VERSION: Final = 1
 FLUSH_S: Final = 0.25  # events of single rows may wait so long
 LONGEST: Final = 500  # characters of a message
@@ -49,20 +52,25 @@ class EventLines:
 
     def see_all(self, events: Sequence[tuple[float, Event]]) -> None:
         """Write several."""
-        at, last = events[-1]
         with self._lock:
+            if not self._file.closed:
+                self._write(events)
+
+    def _write(self, events: Sequence[tuple[float, Event]]) -> None:
+        at, last = events[-1]
+        try:
             for first in range(0, len(events), BLOCK):
                 self._file.write(as_lines(events[first : first + BLOCK]))
             # that clock may be set back
             if not 0 <= at - self._flushed_at < FLUSH_S or type(last) not in _MANY:
                 self._file.flush()
                 self._flushed_at = at
-        if type(last) is RunEnded:
-            self.close()
-
-    def close(self) -> None:
-        """Write what is waiting."""
-        self._file.close()
+            if type(last) is RunEnded:
+                self._file.close()
+        except OSError as error:  # a full disk: the run is worth more than its events
+            log.warning("events cannot be written (%s): the run goes on without", error.strerror or error)
+            with suppress(OSError):
+                self._file.close()
 
 
 def as_line(event: Event, at: float) -> bytes:

@@ -102,6 +102,18 @@ def prompt_of(job: RunSpec, rows: InputRows | StoredRows) -> Prompt:
     return prompt
 
 
+def need_columns(job: RunSpec, rows: InputRows | StoredRows) -> None:
+    """As while the job runs: from now on, a row that lacks a column of its question is a bad row.
+
+    Raises:
+        Problem: the input has no such column.
+    """
+    if job.requests:
+        rows.need(("custom_id", request_column(rows.columns, job.source)))
+    elif job.chain is None:
+        prompt_of(job, rows)
+
+
 def _text_of(job: RunSpec, rows: InputRows | StoredRows) -> RowPrompt | RowMessages:
     if job.messages is not None:
         from cottonpalm.cli.chains.messages import RowMessages

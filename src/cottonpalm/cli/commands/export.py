@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from cottonpalm.cli.chains.build import need_columns
 from cottonpalm.cli.files.output_file import is_stream
 from cottonpalm.cli.glimpse import Glimpse
 from cottonpalm.cli.held_store import HeldRun, existing_store
@@ -73,7 +74,8 @@ def show_export(url: str, asked: Export, screen: Screen) -> Code:
                 f"-o {shown(asked.output)} is the run's own output, which `run` keeps; name another file"
             )
         checks = {"overwrite": asked.overwrite, "guard": asked.guard, "bom": asked.bom}
-        check_output(asked.output, asked.input or "", info.meta, **checks)
+        source = asked.input or (job.input if job is not None else "")
+        check_output(asked.output, source, info.meta, **checks)
         run = _run_of(store, asked.run, info, screen)
         stored = _with_input(run, job, asked) or _all_of(run, info)
         stored.fields = info.meta.get("facts", {}).get("fields")
@@ -183,6 +185,8 @@ def _slots_of(rows: InputRows, run: HeldRun, job: RunSpec | None) -> SlotList:
     """Which stored row each row of the input is."""
     fields = RowFields(job.id_field, job.priority_field) if job is not None else RowFields()
     rows.use(fields)
+    if job is not None:
+        need_columns(job, rows)  # the store knows a bad row by what the run said of it
     reader = Reader(ids=fields.ids, store=run, redo=frozenset(), read=part_of(run))
     slots = SlotList()
     for row in rows:

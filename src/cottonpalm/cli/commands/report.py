@@ -10,6 +10,7 @@ from cottonpalm import clock
 from cottonpalm.cli.files.output_file import is_stream, probe, replacing
 from cottonpalm.cli.held_store import existing_store
 from cottonpalm.cli.problems import Code, Problem, os_problem, shown
+from cottonpalm.cli.screen import put
 from cottonpalm.cli.stories import story_of
 from cottonpalm.observers.formatting import money
 from cottonpalm.observers.page.compare import compare, compared_text
@@ -87,7 +88,7 @@ def write_page(output: str, text: str) -> None:
         Problem: it cannot be written.
     """
     if output == "-":
-        sys.stdout.write(text)
+        put(text.encode())
     elif is_stream(output):
         Path(output).write_text(text, "utf-8")
     else:

@@ -10,10 +10,12 @@ from cottonpalm.cli import wording
 from cottonpalm.cli.chains.build import build
 from cottonpalm.cli.commands.dashboard import beside, port_of
 from cottonpalm.cli.commands.session import Session
+from cottonpalm.cli.files.output_file import is_same, is_stream
 from cottonpalm.cli.held_store import HeldStore
-from cottonpalm.cli.problems import Code, Problem
+from cottonpalm.cli.problems import Code, Problem, shown
 from cottonpalm.cli.readers.open_rows import rows_of
 from cottonpalm.cli.readers.stored_rows import StoredRows
+from cottonpalm.cli.urls import absolute
 from cottonpalm.cli.writers.open_output import check_name, check_output
 from cottonpalm.errors import ChainChanged, StoreError
 from cottonpalm.stores import database_of, open_store
@@ -85,6 +87,26 @@ def _check_views(job: RunSpec, where: Where) -> None:
         from cottonpalm.cli.commands.report import check_page
 
         check_page(where.page, overwrite=where.overwrite)
+    _check_files(job, where)
+
+
+def _check_files(job: RunSpec, where: Where) -> None:
+    """Refuse one file in two places: what is written in the one would spoil the other."""
+    files = {} if (store := database_of(where.store)) is None else {"store": absolute(str(store))}
+    _refuse_same("-o", job.output, files)  # that it is not the input is looked at with it
+    files |= {"input": job.input, "output": job.output}
+    for flag, path in (("--report", where.page), ("--events", where.events)):
+        if path is not None:
+            _refuse_same(flag, absolute(path), files)
+            files["report"] = absolute(path)
+
+
+def _refuse_same(flag: str, path: str, files: dict[str, str]) -> None:
+    if is_stream(path):  # nothing is lost there
+        return
+    for what, other in files.items():
+        if is_same(path, other):
+            raise Problem(f"{flag} {shown(path)} is the {what} itself; name another file")
 
 
 def _held(where: Where, stack: ExitStack) -> HeldStore:

@@ -6,8 +6,6 @@ import datetime as dt
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from rich.text import Text
-
 from cottonpalm.cli import screen
 from cottonpalm.cli.commands.status import TROUBLE
 from cottonpalm.cli.held_store import existing_store
@@ -27,7 +25,7 @@ def show_json(url: str, name: str | None) -> None:
     """Show all runs, or one, as lines of JSON."""
     with existing_store(url) as store:
         for info in store.runs() if name is None else [store.known(name)]:
-            screen.show(Text(dumped(_as_json(info)).decode()))
+            screen.put(dumped(_as_json(info)) + b"\n")
 
 
 def _as_json(info: RunInfo) -> dict[str, Any]:

@@ -138,6 +138,13 @@ def is_stream(path: str) -> bool:
         return False
 
 
+def is_same(path: str, other: str) -> bool:
+    """Whether both are one file, also where a hard link gives it two names."""
+    with suppress(OSError):
+        return Path(path).samefile(other)
+    return path == other
+
+
 def probe(path: str) -> None:
     """Check that the output's folder can be written, before any call is made.
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from cottonpalm import clock
-from cottonpalm.cli.files.output_file import Mark, examine, replacing
+from cottonpalm.cli.files.output_file import OURS, Mark, examine, replacing
 from cottonpalm.cli.held_store import Ranges
 from cottonpalm.cli.problems import Code, os_problem
 from cottonpalm.cli.writers.lines import line_of
 from cottonpalm.cli.writers.output import PAGE, Slots, Unpack, is_straight, layout_of, records, write_all
-from cottonpalm.locks import PLAIN
+from cottonpalm.locks import PLAIN, read_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -183,8 +183,7 @@ class JsonlOutput:
         """
         straight, seq = is_straight(slots), self._store.last_seq()
         left = self._store.owed.up_to(seq)  # stored, and not handed out
-        # moved away while we wrote: what follows is not found
-        if complete and not os.path.lexists(self._path):
+        if complete and self._is_lost():
             self._rewrite(slots, layout_of(slots), straight=straight)
         elif self._mark.moved or not straight:
             layout = layout_of(slots)
@@ -200,6 +199,12 @@ class JsonlOutput:
         for slot in left:
             self._store.owed.settle(slot)
         self._set_mark()
+
+    def _is_lost(self) -> bool:
+        """Whether the file was moved away, or emptied, while we wrote: lines of ours are not found there any more."""
+        if not os.path.lexists(self._path):
+            return True
+        return bool(self._mark.size) and read_at(self._fd, len(OURS), 0) != OURS
 
     def _rewrite(self, slots: Slots, layout: str, *, straight: bool) -> None:
         self._written = Ranges()

@@ -129,7 +129,7 @@ def check_output(
         raise Problem(f"-o {name} is a folder; name a file in it, for instance {name}/out.jsonl")
     if output_file.is_stream(path):
         return
-    if path == source:
+    if output_file.is_same(path, source):
         raise Problem(f"-o {shown(path)} is the input itself; name another file")
     if is_url(path):
         _check_address(path)

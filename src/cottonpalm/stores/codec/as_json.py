@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from enum import Enum
+from math import isfinite, isnan
 from typing import Any, Final
 
 import orjson
@@ -25,11 +26,16 @@ def dumped(value: Any) -> bytes:
 
 
 def text_of(value: Any) -> str:
-    """Return a value as text: JSON, but without quotes round what is a JSON string (a date, a decimal, a message)."""
+    """Return a value as text: JSON, but without quotes round what is a JSON string (a date, a decimal, a message).
+
+    A missing value is empty text, be it None or NaN. JSON has no infinite number either: it is `inf`.
+    """
     if value is None:
         return ""
     if isinstance(value, str):
         return value
+    if isinstance(value, float) and not isfinite(value):
+        return "" if isnan(value) else str(value)
     found = dumped(value).decode()
     return json.loads(found) if found.startswith('"') else found
 
