@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import resource
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -42,9 +45,8 @@ def start(tmp_path: Path, server: Loopback) -> Iterator[Start]:
                 ["run", *words, *model, "--base-url", server.openai_url, "--prompt", "say {text}"],
                 cwd=tmp_path,
                 env=environment(),
-                stderr=subprocess.PIPE,
                 text=True,
-                **options,
+                **{"stderr": subprocess.PIPE, **options},
             )
             stack.enter_context(process)
             stack.callback(process.kill)
@@ -89,7 +91,9 @@ def rest_of(process: subprocess.Popen[str]) -> str:
     return process.communicate(timeout=60)[1]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_the_first_signal_finishes_what_is_in_flight_and_says_how_to_go_on(
     start: Start, tmp_path: Path, server: Loopback, number: signal.Signals, code: int
 ) -> None:
@@ -119,6 +123,47 @@ def test_the_second_signal_leaves_at_once(start: Start, tmp_path: Path, server: 
     assert process.returncode == 130, rest
     assert "leaving" in rest
     assert len(lines(tmp_path / "out.jsonl")) == 2
+
+
+def test_a_terminal_that_is_closed_stops_the_run_as_one_ctrl_c_does(
+    start: Start, tmp_path: Path, server: Loopback
+) -> None:
+    rows(tmp_path / "in.jsonl", 100)
+    server.script(lambda request: held())
+    inside, outside = pty.openpty()
+    process = start(
+        "in.jsonl",
+        *("-o", "out.csv", "--concurrency", "4"),
+        stdin=outside,
+        stdout=outside,
+        stderr=outside,
+        preexec_fn=owns_terminal,
+    )
+    os.close(outside)
+    server.wait(requests=4, in_flight=4, timeout_s=60)
+    os.close(inside)  # the system says it once, the shell may say it again
+    process.send_signal(signal.SIGHUP)
+    server.release()
+    assert process.wait(timeout=60) == 129
+    assert (len((tmp_path / "out.csv").read_text().splitlines()), server.requests) == (5, 4)
+
+
+def owns_terminal() -> None:
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def test_under_nohup_the_run_goes_on(start: Start, tmp_path: Path, server: Loopback) -> None:
+    rows(tmp_path / "in.jsonl", 10)
+    server.script(lambda request: held() if request.seq < 4 else None)
+    nohup = partial(signal.signal, signal.SIGHUP, signal.SIG_IGN)
+    process = start("in.jsonl", "-o", "out.jsonl", "--concurrency", "4", preexec_fn=nohup)
+    server.wait(requests=4, in_flight=4, timeout_s=60)
+    process.send_signal(signal.SIGHUP)
+    server.release()
+    rest = rest_of(process)
+    assert process.returncode == 0, rest
+    assert len(lines(tmp_path / "out.jsonl")) == 10
 
 
 def test_standard_input_to_standard_output_gets_a_name_and_says_what_to_mend(

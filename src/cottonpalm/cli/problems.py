@@ -14,13 +14,14 @@ from cottonpalm.errors import CottonpalmError
 
 
 class Code(IntEnum):
-    """The exit codes for the shell. If several apply, the first of 130/143, 4, 3 counts."""
+    """The exit codes for the shell. If several apply, the first of 129/130/143, 4, 3 counts."""
 
     OK = 0
     UNEXPECTED = 1
     USAGE = 2
     SOME_FAILED = 3
     STOPPED = 4
+    HUNG_UP = 129
     INTERRUPTED = 130
     TERMINATED = 143
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import sys
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.cells import cell_len
@@ -63,7 +64,7 @@ class Screen:
 
     def ask(self, question: str) -> None:
         """Ask a question; the answer is typed on the same line."""
-        self._console.print(Text(clean(question, None)), end="", soft_wrap=True)
+        self._put(Text(clean(question, None)), end="", soft_wrap=True)
 
     def traceback(self, error: BaseException) -> None:
         """Show where an error came from, with -v."""
@@ -114,13 +115,17 @@ class Screen:
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
         table.add_row(Text(lead, style="bold"), Text(text))
-        self._console.print(table)
+        self._put(table)
 
     def _prose(self, text: Text) -> None:
-        self._console.print(text, soft_wrap=not self._console.is_terminal)  # in a log, never wrap a line
+        self._put(text, soft_wrap=not self._console.is_terminal)  # in a log, never wrap a line
 
     def _print(self, text: Text) -> None:
-        self._console.print(text, soft_wrap=True)  # never wrap a command, so that it can be copied
+        self._put(text, soft_wrap=True)  # never wrap a command, so that it can be copied
+
+    def _put(self, told: Text | Table, **how: Any) -> None:
+        with suppress(OSError):  # a terminal that was closed, a log on a full disk: the run is worth more
+            self._console.print(told, **how)
 
 
 def clear() -> None:

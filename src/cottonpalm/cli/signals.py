@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first stops the run cleanly, the second ends it now, whatever the chain is doing.
+"""Ctrl-C, SIGTERM and SIGHUP: the first stops the run cleanly, the second ends it now, whatever the chain is doing.
 
 This module also keeps standard input, output and error open: the program that started us may have closed them.
 """
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 CODES: Final = {signal.SIGINT: Code.INTERRUPTED, signal.SIGTERM: Code.TERMINATED}
+HANG_UP: Final = getattr(signal, "SIGHUP", None)  # the terminal is gone; Windows has none
 LEAVE_S: Final = 10  # so long after the second signal we end the process: a step may block the loop
 SHOW_CURSOR: Final = b"\x1b[?25h\n"
 
@@ -57,6 +58,8 @@ class Signals:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._on) for number in CODES}
+            if HANG_UP is not None and signal.getsignal(HANG_UP) != signal.SIG_IGN:  # as under `nohup`
+                self._before[HANG_UP] = signal.signal(HANG_UP, self._on)
             if hasattr(signal, "SIGALRM"):  # Windows has none: there the third Ctrl-C ends the process
                 self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._depart)
         return self
@@ -82,9 +85,11 @@ class Signals:
 
     def _on(self, number: int, frame: FrameType | None) -> None:
         if self.code is None:
-            self.code = CODES[signal.Signals(number)]
+            self.code = Code.HUNG_UP if number == HANG_UP else CODES[signal.Signals(number)]
             self._say("stopping: what is in flight is finished and kept (once more to leave at once)")
             self._pass_on()
+        elif number == HANG_UP:
+            return  # the system and the shell may both say it: nobody asked twice
         elif not self._leaving:
             self._leaving = True
             self._say("leaving: what is in flight is given up, what is done is kept")
