@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import chdir, suppress
+from contextlib import chdir
 from multiprocessing import connection, forkserver, reduction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -142,8 +142,11 @@ def _become(begins: Beginning) -> None:
     finally:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
-        with suppress(OSError, AttributeError):  # nobody reads it, or it was closed from the beginning
+        try:
             sys.stdout.flush()
+            sys.stderr.flush()
+        except (OSError, AttributeError):  # nobody reads it, or it was closed from the beginning
+            sys.stdout = sys.stderr = None  # type: ignore[assignment]  # what is left would change the exit code
 
 
 def _opened(fd: int, mode: str, **how: Any) -> Any:
