@@ -80,8 +80,11 @@ class LocalExecutor:
         self.fill()
         try:
             await self._ended
+        except BaseException:  # else all rows are done: the run was not left
+            rows.closing = True
+            raise
         finally:
-            rows.closing = self._leaving = True
+            self._leaving = True
             try:
                 await self._all_gone()
             finally:
