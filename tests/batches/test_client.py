@@ -195,6 +195,8 @@ def test_geminis_one_word_for_two_things_is_told_apart_by_a_time_to_wait(
         (httpx.Response(429, headers={"retry-after": "30"}), "later"),
         (httpx.Response(200, content=b"<html>"), "later"),
         (httpx.Response(404), "gone"),
+        (httpx.Response(200, json=[]), "later"),
+        (httpx.Response(200, json={"status": "in_progress"}), "later"),
         (httpx.Response(401), "denied"),
     ],
 )

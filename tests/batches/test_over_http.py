@@ -320,3 +320,19 @@ def test_a_batch_that_vanishes_while_it_is_watched_is_lost(
     batch = asyncio.run(main())
     assert batch.stage is Stage.LOST
     assert "any more" in batch.why
+
+
+def test_a_batch_that_a_look_does_not_find_for_a_moment_is_not_lost(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+) -> None:
+    async def main() -> Batch:
+        async with desk_at(disk.book, listing_wait_s=60.0) as desk:
+            batch = await desk.plan(packed_of(lane_at(server, provider), TEXTS, tmp_path))
+            while batch.stage is not Stage.SUBMITTED:
+                batch = await desk.advance(batch)
+            server.weather.reads = [404, 404]
+            return await bring(desk, batch)
+
+    assert asyncio.run(main()).stage is Stage.COLLECTED
+    assert server.paid_twice() == {}
+    assert len(server.jobs) == 1

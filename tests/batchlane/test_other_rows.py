@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cottonpalm import ConfigError, RunStopped
+from cottonpalm import Budget, Cache, ConfigError, RunStopped
+from cottonpalm.stores import open_store
+from cottonpalm.types import PICO
 from tests.batchlane.chains import two_steps
-from tests.batchlane.kit import batched, openai, rows, simple
+from tests.batchlane.kit import PICO_PRICES, batched, live, openai, rows, simple
 from tests.support.batch_provider import Faults
 
 if TYPE_CHECKING:
@@ -128,6 +131,23 @@ def test_a_call_that_has_nothing_to_ask_tells_of_what_is_out_and_of_no_loss(
     end_all(server)
     assert right(batched(chain, server, tmp_path).batch(given), given)
     assert (lanes(server), server.paid_twice()) == ({"live": 4, "batch": 8}, {})
+
+
+def test_a_batch_whose_rows_were_answered_elsewhere_meanwhile_is_settled(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    """By a cache that another program fills: the answers are there at once, what the batch cost is known later."""
+    chain, given, cache = simple(server), rows(3), tmp_path / "c.db"
+    leave(chain, server, tmp_path, given, cache=Cache(path=cache))
+    live(chain, cache=Cache(path=cache)).batch(given)
+    end_all(server)
+    processor = batched(chain, server, tmp_path, cache=Cache(path=cache), budget=Budget(1.0))
+    assert right(processor.batch(given), given)
+    with contextlib.closing(open_store(tmp_path / "s.db")) as store:
+        assert [batch.stage for batch in store.batches("r")] == ["collected"]
+    run = processor.last_run
+    assert run is not None
+    assert round(run.stats.reported_usd * PICO) == server.charged(PICO_PRICES) / 3  # the others were live
 
 
 def test_a_stream_is_refused_where_a_batch_would_bring_the_answers_whole(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cottonpalm import ConfigError, clock
+from cottonpalm.stores import open_store
 from tests.batchlane.chains import two_steps
 from tests.batchlane.kit import batched, lane, live, openai, rows, simple
 from tests.support.batch_provider import Faults
@@ -95,6 +97,8 @@ def test_a_batch_whose_cancel_hangs_is_given_up_and_stays_to_be_settled(
     assert job.cancelled is not None
     job.faults = Faults(turnaround_s=0.0)  # it ends after all
     assert len(batched(chain, server, tmp_path).batch(rows(ROWS))) == ROWS
+    with contextlib.closing(open_store(tmp_path / "s.db")) as store:
+        assert [batch.stage for batch in store.batches("r")] == ["collected"]
     assert (len(server.jobs), Counter(bill.lane for bill in server.bills)) == (1, {"live": ROWS})
 
 

@@ -170,6 +170,31 @@ def test_one_budget_over_two_runs_of_one_store_counts_each_once(tmp_path: Path) 
         assert ledger.spent == billed
 
 
+def test_what_a_chain_makes_of_a_refusal_for_money_is_no_answer_and_the_row_is_asked_again(
+    tmp_path: Path,
+) -> None:
+    """The first request of the row is paid, and the budget has nothing left for the second."""
+    with Loopback() as server, openai_sync(server, max_tokens=20) as model:
+
+        def calm(row: str) -> str:
+            said = model.invoke(row).text
+            try:
+                return said + model.invoke(f"{row}, once more, and at length").text
+            except Exception:
+                return "made up"
+
+        def batch(budget: float) -> list[Any]:
+            kept = {"store": tmp_path / "runs.db", "run": "r", "prices": {"*": (1, 1000)}}
+            processor = BatchProcessor(RunnableLambda(calm), budget=budget, **kept)  # type: ignore[arg-type]
+            return processor.batch(["a row"])
+
+        with pytest.raises(RunStopped) as stopped:
+            batch(0.0205)
+        assert stopped.value.reason == "budget"
+        assert server.counts == {"a row": 1}
+        assert batch(1.0) == ["answer to: a rowanswer to: a row, once more, and at length"]
+
+
 def test_an_hourly_budget_that_waits_lets_all_rows_through_in_the_end() -> None:
     with Loopback() as server, openai_sync(server, max_tokens=20) as model:
         budget = Budget(per_hour=1.0, on_exceed="wait")

@@ -63,6 +63,14 @@ def test_with_duplicates_and_failures_at_200_in_flight_each_question_is_answered
     assert (counts.hits, counts.misses) == (1000 - failed - len(good), len(good) + failed)
 
 
+def test_of_equal_rows_the_first_of_the_input_asks_also_where_rows_before_it_only_wait() -> None:
+    """So it is the same one in the next call again, which may have its answer in a batch."""
+    processor = BatchProcessor(Counting({}), cache=Cache(), concurrency=3)
+    virtual_run(processor.abatch(["a", "a", "b", "b", "b", "c", "a", "c"]))
+    asked = [outcome.index for outcome in processor.last_run.outcomes() if not outcome.cached]
+    assert asked == [0, 2, 5]
+
+
 def test_rows_that_differ_only_in_what_the_prompt_does_not_use_are_one_question() -> None:
     with Loopback() as server:
         model = ChatOpenAI(base_url=server.openai_url, api_key="sk-x-0123456789", model="gpt-4o-mini")

@@ -186,7 +186,7 @@ def test_all_that_wait_for_an_answer_are_served_once_and_later_ones_find_it() ->
     assert [flights.ask(b"k", run, row(n)) for n, run in ((1, one), (2, other), (3, one))] == [PARKED] * 3
     flights.wait(b"k", other, row(4))
     flights.answered(b"k", ANSWER)
-    assert (one.served, other.served) == ([1, 3], [2, 4])
+    assert (one.served, other.served) == ([1, 3], [4, 2])
     assert flights.ask(b"k", one, row(5)) is ANSWER
 
 
@@ -209,6 +209,15 @@ def test_after_a_failure_one_row_of_each_run_is_let_in_and_the_first_to_arrive_a
     assert flights.ask(b"k", one, row(1)) is PARKED
     flights.answered(b"k", ANSWER)
     assert (one.served, other.served) == ([2, 1], [])
+
+
+def test_a_row_that_waits_for_another_process_goes_before_those_that_wait_for_it() -> None:
+    """It may have its answer in a batch, which they have not."""
+    flights, run = SingleFlight(Shelf(9)), Run()
+    assert [flights.ask(b"k", run, row(n)) for n in (0, 1)] == [None, PARKED]
+    flights.wait(b"k", run, row(0))
+    flights.failed(b"k")
+    assert run.again == [0]
 
 
 def test_a_question_whose_last_waiting_rows_were_let_in_is_asked_by_whoever_comes() -> None:

@@ -103,6 +103,7 @@ def reserve(row: RowAccount, call: Call, money: Reservation, ledger: Ledger) -> 
 def _stop(row: RowAccount, message: str) -> BudgetReached:
     error = dressed(BudgetReached, message)
     row.stop_run(Fault(Kind.STOP_RUN, "BudgetReached", message, cause=error))
+    row.refused = True  # what the chain makes of that is no answer
     return error
 
 

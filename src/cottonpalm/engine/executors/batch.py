@@ -120,12 +120,16 @@ class BatchExecutor:
             self._tell_end()
 
     async def _settled(self) -> None:
-        """All rows are done: wait for batches that nobody waited for, so that it is known what they cost."""
-        if self._rows.closing or self._rescue is not None or not self._post.open or not self._terms.sends:
-            return  # a live call waits for its own rows alone
-        if not self._post.reachable and self._first is not None:
+        """All rows are done: wait for batches that still hold some of them, so that it is known what they cost."""
+        if self._rows.closing or self._rescue is not None or self._terms.detach or not self._terms.sends:
+            return
+        done, late = set(self._out.done), set[str]()
+        for tag in self._post.open.keys() - self._post.given_up:
+            if any(member.row in done for member in await asyncio.to_thread(self._book.members, tag)):
+                late.add(tag)
+        if late and not self._post.reachable and self._first is not None:
             await self._answering.introduce(self._first)
-        while not self._rows.closing and self._post.open and self._post.reachable:
+        while late & self._post.open.keys() and self._post.reachable and not self._rows.closing:
             await self._post.next_move(1.0)
 
     def _made_post(self, http: httpx.AsyncClient) -> Post:

@@ -66,6 +66,7 @@ class LocalExecutor:
         self._deadlines = None if item_timeout_s is None else Deadlines(item_timeout_s, self._loop)
         self._item_timeout_s = item_timeout_s
         self._workers: dict[asyncio.Task[None], Item | None] = {}  # worker -> a row it has not begun, or None
+        self._unbegun = 0  # how many of them have not
         self._now: dict[asyncio.Task[None], Item] = {}  # worker -> the row it works on
         self._ended = self._loop.create_future()
         self._rows: RowSource
@@ -80,8 +81,11 @@ class LocalExecutor:
         self.fill()
         try:
             await self._ended
+        except BaseException:  # else all rows are done: the run was not left
+            rows.closing = True
+            raise
         finally:
-            rows.closing = self._leaving = True
+            self._leaving = True
             try:
                 await self._all_gone()
             finally:
@@ -161,6 +165,7 @@ class LocalExecutor:
                 return
             worker = self._loop.create_task(self._work(item), context=self._context)
             self._workers[worker] = item
+            self._unbegun += 1
             worker.add_done_callback(self._gone)
         self._going_on = True
         self._loop.call_soon(self._go_on)
@@ -201,6 +206,7 @@ class LocalExecutor:
         task = asyncio.current_task()
         assert task is not None
         self._workers[task] = None
+        self._unbegun -= 1
         while item is not None:
             row = InContext(self._row(item, task), self._context.copy())
             try:
@@ -208,12 +214,15 @@ class LocalExecutor:
             except GeneratorExit:
                 if not row.finished:
                     raise
+            if self._unbegun:  # rows that were let in before the next one go first
+                await asyncio.sleep(0)
             item = self._rows.next()
 
     def _gone(self, worker: asyncio.Task[None]) -> None:
         """A worker ended. If it was cancelled before its first step, it never touched its row."""
         self._now.pop(worker, None)
         if (item := self._workers.pop(worker)) is not None:
+            self._unbegun -= 1
             self._rows.finish(item, Outcome(item.index, "skipped"))
         if not worker.cancelled() and (error := worker.exception()) is not None and not self._ended.done():
             self._ended.set_exception(error)  # a bug of our own: end the run with it

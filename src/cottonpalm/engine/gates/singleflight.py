@@ -64,9 +64,9 @@ class SingleFlight:
             return PARKED
 
     def wait(self, key: bytes, where: Waiting, item: Item) -> None:
-        """Let the row that was to ask wait too, since another process is asking."""
+        """Let the row that was to ask wait too, since another process is asking; it stays first in line."""
         with self._lock:
-            self._with_room(key).waiting.setdefault(where, []).append(item)
+            self._with_room(key).waiting.setdefault(where, []).insert(0, item)
 
     def answered(self, key: bytes, answer: Answer) -> None:
         """Keep the answer, and serve all rows that wait for it."""

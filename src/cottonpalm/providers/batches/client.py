@@ -66,7 +66,10 @@ class BatchClient:
 
     async def look(self, batch_id: str) -> BatchState:
         """Where it stands."""
-        return self.adapter.state(await self._json(self.adapter.look(self.lane, batch_id)))
+        state = self.adapter.state(await self._json(self.adapter.look(self.lane, batch_id)))
+        if not state.batch_id:
+            raise Trouble("later", "the answer does not say which batch it is of")
+        return state
 
     async def cancel(self, batch_id: str) -> None:
         """Ask to stop it; one that has ended already is fine."""
