@@ -78,9 +78,7 @@ class Desk:
         self._waits: dict[str, float] = {}
         self._refusals: dict[str, int] = {}  # how often a batch was refused as too much waits
         self._lost_at: dict[str, float] = {}  # when the answer to a submission was lost, by tag
-        self._gone_at: dict[
-            str, float
-        ] = {}  # when the provider said first that it does not know a batch, by tag
+        self._gone_at: dict[str, float] = {}  # when the provider first did not know a batch, by tag
         self._latest: dict[str, Batch] = {}  # as they were written down, or are being written down
         self._creating: dict[tuple[str, str], asyncio.Lock] = {}
         self._at_work: set[str] = set()  # tags of batches whose next step is being taken
@@ -267,9 +265,8 @@ class Desk:
         """What another key does not see may be there all the same, unless the user gives it up."""
         if not self._same_key(batch) and not batch.cancelling:
             raise _another_key(batch)
-        if self._just_now(
-            self._gone_at.setdefault(batch.tag, clock.wall())
-        ):  # one look may err, as a listing may
+        since = self._gone_at.setdefault(batch.tag, clock.wall())
+        if self._just_now(since):  # one look may err, as a listing may
             raise Trouble("later", str(trouble))
         return await self.give_up(batch, f"the provider does not know it any more: {trouble}")
 
