@@ -10,6 +10,14 @@ if TYPE_CHECKING:
     from cottonpalm.types import ErrorRecord, Outcome
 
 
+def words_of(exc: BaseException) -> str:
+    """What an exception says. One whose `__str__` is broken must not end more than its row."""
+    try:
+        return str(exc)
+    except Exception:  # noqa: BLE001 - it is the user's code, which may raise anything
+        return f"<{type(exc).__name__} without a readable text>"
+
+
 class CottonpalmError(Exception):
     """The base class of all exceptions that cottonpalm defines."""
 

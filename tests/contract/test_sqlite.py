@@ -130,6 +130,29 @@ def test_a_store_whose_file_was_deleted_meanwhile_opens_no_run_in_it(path: Path,
         store.open_run("r", None)
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_what_would_go_into_a_deleted_file_is_not_called_durable(
+    path: Path, store: SqliteStore, *, replaced: bool
+) -> None:
+    run = store.open_run("r", None)
+    write(run, [row(0)])
+    path.unlink()
+    if replaced:
+        SqliteStore(path).close()
+    with pytest.raises(StoreError, match="deleted or replaced by another process"):
+        write(run, [row(1)])
+
+
+def test_a_run_goes_on_where_its_process_goes_to_another_folder(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parent)
+    with closing(SqliteStore(path.relative_to(path.parent))) as store:
+        run = store.open_run("r", None)
+        monkeypatch.chdir("/")
+        write(run, [row(0)])
+
+
 def test_another_machines_holder_is_believed_while_it_shows_life(path: Path, store: SqliteStore) -> None:
     store.open_run("r", None).close()
     edit(path, f"INSERT INTO lease VALUES (1, 't', 'far', 'another kernel', 7, 0, {clock.wall()})")

@@ -103,6 +103,13 @@ def test_a_prompt_that_begins_like_a_header_is_in_the_fingerprint() -> None:
     assert describe(left) != describe(right)
 
 
+def test_a_text_that_is_no_unicode_has_a_lasting_key() -> None:
+    def keyed(text: str) -> bytes:
+        return lasting_digest([RunnableLambda(lambda row: row + text)], None)
+
+    assert keyed("\ud800") == keyed("\ud800") != keyed("\ud801")
+
+
 def test_a_credential_in_a_chain_is_not_hashed_for_the_disk() -> None:
     chain = PromptTemplate.from_template("{a} {word}").partial(word="sk-0123456789abcdef")
     with pytest.raises(Untold, match="credential"):

@@ -46,6 +46,37 @@ def test_a_generator_exit_of_the_rows_own_is_one_failed_row(function: Any) -> No
     assert "GeneratorExit" in str(answers[1])
 
 
+class Mute(ValueError):
+    def __str__(self) -> str:
+        return self.args  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_an_exception_whose_text_cannot_be_had_is_one_failed_row(*, behind: bool) -> None:
+    def fails(x: int) -> int:
+        if x == 1 and behind:
+            raise RuntimeError("no") from Mute()
+        if x == 1:
+            raise Mute
+        return x
+
+    processor = BatchProcessor(RunnableLambda(fails), store=MemoryStore(), run="one")
+    answers = processor.batch([0, 1, 2], return_exceptions=True)
+    assert (answers[0], type(answers[1]), answers[2]) == (0, RuntimeError if behind else Mute, 2)
+    assert processor.last_run is not None
+    error = processor.last_run.outcomes()[1].error
+    assert error is not None
+    assert error.message.count("<Mute without a readable text>") == 1
+
+
+def test_a_validator_may_raise_such_an_exception() -> None:
+    def refuses(_: int) -> None:
+        raise Mute
+
+    [error] = BatchProcessor(double(), validate=refuses).batch([1], return_exceptions=True)
+    assert str(error) == "validate= refused the answer: <Mute without a readable text>"
+
+
 def test_a_row_that_cancels_its_own_task_stops_the_run_and_is_left_to_be_done() -> None:
     class Cancels(Probe):
         async def ainvoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:

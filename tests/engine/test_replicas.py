@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import httpx2
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import AdaptiveConcurrency, BatchProcessor, ConfigError, Limits, RunStopped
@@ -25,6 +26,8 @@ from tests.support.lean import asks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from langchain_core.runnables import RunnableConfig
 
     from cottonpalm.types import Outcome
 
@@ -316,6 +319,31 @@ def test_a_parallel_chain_moves_as_a_whole_and_its_orphans_send_nothing() -> Non
     assert [row["a"].content for row in outputs] == [f"answer to: say {n}" for n in range(50)]
     assert at_alive == 150
     assert at_dead <= 20
+
+
+@pytest.mark.parametrize("concurrency", [2, 4, 5, 7, "auto"])
+def test_a_row_stays_where_it_is_while_it_waits_in_a_line_that_all_endpoints_share(concurrency: Any) -> None:
+    """With a number it is the number; else, at the start, the line of all models with one name."""
+    calls: Counter[int] = Counter()
+
+    def counted(row: dict[str, int]) -> dict[str, int]:
+        calls[row["x"]] += 1
+        if calls[row["x"]] > 10:
+            raise RuntimeError("it goes to and fro")
+        return row
+
+    def on(endpoint: FlakyTransport, number: int) -> Any:
+        one = chain_on(endpoint, number)
+        return RunnableLambda(counted) | RunnableParallel(a=one, b=one, c=one)
+
+    async def main() -> list[Any]:
+        first, second = (on(one, n) for n, one in enumerate((Endpoint(), Endpoint(seed=2)), 1))
+        limits = Limits() if concurrency == "auto" else None
+        processor = BatchProcessor(first, replicas=[second], concurrency=concurrency, limits=limits)
+        heard: RunnableConfig = {"callbacks": [BaseCallbackHandler()]}
+        return await processor.abatch([{"x": n} for n in range(30)], heard)
+
+    assert virtual_run(main(), 1) == [dict.fromkeys("abc", f"answer to: say {n}") for n in range(30)]
 
 
 def test_single_calls_choose_too() -> None:

@@ -218,6 +218,13 @@ def test_a_cause_is_asked_where_the_exception_itself_says_nothing() -> None:
     assert classify(aside).kind is F
 
 
+def test_half_a_surrogate_pair_in_a_providers_words_is_no_matter() -> None:
+    response = httpx.Response(
+        400, request=httpx.Request("POST", "https://api.openai.com/v1/chat/completions")
+    )
+    assert classify(openai.BadRequestError("no \ud800", response=response, body=None)).kind is Kind.FAIL_ROW
+
+
 def test_of_a_group_the_worst_counts() -> None:
     limit = as_raised(OPENAI_CHAT, 401, body_of(OPENAI_CHAT, "invalid_api_key", "no"))
     assert classify(ExceptionGroup("both", [KeyError("x"), TimeoutError(), limit])).kind is S

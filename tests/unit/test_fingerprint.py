@@ -9,6 +9,7 @@ from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.example_selectors import LengthBasedExampleSelector
@@ -244,6 +245,18 @@ def test_what_a_function_closes_over_counts_and_is_named() -> None:
     assert told(make(1, []), make(2, [])) == ([], ["by, which RunnableLambda uses, changed"])
     assert told(make(1, []), make(1, [5])) == ([], ["the state of state, which RunnableLambda uses, changed"])
     assert told(make(1, [5]), make(1, [5])) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("value", "other"), [(np.float64(0.5), np.float64(0.6)), (np.float64("nan"), 0.5), ("\ud800", "\ud801")]
+)
+def test_what_is_no_json_counts_like_any_other_value(value: Any, other: Any) -> None:
+    def told(by: Any) -> dict[str, Any]:
+        return describe(RunnableLambda(lambda x: [x, by, {by: by}]).bind(said=by, named={by: by}))
+
+    assert json.loads(json.dumps(told(value))) == told(value)
+    assert digest(told(value)) == digest(told(value)) != digest(told(other))
+    assert compare(told(value), told(value)) == ([], [])
 
 
 def test_lambdas_on_one_line_and_lambdas_of_several_lines_are_told_apart() -> None:

@@ -28,7 +28,7 @@ from pydantic import SecretBytes, SecretStr
 
 from cottonpalm.chain import fingerprint
 from cottonpalm.chain.code import class_code, code_of, own_form
-from cottonpalm.chain.describe import canonical, class_path, code_form, described
+from cottonpalm.chain.describe import canonical, class_path, code_form, described, valid
 from cottonpalm.chain.installed import is_library, module_of, release_of
 from cottonpalm.chain.reads import GETTERS, Imported, asked_of, attributes, closed_over, looks_up_by_text
 from cottonpalm.chain.uses import uses
@@ -306,7 +306,7 @@ def _contents(part: Any) -> Iterable[Any] | None:
 
 
 def _told_plainly(part: Any) -> Any:
-    return str(part) if isinstance(part, str) else described(part)
+    return valid(part) if isinstance(part, str) else described(part)
 
 
 def _text_of(function: Any) -> str:

@@ -88,7 +88,9 @@ def described(value: Any, depth: int = _DEPTH, *, schema: bool = False) -> Any:
     if isinstance(value, Enum):
         return f"{type(value).__name__}.{value.name}"
     if isinstance(value, str):
-        return public_url(str(value))
+        return valid(public_url(str(value)))
+    if isinstance(value, float):
+        value = float(value)  # NumPy's is one too, and no JSON
     if value is None or isinstance(value, bool | int | float):
         return value if _is_json(value) else repr(value)
     if not depth or isinstance(value, SecretStr | SecretBytes):
@@ -118,6 +120,11 @@ def _is_json(value: Any) -> bool:
     return not isinstance(value, int) or abs(value) < 2**53
 
 
+def valid(text: str) -> str:
+    """The text as JSON can hold it: halves of surrogate pairs, which no UTF-8 has, are spelt out."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def canonical(value: Any) -> bytes:
     """A description as bytes, equal for equal ones."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
@@ -136,7 +143,7 @@ def _class(cls: type) -> Any:
 def _mapping(value: Mapping[Any, Any], depth: int, *, schema: bool) -> dict[str, Any]:
     found = {}
     for name, part in sorted(value.items(), key=lambda pair: str(pair[0])):
-        text = str(name)
+        text = valid(str(name))
         if not (schema and isinstance(part, Mapping | list | bool)) and is_secret(text, part):
             continue
         found[text] = described(
@@ -279,7 +286,7 @@ def _fields(value: Any, depth: int) -> dict[str, Any]:
 
 
 def _named(value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
-    named = {str(name): part for name, part in value.items()}
+    named = {valid(str(name)): part for name, part in value.items()}
     return {name: _data(part, depth - 1) for name, part in named.items() if not is_secret(name, part)}
 
 

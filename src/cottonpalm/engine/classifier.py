@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.engine.own_frame import own_frame
-from cottonpalm.errors import ConfigError, InvalidAnswer
+from cottonpalm.errors import ConfigError, InvalidAnswer, words_of
 from cottonpalm.providers import classify
 from cottonpalm.providers.raised import BudgetBusy, BudgetReached
 from cottonpalm.redact import redact
@@ -67,7 +67,7 @@ def _with_cause(message: str, exc: BaseException) -> str:
     first = exc
     for _ in range(DEPTH):
         first = first.__cause__ or first.__context__ or first
-    text = "" if first is exc else str(first)
+    text = "" if first is exc else words_of(first)
     if not text or text in message:
         return message
     return f"{message.rstrip('.')} ({type(first).__name__}: {text})"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final
 
-from cottonpalm.errors import RowFailed
+from cottonpalm.errors import RowFailed, words_of
 from cottonpalm.providers import hints, langchain, raised
 from cottonpalm.providers.answer import Complaint, Family, loads, status_of, sub, text_of
 from cottonpalm.providers.paths import ANTHROPIC, GOOGLE, OPENAI_CHAT, family_of
@@ -57,7 +57,7 @@ def classify(exc: BaseException) -> Fault:
     for link in _causes(exc):
         if fault := _tell(link):
             said = _answered(exc) if link is exc else None
-            return replace(fault, type=type(exc).__name__, message=said or str(exc), cause=exc)
+            return replace(fault, type=type(exc).__name__, message=said or words_of(exc), cause=exc)
     return _of(Kind.FAIL_ROW, exc)
 
 
@@ -115,7 +115,7 @@ def never_sent(exc: BaseException) -> bool:
 
 
 def _of(kind: Kind, exc: BaseException) -> Fault:
-    return Fault(kind, type(exc).__name__, str(exc), cause=exc)
+    return Fault(kind, type(exc).__name__, words_of(exc), cause=exc)
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:
@@ -154,7 +154,7 @@ def _wrapped(exc: BaseException) -> Fault | None:
 def _answered(exc: BaseException) -> str | None:
     """Describe an error answer in the provider's own words, with its status; SDKs would print the whole body."""
     fault = _status_error(exc) or _wrapped(exc)
-    if fault is None or fault.message == str(exc):
+    if fault is None or fault.message == words_of(exc):
         return None
     # 200: the error came inside a stream
     return fault.message if fault.type == "200 OK" else f"{fault.type}: {fault.message}"
@@ -178,7 +178,8 @@ def _status_error(exc: BaseException) -> Fault | None:
     body = body if body is not None else getattr(exc, "details", None)
     headers = getattr(response, "headers", None)
     headers = headers if isinstance(headers, Mapping) else {}
-    return judge(family, _complaint(_status(exc, response), body, str(exc).encode(), headers), headers)
+    text = words_of(exc).encode(errors="replace")
+    return judge(family, _complaint(_status(exc, response), body, text, headers), headers)
 
 
 def _status(exc: BaseException, response: object) -> int:

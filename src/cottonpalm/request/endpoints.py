@@ -71,6 +71,10 @@ class Endpoint:
             self._limiters = {**self._limiters, limiter.key: limiter}
             self.label = label
 
+    def owns(self, limiter: Limiter) -> bool:
+        """Whether it is a limiter of its own, and none that the rows of all endpoints share."""
+        return limiter.key in self._limiters or limiter.key == self.rows_key
+
     def standing(self, now: float) -> EndpointState:
         """Return its state now. If its rows ask several models, the busiest model counts."""
         limiters = list(self._limiters.values())
@@ -117,6 +121,7 @@ class Stay:
         self._chooses = not (moved or item.shown)  # once, and before all else, it may go where its prompt is
         self._team, self._item, self._failed_at = team, item, failed_at
         self._places: set[Place] = set()
+        self._shared: set[Place] = set()  # in lines that are the same at every endpoint
         self._on_wire = self._answered = 0
 
     @property
@@ -131,9 +136,12 @@ class Stay:
 
     @property
     def movable(self) -> bool:
-        """Whether its requests only wait in line and none was sent or answered, so that moving it costs nothing."""
+        """Whether its requests only wait in line and none was sent or answered, so that moving it costs nothing.
+
+        One that waits in a shared line may hold a permit here. If it left, that would look like room to come back to.
+        """
         paid = self._answered or self._on_wire
-        return bool(self._places) and not (self.left or paid or self._item.shown)
+        return bool(self._places) and not (self.left or paid or self._shared or self._item.shown)
 
     def welcome_at(self, number: int) -> bool:
         """Whether the row has not failed at that endpoint."""
@@ -186,21 +194,25 @@ class Stay:
             self._team.stir()
 
     @contextmanager
-    def lining_up(self) -> Iterator[Callable[[Place], None]]:
-        """Yield a function to call with a place in line. If the row leaves, it also leaves that place.
+    def lining_up(self, limiter: Limiter) -> Iterator[Callable[[Place], None]]:
+        """Yield a function to call with a place in line there. If the row leaves, it also leaves that place.
+
+        Where all endpoints share the line, it is no reason to leave: the row would go to and fro without end.
 
         Raises:
             Moved: the row has left.
         """
-        team = self._team
+        team, own = self._team, self.endpoint.owns(limiter)
         mine: set[Place] = set()
+        places = self._places if own else self._shared
 
         def on_wait(place: Place) -> None:
             mine.add(place)
             with team.lock:
-                self._places.add(place)
-                self.endpoint.waiting += 1
-                team.in_line.add(self)
+                places.add(place)
+                if own:
+                    self.endpoint.waiting += 1
+                    team.in_line.add(self)
             if self.left:
                 place.abandon()
             team.stir()
@@ -213,8 +225,9 @@ class Stay:
             raise
         finally:
             with team.lock:
-                self._places -= mine
-                self.endpoint.waiting -= len(mine)
+                places -= mine
+                if own:
+                    self.endpoint.waiting -= len(mine)
                 if not self._places:
                     team.in_line.discard(self)
 
@@ -252,7 +265,7 @@ class Stay:
             self.left, self.target = True, target
             if target is not None:
                 target.coming += 1
-            places = list(self._places)
+            places = [*self._places, *self._shared]
         for place in places:
             place.abandon()
 

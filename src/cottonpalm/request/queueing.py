@@ -39,7 +39,7 @@ def in_line(
             yield None
             return
         with (
-            nullcontext() if stay is None else stay.lining_up() as on_wait,
+            nullcontext() if stay is None else stay.lining_up(limiter) as on_wait,
             row.run.failover.lining_up(row, limiter, on_wait)
             if replaceable
             else nullcontext(on_wait) as told,

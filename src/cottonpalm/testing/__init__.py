@@ -1,11 +1,13 @@
 """Fakes for testing chains under faults: a clock that jumps, a scripted chain, a flaky transport.
 
-def test_a_wait_of_an_hour_is_kept() -> None:
-async def main() -> float:
-await BatchProcessor(my_chain).abatch(["hi"])
-return asyncio.get_running_loop().time()
+An example:
 
-assert virtual_run(main()) >= 3600.0
+    def test_a_wait_of_an_hour_is_kept() -> None:
+        async def main() -> float:
+            await BatchProcessor(my_chain).abatch(["hi"])
+            return asyncio.get_running_loop().time()
+
+        assert virtual_run(main()) >= 3600.0
 """
 
 from cottonpalm.testing.chains import ScriptedChain

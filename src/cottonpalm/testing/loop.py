@@ -123,8 +123,7 @@ async def cancel_at(n: int, coro: Coroutine[Any, Any, T], *, anywhere: bool = Fa
     Args:
         n: counted from 1. To pick one at random, first run with a huge `n` and look at `awaits`.
         coro: what to run.
-        anywhere: count the steps of all tasks of the loop, which must be a `VirtualLoop`. The cancel then
-        comes at
+        anywhere: count the steps of all tasks of the loop, which must be a `VirtualLoop`. The cancel then comes at
             moments when `coro` itself just waits for others.
 
     Raises:

@@ -31,10 +31,9 @@ class FlakyTransport:
     says so; they are whole answers, streams are not made.
 
     Args:
-        *steps: one for each request, in order: a status (429), a status with headers ((429, {"retry-after":
-        "7"})),
-            a `Flaw`, the answer's text, a whole JSON body as a dict, or None for the ordinary answer. A
-            float waits so many seconds and the next step answers.
+        *steps: one for each request, in order: a status (429), a status with headers ((429, {"retry-after": "7"})),
+            a `Flaw`, the answer's text, a whole JSON body as a dict, or None for the ordinary answer. A float waits
+            so many seconds and the next step answers.
         then: a function of the request that gives a step, once the script has run out; without it the answers
             are ordinary ("answer to: " and the last message).
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cottonpalm.errors import InvalidAnswer
+from cottonpalm.errors import InvalidAnswer, words_of
 from cottonpalm.types import Fault, Item, Kind
 
 if TYPE_CHECKING:
@@ -64,4 +64,4 @@ class Reask:
             try:
                 self._validate(output)
             except ValueError as exc:
-                raise InvalidAnswer(f"validate= refused the answer: {exc}") from exc
+                raise InvalidAnswer(f"validate= refused the answer: {words_of(exc)}") from exc

@@ -196,6 +196,7 @@ class Writer:
 
     def _commit(self, groups: list[Group]) -> None:
         try:
+            self._database.check()
             self._written(groups)
         except Exception as exc:  # noqa: BLE001 - reported to each group's owner
             if len(groups) > 1:  # one group may be at fault, so write them one by one

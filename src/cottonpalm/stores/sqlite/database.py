@@ -162,7 +162,8 @@ class SqliteDatabase:
     like = r"CAST(body AS TEXT) LIKE ? ESCAPE '\'"
 
     def __init__(self, path: Path) -> None:
-        self.path, self.home, self.url = path, Home(path), str(path.absolute())
+        self._place = path.absolute()  # the process may go to another folder meanwhile
+        self.path, self.home, self.url = path, Home(path), str(self._place)
         self._file: tuple[int, int] | None = None
 
     def __eq__(self, other: object) -> bool:
@@ -182,7 +183,7 @@ class SqliteDatabase:
         """See `sql.database.Database`."""
         db = keep(prepare(self.path, busy_s=min(busy_s, OPENING_BUSY_S)))
         db.execute(f"PRAGMA busy_timeout = {round(1000 * busy_s)}")
-        self._file = file_at(self.path)
+        self._file = file_at(self._place)
         return db
 
     def connect(self, busy_s: float = BUSY_S, *, durable: bool = True) -> sqlite3.Connection:
@@ -260,7 +261,7 @@ class SqliteDatabase:
 
     def check(self) -> None:
         """See `sql.database.Database`: what we wrote into a deleted file would be lost."""
-        if file_at(self.path) != self._file:
+        if file_at(self._place) != self._file:
             raise StoreError(
                 f"the store {self.path} was deleted or replaced by another process just now: try again"
             )
