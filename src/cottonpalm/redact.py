@@ -77,12 +77,26 @@ _NAMED: Final = re.compile(
         | subscription-key | authorization | (?: access | refresh | id | auth | session | security ) [-_]? token
         | password | passwd | pwd | secret | (?: set- )? cookie | signature
         | (?<= [?&;] ) (?: sig | key | token )
-      ) \\* ['"]? \s* [:=] \s* \\* ['"]? (?: (?: token | api-?key ) \ + )? )
-    (?! bearer\b | basic\b ) (?: \[redacted\] [^\s'",;&)}\]]* | [^\s'",;&)}\]]{4,} )
+      ) \\* ['"]? \s* [:=] \s* \\* ['"]? (?: (?: token | api-?key ) [ :]+ )? )
+    (?! bearer\b | basic\b ) ( \[redacted\] [^\s'",;&)}\]]* | [^\s'",;&)}\]]{4,} )
     """
 )
+_REPEATED: Final = 8  # characters: a shorter value may be a word that is no secret elsewhere
 
 
 def redact(text: str) -> str:
-    """Return the text with every part that looks like a credential replaced by `[redacted]`."""
-    return _NAMED.sub(r"\1[redacted]", _SECRETS.sub("[redacted]", text))
+    """Return the text with every part that looks like a credential replaced by `[redacted]`.
+
+    What is named as one is so wherever the text repeats it.
+    """
+    found = set[str]()
+
+    def blotted(match: re.Match[str]) -> str:
+        found.add(match[2].rstrip(".:"))
+        return f"{match[1]}[redacted]"
+
+    text = _NAMED.sub(blotted, _SECRETS.sub("[redacted]", text))
+    for secret in found:
+        if len(secret) >= _REPEATED and secret != "[redacted]":  # noqa: S105 - the mark itself
+            text = text.replace(secret, "[redacted]")
+    return text

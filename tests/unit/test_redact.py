@@ -149,6 +149,20 @@ def test_a_value_under_a_secrets_name_is_taken_out(text: str) -> None:
     assert "[redacted]" in redact(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Incorrect API key provided: {}. You sent it in '{}'",
+        "'authorization': 'api-key: {}' was refused; {} is unknown",
+        "password: {}\nonce more: {}",
+    ],
+)
+def test_what_is_named_as_a_secret_is_one_wherever_the_text_repeats_it(text: str) -> None:
+    secret = "my-odd-company-word-12345"
+    assert secret not in redact(text.format(secret, secret))
+    assert redact("the key: word, and a word") == "the key: word, and a word"
+
+
 def test_a_password_with_an_at_sign_is_taken_out_whole() -> None:
     kept = redact(
         "cannot reach postgres://me:p@ss@w0rd@db.example:5432/x and https://host:443/a?b=c@d.example"
