@@ -121,7 +121,8 @@ class Beginning(NamedTuple):
 def _become(begins: Beginning) -> None:
     """What the fork does: it is the command from here on."""
     assert all(name in sys.modules for name in WARM), "the server could not import what is used"
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal...
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ...and not under `nohup`, as the tests may be
     if begins.session:
         os.setsid()
     for number, fd in enumerate(begins.streams):
