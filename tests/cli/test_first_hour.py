@@ -106,6 +106,41 @@ def test_options_come_from_a_file_and_the_command_line_goes_before_it(
     )
 
 
+@pytest.mark.parametrize("word", ["no-cache = true", "no_cache = true", "cache = false"])
+def test_a_no_in_the_file_means_no(ask: Command, server: Loopback, folder: Path, word: str) -> None:
+    (folder / "in.jsonl").write_text('{"text": "same"}\n' * 3)
+    (folder / "cottonpalm.toml").write_text(f"[run]\n{word}\n")
+    assert ask("in.jsonl", "-o", "out.jsonl").code == 0
+    assert server.requests == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('[run]\nprompt = ["{text}"]\n', "prompt = ['{text}']: give one value, not a list"),
+        ("[run]\nno-cache = 3\n", "no-cache = 3: say true or false"),
+        ("run = 3\n", "write [run] on a line of its own, and its options below"),
+        ('profile = "trial"\n', "write [profile.NAME] on a line of its own, and its options below"),
+        ("[profile]\ntrial = 3\n", "write [profile.trial] on a line of its own, and its options below"),
+    ],
+)
+def test_what_the_file_cannot_mean_is_said(cottonpalm: Command, folder: Path, text: str, says: str) -> None:
+    rows(folder / "in.jsonl", 1)
+    (folder / "cottonpalm.toml").write_text(text)
+    profile = ("--profile", "trial") if "trial" in text else ()
+    assert f"cottonpalm.toml: {says}" in cottonpalm("run", "in.jsonl", "-o", "out.jsonl", *profile).one_line
+
+
+def test_an_option_that_may_be_given_several_times_needs_no_list(
+    cottonpalm: Command, folder: Path, server: Loopback
+) -> None:
+    rows(folder / "in.jsonl", 1)
+    (folder / "cottonpalm.toml").write_text(
+        f'[run]\nmodel = "openai:gpt-4o-mini"\nprompt = "{{text}}"\nbase-url = "{server.openai_url}"\n'
+    )
+    assert cottonpalm("run", "in.jsonl", "-o", "out.jsonl").code == 0
+
+
 def test_init_writes_a_file_that_is_read_and_changes_nothing(
     cottonpalm: Command, ask: Command, folder: Path
 ) -> None:

@@ -144,6 +144,29 @@ def test_the_budget_of_a_command_is_not_passed(ask: Command, server: Loopback, f
     assert "resume   with a higher --budget: cottonpalm run in.jsonl" in said.err
 
 
+def test_the_tokens_are_those_of_the_cost_where_a_budget_ends_amid_a_row(
+    cottonpalm: Command, server: Loopback, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows(folder / "in.jsonl", 1)
+    code = (
+        "from langchain_core.runnables import RunnableLambda",
+        "from langchain_openai import ChatOpenAI",
+        f"model = ChatOpenAI(base_url={server.openai_url!r}, api_key='none', max_tokens=20)",
+        "first, second = model, model.bind(max_tokens=2000)",
+        "async def ask(row):",
+        "    return await second.ainvoke((await first.ainvoke(row['text'])).content)",
+        "chain = RunnableLambda(ask)",
+    )
+    (folder / "two_questions.py").write_text("\n".join(code))
+    monkeypatch.syspath_prepend(folder)
+    bounded = ("--price", "1:1", "--budget", "0.001")
+    said = cottonpalm("run", "in.jsonl", "-o", "out.jsonl", "--chain", "two_questions:chain", *bounded)
+    assert said.code == 4
+    assert "0 ok" in said.err
+    assert server.requests == 1
+    assert re.search(r"cost +\$0\.\d+, [1-9]\d* tokens in, [1-9]\d* out\n", said.err), said.err
+
+
 def test_an_answer_that_does_not_say_what_it_used_is_uncertain(
     ask: Command, server: Loopback, folder: Path
 ) -> None:

@@ -11,10 +11,12 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
+from cottonpalm import BatchProcessor
 from cottonpalm.cli.live.reading import Query, Reading
 from cottonpalm.cli.live.server import Dashboard
 from cottonpalm.cli.problems import Problem
 from cottonpalm.stores import open_store
+from cottonpalm.testing import ScriptedChain
 from tests.support.prometheus_text import faults, promtool_says
 
 if TYPE_CHECKING:
@@ -302,6 +304,19 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(Problem, match="there is no store"):
         Dashboard(tmp_path / "none.db", 0)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_store_that_was_replaced_is_told_and_not_shown_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "moved.db"
+    BatchProcessor(ScriptedChain(then=str.upper), store=path, run="old").batch(["a"])
+    with Dashboard(path, 0) as found, httpx.Client(trust_env=False, follow_redirects=True) as client:
+        assert "old" in client.get(found.url).text
+        path.rename(tmp_path / "away.db")
+        BatchProcessor(ScriptedChain(then=str.upper), store=path, run="new").batch(["a"])
+        for place in ("/", "/now?run=old", "/rows?run=old", "/row?run=old&at=0", "/report?run=old"):
+            answer = client.get(f"http://127.0.0.1:{found.port}{place}")
+            assert answer.status_code == 404, place
+            assert "The store was deleted or replaced; start this page again." in answer.text
 
 
 def test_a_second_start_has_another_token(store: Path) -> None:

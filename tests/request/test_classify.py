@@ -252,6 +252,8 @@ def test_what_surely_never_arrived_was_not_billed() -> None:
     assert never_sent(httpx.ConnectError("x"))
     assert never_sent(httpx2.PoolTimeout("x"))
     assert never_sent(ConnectionRefusedError())
+    assert never_sent(httpx.LocalProtocolError("Illegal header value b'Bearer k\\n'"))
+    assert not never_sent(httpx.LocalProtocolError("of a connection"))
     assert not never_sent(httpx.ReadTimeout("x"))
     assert not never_sent(httpx2.RemoteProtocolError("x"))
 

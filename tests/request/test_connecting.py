@@ -47,3 +47,16 @@ def test_a_server_that_is_silent_where_tls_is_spoken_is_named_as_such(silent: st
         assert run.stats.trouble == (
             f"no connection in time (with https://: does the server speak TLS?) at {silent}"
         )
+
+
+@pytest.mark.parametrize("transport", ["fast", "stock"])
+def test_a_key_that_no_header_can_carry_fails_its_row_at_once_and_costs_nothing(
+    silent: str, transport: str
+) -> None:
+    model = ChatOpenAI(model="gpt-4o-mini", base_url=f"http://{silent}", api_key="from-a-file\n")  # type: ignore[arg-type]
+    processor = BatchProcessor(model, transport=transport)  # type: ignore[arg-type]
+    processor.batch(["a"], return_exceptions=True)
+    [outcome] = processor.last_run.outcomes()
+    assert "Illegal header value" in outcome.error.message
+    assert outcome.error.kind == "fail_row"
+    assert (outcome.attempts, processor.last_run.stats.uncertain_usd) == (1, 0)

@@ -49,14 +49,38 @@ def options_of(file: str | None, profile: str | None, command: Any) -> dict[str,
     data = _read(path)
     if loose := [key for key in data if key not in ("run", "profile")]:
         raise Problem(f"{path}: {loose[0]!r} stands outside of [run] and [profile.NAME]; put it below [run]")
-    profiles = data.get("profile", {})
+    profiles = _table(data.get("profile", {}), path, "[profile.NAME]")
     if profile is not None and profile not in profiles:
         raise Problem(f"--profile {profile}: {path} has {', '.join(map(repr, profiles)) or 'no profile'}")
     known = {word.lstrip("-"): one for one in command.params for word in (*one.opts, *one.secondary_opts)}
     found: dict[str, Any] = {}
-    for table in (data.get("run", {}), profiles.get(profile, {})):
-        found |= {_name(key, known, path): value for key, value in table.items()}
-    return {name: value for name, value in found.items() if name}
+    for table, title in (
+        (data.get("run", {}), "[run]"),
+        (profiles.get(profile or "", {}), f"[profile.{profile}]"),
+    ):
+        for key, value in _table(table, path, title).items():
+            if (option := _option(key, known, path)) is not None:
+                found[str(option.name)] = _meant(key, value, option, path)
+    return found
+
+
+def _table(value: Any, path: Path, title: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Problem(f"{path}: write {title} on a line of its own, and its options below")
+    return value
+
+
+def _meant(key: str, value: Any, option: Any, path: Path) -> Any:
+    """What the option gets: `no-cache = true` says `cache = false`; one value is a list of one where many may be."""
+    if f"--{key.replace('_', '-')}" in option.secondary_opts:
+        if not isinstance(value, bool):
+            raise Problem(f"{path}: {key} = {value!r}: say true or false")
+        return not value
+    if option.multiple:
+        return value if isinstance(value, list) else [value]
+    if isinstance(value, list):
+        raise Problem(f"{path}: {key} = {value!r}: give one value, not a list")
+    return value
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -69,13 +93,11 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise Problem(f"{path} is not TOML: {error}") from error
 
 
-def _name(key: str, known: Mapping[str, Any], path: Path) -> str:
-    """Return the parameter that a key of the file means; the empty string where only another command has it."""
+def _option(key: str, known: Mapping[str, Any], path: Path) -> Any:
+    """Return the parameter that a key of the file means; None where only another command has it."""
     found = known.get(key.replace("_", "-"))
-    if found is not None:
-        return str(found.name)
-    if key.replace("_", "-") in ALL:
-        return ""
+    if found is not None or key.replace("_", "-") in ALL:
+        return found
     import difflib
 
     near = difflib.get_close_matches(key, [*known, *ALL], n=1)

@@ -118,6 +118,7 @@ class Summary:
     left: int | None
     tally: Tally
     seconds: float
+    used: tuple[int, int]  # tokens in and out of this process, also those of rows that are not done
     cost_pico: int | None  # the cost of this process; None: not known
     cost_whole: bool  # False: it leaves out rows whose cost is not known
     cost_total_pico: int | None  # the cost of the run
@@ -167,10 +168,9 @@ class Summary:
         )
 
     def _cost(self) -> str:
-        tally = self.tally
-        tokens = f"{tally.input_tokens:,} tokens in, {tally.output_tokens:,} out"
+        tokens = "{:,} tokens in, {:,} out".format(*self.used)
         least = "" if self.cost_whole else "at least "
-        if not tally.rows or not (tally.input_tokens or tally.output_tokens):
+        if not any(self.used):
             return "" if not self.cost_pico else f"{least}{money(self.cost_pico)}"
         if self.cost_pico is None:
             return f"no price known for this model: --price IN:OUT says it; {tokens}"

@@ -44,6 +44,7 @@ OURS: Final[tuple[tuple[type[BaseException], Kind], ...]] = (
 _SDKS: Final = ("openai", "anthropic", "groq", "cerebras.cloud.sdk", "together")
 _HTTP: Final = ("httpx", "httpx2")
 _LOOPS: Final = ("Event loop is closed", "bound to a different event loop", "attached to a different loop")
+_NO_HEADER: Final = "Illegal header"  # h11 has no class for it
 _DEPTH: Final = 12
 _WORST_FIRST: Final = (Kind.STOP_RUN, Kind.DEGRADE, Kind.REASK, Kind.THROTTLE, Kind.TRANSIENT)
 
@@ -54,6 +55,8 @@ def classify(exc: BaseException) -> Fault:
     It goes by class, status and code. Only a provider's own module looks at words, and does so last. An unknown
     exception, such as an error in the user's own code, fails only its row.
     """
+    if any(map(_has_no_header, _causes(exc))):
+        return _of(Kind.FAIL_ROW, exc)
     for link in _causes(exc):
         if fault := _tell(link):
             said = _answered(exc) if link is exc else None
@@ -111,7 +114,8 @@ def never_sent(exc: BaseException) -> bool:
         "UnsupportedProtocol",
         "InvalidURL",
     }
-    return any(name.__name__ in sure for name in type(exc).__mro__) or isinstance(exc, ConnectionRefusedError)
+    by_class = any(name.__name__ in sure for name in type(exc).__mro__)
+    return by_class or isinstance(exc, ConnectionRefusedError) or _has_no_header(exc)
 
 
 def _of(kind: Kind, exc: BaseException) -> Fault:
@@ -220,6 +224,11 @@ def _transport(exc: BaseException) -> Kind | None:
     if isinstance(exc, (TimeoutError, ConnectionError)) or _of_a_loop(exc):
         return Kind.TRANSIENT
     return None
+
+
+def _has_no_header(exc: BaseException) -> bool:
+    """A header cannot be sent, such as a key that ends in a line break. SDKs call it a broken connection."""
+    return str(exc).startswith(_NO_HEADER) and any(_is(exc, name, "LocalProtocolError") for name in _HTTP)
 
 
 def _of_a_loop(exc: BaseException) -> bool:

@@ -365,6 +365,7 @@ class Session:
             left=left,
             tally=self._tally,
             seconds=seconds,
+            used=_used_by(run, self._tally),
             cost_pico=_cost_of(stats),
             cost_whole=stats.cost_known,
             cost_total_pico=info.cost_pico if info else None,
@@ -387,6 +388,15 @@ class Session:
         if self._job.output == "-":
             return f"standard output, and in {store_shown(self._where.store)}"
         return shown(self._job.output)
+
+
+def _used_by(run: Run, tally: summary.Tally) -> tuple[int, int]:
+    """The tokens that this process used, as `_cost_of`: of its requests, or of its rows where those are not seen."""
+    models = run.report.by_model.values()
+    return (
+        max(tally.input_tokens, sum(model.input_tokens for model in models)),
+        max(tally.output_tokens, sum(model.output_tokens for model in models)),
+    )
 
 
 def _cost_of(stats: Stats) -> int | None:

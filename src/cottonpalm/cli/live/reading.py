@@ -15,7 +15,7 @@ from cottonpalm.protocols import FAILED, OK, RETRYABLE, FindsRows, GivesOrders, 
 from cottonpalm.stores.codec.records import unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cottonpalm.observers.kept import Kept
     from cottonpalm.protocols import RunInfo, Store, StoredRows
@@ -112,14 +112,18 @@ class Reading:
     Args:
         store: the store.
         search_s: a search that takes longer stops, and says where.
+        check: raises where the store is no longer the one at its address.
     """
 
-    def __init__(self, store: Store, *, search_s: float = SEARCH_S) -> None:
-        self._store, self._search_s = store, search_s
+    def __init__(
+        self, store: Store, *, search_s: float = SEARCH_S, check: Callable[[], None] = lambda: None
+    ) -> None:
+        self._store, self._search_s, self._check = store, search_s, check
         self._watched: dict[str, float] = {}
 
     def runs(self) -> list[Standing]:
         """All runs, the newest first; those that are going show how they stand from now on."""
+        self._check()
         found = self._store.runs()[::-1]
         for info in found:
             self._watch(info)
@@ -131,6 +135,7 @@ class Reading:
         Raises:
             Problem: there is none of this name.
         """
+        self._check()
         for info in self._store.runs():
             if info.name == name:
                 if watch:

@@ -13,7 +13,9 @@ from urllib.parse import urlencode
 from cottonpalm.cli.live.reading import Reading
 from cottonpalm.cli.live.rules import host_name
 from cottonpalm.cli.problems import Problem
-from cottonpalm.stores import database_of, open_store, shown
+from cottonpalm.errors import StoreError
+from cottonpalm.stores import database_of, shown
+from cottonpalm.stores.sql.store import SqlStore
 
 if TYPE_CHECKING:
     from typing import Self
@@ -57,9 +59,10 @@ class Dashboard:
         self.port: int = self._socket.getsockname()[1]
         name = f"[{host}]" if ":" in host else {"0.0.0.0": LOOPBACK}.get(host, host)  # noqa: S104 - as it was asked
         self.url = f"http://{name}:{self.port}/?{urlencode({TOKEN: self._token})}"
-        self._store = open_store(store)
+        self._database, self._store = database, SqlStore(database)
         self._ready, self._over = threading.Event(), asyncio.Event()
-        live = Live(Reading(self._store), _name(shown(store)), shown(store), self._over)
+        reading = Reading(self._store, check=self._check)
+        live = Live(reading, _name(shown(store)), shown(store), self._over)
         names = frozenset(found for each in (host, socket.gethostname()) if (found := host_name(each)))
         guard = Guard(application(live), self._token, names, f"cottonpalm-{self.port}")
         config = uvicorn.Config(
@@ -78,6 +81,13 @@ class Dashboard:
         self._thread = threading.Thread(target=self._serve, name="cottonpalm-dashboard", daemon=True)
         self._thread.start()
         self._ready.wait()
+
+    def _check(self) -> None:
+        """A file that was deleted can still be read, but no run of the new one is in it, and no order reaches one."""
+        try:
+            self._database.check()
+        except StoreError:
+            raise Problem("the store was deleted or replaced; start this page again") from None
 
     def _serve(self) -> None:
         asyncio.run(self._main())
