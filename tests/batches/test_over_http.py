@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
+from cottonpalm import clock
 from cottonpalm.providers.batches.lanes import credentials_of
 from cottonpalm.providers.batches.stages import Stage
 from cottonpalm.providers.batches.troubles import BatchDenied
@@ -336,3 +338,20 @@ def test_a_batch_that_a_look_does_not_find_for_a_moment_is_not_lost(
     assert asyncio.run(main()).stage is Stage.COLLECTED
     assert server.paid_twice() == {}
     assert len(server.jobs) == 1
+
+
+def test_results_that_are_not_found_for_a_moment_long_after_the_end_are_not_lost(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+) -> None:
+    async def main() -> Batch:
+        async with desk_at(disk.book, listing_wait_s=60.0) as desk:
+            batch = await desk.plan(packed_of(lane_at(server, provider), TEXTS, tmp_path))
+            while batch.stage is not Stage.ENDED:
+                batch = await desk.advance(batch)
+            disk.book.put(batch := replace(batch, ended_at=clock.wall() - 3600))
+        async with desk_at(disk.book, listing_wait_s=60.0) as desk:
+            server.weather.reads = [404, 404]
+            return await bring(desk, batch)
+
+    assert asyncio.run(main()).stage is Stage.COLLECTED
+    assert len(results(disk.book, 10)) == 10
