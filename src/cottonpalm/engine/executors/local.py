@@ -175,9 +175,11 @@ class LocalExecutor:
         self.fill()
 
     def let_go(self) -> None:
-        """The run is stopping: rows that have called nothing yet, or sleep between two calls, need not be finished."""
+        """The run is stopping: rows that have called nothing yet, or sleep between two calls, need not be finished.
+
+        They end with the next `fill`; there may have been none yet.
+        """
         self._leaving = self._stopping = True
-        self.fill()
 
     def _drop_untouched(self) -> None:
         for worker, unbegun in self._workers.items():
