@@ -288,21 +288,24 @@ def test_a_batch_of_another_account_is_not_taken_for_lost(
     assert results(disk.book, 10) == dict.fromkeys(range(10))  # all still out
 
 
-def test_a_batch_of_another_account_can_be_given_up(
-    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+@pytest.mark.parametrize("stage", [Stage.SUBMITTED, Stage.ENDED])
+def test_a_batch_of_another_account_is_not_lost_and_can_be_given_up(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path, stage: Stage
 ) -> None:
-    async def main(key: dict[str, str], *, cancels: bool) -> Batch:
+    async def main(key: dict[str, str], *, again: bool = True, cancels: bool = False) -> Batch:
         async with desk_at(disk.book, credentials=lambda lane: credentials_of(lane.base, key)) as desk:
             planned = disk.book.batches() or [
                 await desk.plan(packed_of(lane_at(server, provider), TEXTS, tmp_path))
             ]
             batch = planned[0]
-            while batch.stage is not Stage.SUBMITTED:
+            while batch.stage is not stage:
                 batch = await desk.advance(batch)
-            return await bring(desk, await desk.cancel(batch)) if cancels else batch
+            return await bring(desk, await desk.cancel(batch) if cancels else batch) if again else batch
 
-    asyncio.run(main(HEADERS[provider], cancels=False))
+    asyncio.run(main(HEADERS[provider], again=False))
     other = {name: f"{value}-other" for name, value in HEADERS[provider].items()}
+    with pytest.raises(BatchDenied, match="submitted with another one"):
+        asyncio.run(main(other))
     batch = asyncio.run(main(other, cancels=True))
     assert batch.stage is Stage.LOST
     assert len(disk.book.lost(batch.tag)) == 10

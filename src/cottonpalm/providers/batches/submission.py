@@ -154,7 +154,10 @@ class Desk:
     async def cancel(self, batch: Batch) -> Batch:
         """Ask the provider to stop it. It still has to end, and what is done by then is collected and paid."""
         batch = self._latest.get(batch.tag, batch)
-        if batch.over or batch.stage is Stage.ENDED or batch.cancelling:
+        ended = batch.stage is Stage.ENDED and self._same_key(
+            batch
+        )  # what another key does not see is given up
+        if batch.over or ended or batch.cancelling:
             return batch
         if batch.stage in (Stage.INTENT, Stage.UPLOADED) and batch.tag not in self._at_work:
             return await self._abandon(
@@ -295,6 +298,8 @@ class Desk:
             return batch  # a twin has not ended yet
         if not after.over:
             return await self._put(after)
+        if after.stage is Stage.LOST and not self._same_key(batch) and not batch.cancelling:
+            raise _another_key(batch)
         after = await self._close(after)
         if after.stage is Stage.COLLECTED and after.input_file_id:
             await client.remove(after.input_file_id)
