@@ -345,4 +345,5 @@ class AsyncRun(BaseRun):
             if self._made is None and self._opening is not None:
                 self._have(await self._opening.beside())
             self._task = asyncio.get_running_loop().create_task(self._begins().main())
+            self._task.add_done_callback(self._engine.over)
             loop_shutdown.watch(self._task, self._engine)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
+from cottonpalm import clock
 from cottonpalm.providers.batches.lanes import credentials_of
 from cottonpalm.providers.batches.stages import Stage
 from cottonpalm.providers.batches.troubles import BatchDenied
@@ -286,21 +288,24 @@ def test_a_batch_of_another_account_is_not_taken_for_lost(
     assert results(disk.book, 10) == dict.fromkeys(range(10))  # all still out
 
 
-def test_a_batch_of_another_account_can_be_given_up(
-    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+@pytest.mark.parametrize("stage", [Stage.SUBMITTED, Stage.ENDED])
+def test_a_batch_of_another_account_is_not_lost_and_can_be_given_up(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path, stage: Stage
 ) -> None:
-    async def main(key: dict[str, str], *, cancels: bool) -> Batch:
+    async def main(key: dict[str, str], *, again: bool = True, cancels: bool = False) -> Batch:
         async with desk_at(disk.book, credentials=lambda lane: credentials_of(lane.base, key)) as desk:
             planned = disk.book.batches() or [
                 await desk.plan(packed_of(lane_at(server, provider), TEXTS, tmp_path))
             ]
             batch = planned[0]
-            while batch.stage is not Stage.SUBMITTED:
+            while batch.stage is not stage:
                 batch = await desk.advance(batch)
-            return await bring(desk, await desk.cancel(batch)) if cancels else batch
+            return await bring(desk, await desk.cancel(batch) if cancels else batch) if again else batch
 
-    asyncio.run(main(HEADERS[provider], cancels=False))
+    asyncio.run(main(HEADERS[provider], again=False))
     other = {name: f"{value}-other" for name, value in HEADERS[provider].items()}
+    with pytest.raises(BatchDenied, match="submitted with another one"):
+        asyncio.run(main(other))
     batch = asyncio.run(main(other, cancels=True))
     assert batch.stage is Stage.LOST
     assert len(disk.book.lost(batch.tag)) == 10
@@ -336,3 +341,20 @@ def test_a_batch_that_a_look_does_not_find_for_a_moment_is_not_lost(
     assert asyncio.run(main()).stage is Stage.COLLECTED
     assert server.paid_twice() == {}
     assert len(server.jobs) == 1
+
+
+def test_results_that_are_not_found_for_a_moment_long_after_the_end_are_not_lost(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+) -> None:
+    async def main() -> Batch:
+        async with desk_at(disk.book, listing_wait_s=60.0) as desk:
+            batch = await desk.plan(packed_of(lane_at(server, provider), TEXTS, tmp_path))
+            while batch.stage is not Stage.ENDED:
+                batch = await desk.advance(batch)
+            disk.book.put(batch := replace(batch, ended_at=clock.wall() - 3600))
+        async with desk_at(disk.book, listing_wait_s=60.0) as desk:
+            server.weather.reads = [404, 404]
+            return await bring(desk, batch)
+
+    assert asyncio.run(main()).stage is Stage.COLLECTED
+    assert len(results(disk.book, 10)) == 10

@@ -9,6 +9,7 @@ import pytest
 from langchain_core.prompts import ChatPromptTemplate
 
 from cottonpalm import RunStopped
+from cottonpalm.events import RunStarted
 from tests.batchlane.kit import anthropic, batched, lane, openai, rows, simple
 from tests.support.batch_provider import Faults
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from cottonpalm.events import Event
     from tests.support.batch_provider import BatchProvider
 
 
@@ -68,3 +70,18 @@ def test_left_by_the_user_a_run_says_what_is_out_and_how_to_go_on(
             list(run)
     assert "5 requests are out in 1 batch" in caplog.text
     assert "cottonpalm collect" in caplog.text
+
+
+def test_a_run_that_is_stopped_before_its_rows_begin_stops_without_an_error(
+    server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stops:
+        def see(self, event: Event) -> None:
+            if isinstance(event, RunStarted):
+                run.stop()
+
+    run = batched(simple(server), server, tmp_path, observers=[Stops()]).start(rows(2))
+    with run, pytest.raises(RunStopped):
+        list(run)
+    assert not server.bills
+    assert not [record for record in caplog.records if record.exc_info]

@@ -14,6 +14,7 @@ from cottonpalm.engine.shared import ledger_of
 from tests.batchlane.combined import check
 from tests.batchlane.drawn import drawn
 from tests.batchlane.kit import batched, lane, rows, simple
+from tests.support.batch_provider import Faults
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +59,29 @@ def test_a_run_that_is_left_while_rows_are_recorded_gives_the_money_of_their_req
 
     chain = RunnableParallel(quick=simple(server), slow=RunnableLambda(never))
     check_left(server, tmp_path, chain, count, arrived, quiet_s=60.0)
+
+
+def test_a_run_that_is_cancelled_again_while_it_ends_gives_the_money_of_its_batches_back(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    server.faults = Faults(looks=10**6)
+
+    async def main() -> int:
+        budget = Budget(1.0, max_output_tokens=100)
+        run = batched(simple(server), server, tmp_path, budget=budget).astart(rows(3))
+        reader, me = asyncio.ensure_future(anext(run)), asyncio.current_task()
+        while not server.jobs:
+            await asyncio.sleep(0.001)
+        while going := asyncio.all_tasks() - {me}:  # as `asyncio.run` at a second Ctrl-C
+            for task in going:
+                task.cancel()
+            await asyncio.sleep(0)
+        assert reader.cancelled()
+        ledger = ledger_of(budget)
+        assert ledger is not None
+        return ledger.reserved
+
+    assert asyncio.run(main()) == 0
 
 
 def test_a_run_that_is_left_while_a_round_is_taken_down_gives_the_money_of_its_requests_back(

@@ -17,7 +17,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 
-from cottonpalm import Cache
+from cottonpalm import Cache, RunStopped
 from cottonpalm.providers.batches.made_up import TEXT
 from tests.batchlane.chains import PROMPT, two_steps
 from tests.batchlane.kit import PICO_PRICES, anthropic, batched, lane, live, openai, rows, simple
@@ -129,6 +129,45 @@ def test_a_line_that_no_batch_can_hold_runs_live(
     assert len(batched(chain, server, tmp_path, accept_truncated=True).batch(given)) == 4
     assert lanes(server) == {"batch": 3, "live": 1}
     assert "row 4 (index 3) runs live" in caplog.text
+
+
+def test_an_answer_that_was_cut_is_marked_as_in_a_live_run(server: BatchProvider, tmp_path: Path) -> None:
+    chain, given = simple(server, max_tokens=4), [{"text": "one two three four five six"}]
+    for processor in (
+        batched(chain, server, tmp_path, accept_truncated=True),
+        live(chain, accept_truncated=True),
+    ):
+        with processor.start(given) as run:
+            [outcome] = run
+        assert outcome.truncated
+
+
+def test_what_a_chain_makes_of_a_refusal_for_money_in_a_later_round_is_no_answer(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    """The first request of the row is paid, and the budget has nothing left for the second, which is longer."""
+    ask = PROMPT | openai(server, max_tokens=1500) | StrOutputParser()
+
+    async def calm(row: dict[str, str]) -> str:
+        said = await ask.ainvoke(row)
+        try:
+            return said + await ask.ainvoke({"text": f"{said} {' ' * 2000}"})
+        except Exception:
+            return "made up"
+
+    def unused(_: dict[str, str]) -> str:
+        raise AssertionError
+
+    def batch(budget: float) -> list[Any]:
+        return batched(RunnableLambda(unused, afunc=calm), server, tmp_path, budget=budget).batch(rows(1))
+
+    with pytest.raises(RunStopped) as stopped:
+        batch(0.0062)
+    assert stopped.value.reason == "budget"
+    assert len(server.bills) == 1
+    [answer] = batch(1.0)
+    assert answer.count("answer to: About: row 0") == 2
+    assert len(server.bills) == 2
 
 
 def test_a_chain_with_a_step_that_only_runs_on_threads_goes_through_batches(

@@ -12,7 +12,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 
-from cottonpalm import AdaptiveConcurrency, BatchProcessor, clock
+from cottonpalm import AdaptiveConcurrency, BatchProcessor, RunStopped, clock
 from cottonpalm.testing import FlakyTransport, virtual_run
 from tests.support import lean
 from tests.support.loopback import Loopback
@@ -166,3 +166,18 @@ def test_a_row_that_does_not_end_though_it_has_its_answer_holds_nobody_up(tmp_pa
         return clock.now() - began
 
     assert virtual_run(main()) <= 2
+
+
+def test_a_run_whose_task_is_cancelled_before_its_first_step_is_over_and_lets_go_of_its_store(
+    tmp_path: Path,
+) -> None:
+    async def main() -> list[Any]:
+        upper = processor(RunnableLambda(str.upper), tmp_path)
+        async with upper.astart(ROWS) as run:
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            with pytest.raises(RunStopped, match="left early"):
+                await asyncio.wait_for(anext(run), 20)
+        return await upper.abatch(ROWS)
+
+    assert asyncio.run(main()) == [row.upper() for row in ROWS]

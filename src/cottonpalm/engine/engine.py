@@ -344,6 +344,13 @@ class Engine:
             finally:
                 self._tell_end(error)
 
+    def over(self, _: object) -> None:
+        """Its task is over; one that was cancelled before its first step has let go of nothing."""
+        if self._task is None:
+            if not self._left:
+                self._stopping.stop("interrupted", "it was left early")
+            self.discard()
+
     # -- stopping it, and changing it while it runs
 
     @property

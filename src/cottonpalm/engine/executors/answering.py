@@ -11,12 +11,14 @@ from cottonpalm.engine.executors.journal import Journal, hook
 from cottonpalm.engine.executors.rounds import one_round
 from cottonpalm.engine.executors.worth import Worth
 from cottonpalm.errors import ConfigError
+from cottonpalm.providers import dressed
 from cottonpalm.providers.batches.lanes import whose
 from cottonpalm.providers.batches.made_up import made_up
 from cottonpalm.request.pricing import call_in
 from cottonpalm.request.recording import SWAPS, Recording, can_swap
 from cottonpalm.request.reservation import Reservation
 from cottonpalm.request.row_account import RowAccount
+from cottonpalm.runtime.wait_queue import RowClosed
 from cottonpalm.types import numbered
 
 if TYPE_CHECKING:
@@ -151,8 +153,7 @@ class Answering:
             if not (recording.closed and recording.needs):
                 recording.drop()
                 self._warn_unseen(item, recording)
-                await self._count_unread(item, recording)
-                return task.result()
+                return await self._came_to(item, recording, task)
             if self._source.closing:
                 break
             if not (recording.unused and recording.asked):
@@ -170,6 +171,13 @@ class Answering:
                 f"requests of {numbered(item.index)} cannot be held back, as its model sends them through a client of "
                 "its own: they run live, at the full price",
             )
+
+    async def _came_to(self, item: Item, recording: Recording, task: asyncio.Task[Any]) -> Any:
+        """Its output or exception; what the chain makes of a request that was refused is neither."""
+        await self._count_unread(item, recording)
+        if item.account.refused:
+            raise dressed(RowClosed, "a request of the row was refused")
+        return task.result()
 
     async def _count_unread(self, item: Item, recording: Recording) -> None:
         """What was paid for the row and not read in its last round is part of its cost all the same."""
@@ -316,8 +324,7 @@ class Answering:
         try:
             recording, task = await self._round(item, known, live=True, withdraws=withdraws)
             if not recording.withdrawn:
-                await self._count_unread(item, recording)
-                return task.result()
+                return await self._came_to(item, recording, task)
         finally:
             self.sending -= 1
             if self._rescue is not None:

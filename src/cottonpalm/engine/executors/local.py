@@ -175,9 +175,11 @@ class LocalExecutor:
         self.fill()
 
     def let_go(self) -> None:
-        """The run is stopping: rows that have called nothing yet, or sleep between two calls, need not be finished."""
+        """The run is stopping: rows that have called nothing yet, or sleep between two calls, need not be finished.
+
+        They end with the next `fill`; there may have been none yet.
+        """
         self._leaving = self._stopping = True
-        self.fill()
 
     def _drop_untouched(self) -> None:
         for worker, unbegun in self._workers.items():
@@ -316,7 +318,9 @@ async def _raises(_: Item, failure: Exception) -> Any:
 def _answered(item: Item, account: RowAccount, output: Any) -> Outcome:
     if account.refused:  # the run was left, and the chain has made something up in an answer's place
         return Outcome(item.index, "skipped")
-    return Outcome(item.index, "ok", output, truncated=account.truncated)
+    return Outcome(
+        item.index, "ok", output, truncated=item.account.truncated
+    )  # of its last round, if it has rounds
 
 
 def note(outcome: Outcome, item: Item) -> None:

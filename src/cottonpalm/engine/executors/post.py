@@ -369,16 +369,25 @@ class Post:
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-            with contextlib.suppress(StoreError):  # which has ended the run, and is told there
-                await asyncio.to_thread(self._settle_ended)
-        for spool in self._spools.values():
-            if (packed := spool.close()) is not None:
-                packed.drop()
-        self._scratch.close()
+        try:
+            if tasks:
+                await asyncio.wait(tasks)
+                with contextlib.suppress(StoreError):  # which has ended the run, and is told there
+                    await through(self._settle_ended)
+        finally:  # also after a second cancel
+            for spool in self._spools.values():
+                if (packed := spool.close()) is not None:
+                    packed.drop()
+            self._scratch.close()
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """The money of what is out; a task that is not over yet may still book one of them."""
+        amounts = [one for many in self._amounts.values() for one in many]
+        while self._held:
+            amounts.append(self._held.popitem()[1])
         if (ledger := self._run.ledger) is not None:
-            for amount in (*self._held.values(), *(one for many in self._amounts.values() for one in many)):
+            for amount in amounts:
                 ledger.settle(amount, 0, 0, self._run.spending)
 
 

@@ -11,6 +11,8 @@ from cottonpalm.providers.batches.stages import Batch, Book, Stage, number_of
 from cottonpalm.providers.batches.troubles import Trouble
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cottonpalm.providers.batches.client import BatchClient
     from cottonpalm.providers.batches.lines import Ask, BatchState
 
@@ -21,7 +23,9 @@ class _Stranger(Exception):
     """The results are of a batch that only looked like ours."""
 
 
-async def collect(batch: Batch, client: BatchClient, book: Book, *, more_may_come: bool = False) -> Batch:
+async def collect(
+    batch: Batch, client: BatchClient, book: Book, *, more_may_come: Callable[[], bool] = lambda: False
+) -> Batch:
     """Store all results and return the batch in its final stage.
 
     The same batch, where a twin of it has not ended yet. Back in `creating`, where what had been found by time and
@@ -31,7 +35,7 @@ async def collect(batch: Batch, client: BatchClient, book: Book, *, more_may_com
         batch: one that has ended.
         client: of its lane.
         book: where results are stored.
-        more_may_come: it ended just now: fewer answers than the provider counts are not yet all.
+        more_may_come: asked where there are fewer answers than the provider counts: whether these are not yet all.
 
     Raises:
         Trouble: the provider could not be asked now.
@@ -48,7 +52,7 @@ async def collect(batch: Batch, client: BatchClient, book: Book, *, more_may_com
             batch, stage=Stage.CREATING, batch_id=None, state=None, proven=True, strangers=strangers
         )
     if any(found is None or found < state.done for found, state in zip(executed, states, strict=True)):
-        if more_may_come:
+        if not any(state.gone for state in states) and more_may_come():
             raise Trouble("later", "the results do not yet hold all answers that the provider counts")
         return replace(
             batch, stage=Stage.LOST, why="the provider no longer keeps its results, or not all of them"

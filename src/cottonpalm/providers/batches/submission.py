@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -78,7 +79,9 @@ class Desk:
         self._waits: dict[str, float] = {}
         self._refusals: dict[str, int] = {}  # how often a batch was refused as too much waits
         self._lost_at: dict[str, float] = {}  # when the answer to a submission was lost, by tag
-        self._gone_at: dict[str, float] = {}  # when the provider first did not know a batch, by tag
+        self._gone_at: dict[
+            str, float
+        ] = {}  # when the provider first did not know a batch or its results, by tag
         self._latest: dict[str, Batch] = {}  # as they were written down, or are being written down
         self._creating: dict[tuple[str, str], asyncio.Lock] = {}
         self._at_work: set[str] = set()  # tags of batches whose next step is being taken
@@ -151,7 +154,10 @@ class Desk:
     async def cancel(self, batch: Batch) -> Batch:
         """Ask the provider to stop it. It still has to end, and what is done by then is collected and paid."""
         batch = self._latest.get(batch.tag, batch)
-        if batch.over or batch.stage is Stage.ENDED or batch.cancelling:
+        ended = batch.stage is Stage.ENDED and self._same_key(
+            batch
+        )  # what another key does not see is given up
+        if batch.over or ended or batch.cancelling:
             return batch
         if batch.stage in (Stage.INTENT, Stage.UPLOADED) and batch.tag not in self._at_work:
             return await self._abandon(
@@ -265,10 +271,13 @@ class Desk:
         """What another key does not see may be there all the same, unless the user gives it up."""
         if not self._same_key(batch) and not batch.cancelling:
             raise _another_key(batch)
-        since = self._gone_at.setdefault(batch.tag, clock.wall())
-        if self._just_now(since):  # one look may err, as a listing may
+        if self._may_come(batch):
             raise Trouble("later", str(trouble))
         return await self.give_up(batch, f"the provider does not know it any more: {trouble}")
+
+    def _may_come(self, batch: Batch) -> bool:
+        """Whether what the provider does not have may be there all the same: one answer may err, as a listing may."""
+        return self._just_now(self._gone_at.setdefault(batch.tag, clock.wall()))
 
     def _same_key(self, batch: Batch) -> bool:
         return whose(self._credentials(batch.lane), batch.tag) == batch.whose
@@ -284,12 +293,13 @@ class Desk:
     async def _collect(self, batch: Batch, client: BatchClient) -> Batch:
         if batch.sends > 1 and client.uploads:
             batch = await self._with_twins(batch, client)
-        late = self._just_now(batch.ended_at)
-        after = await collect(batch, client, self._book, more_may_come=late)
+        after = await collect(batch, client, self._book, more_may_come=partial(self._may_come, batch))
         if after is batch:
             return batch  # a twin has not ended yet
         if not after.over:
             return await self._put(after)
+        if after.stage is Stage.LOST and not self._same_key(batch) and not batch.cancelling:
+            raise _another_key(batch)
         after = await self._close(after)
         if after.stage is Stage.COLLECTED and after.input_file_id:
             await client.remove(after.input_file_id)
