@@ -228,7 +228,9 @@ def _transport(exc: BaseException) -> Kind | None:
 
 def _has_no_header(exc: BaseException) -> bool:
     """A header cannot be sent, such as a key that ends in a line break. SDKs call it a broken connection."""
-    return str(exc).startswith(_NO_HEADER) and any(_is(exc, name, "LocalProtocolError") for name in _HTTP)
+    if not any(_is(exc, name, "LocalProtocolError") for name in _HTTP):
+        return False
+    return words_of(exc).startswith(_NO_HEADER)
 
 
 def _of_a_loop(exc: BaseException) -> bool:

@@ -318,9 +318,8 @@ async def _raises(_: Item, failure: Exception) -> Any:
 def _answered(item: Item, account: RowAccount, output: Any) -> Outcome:
     if account.refused:  # the run was left, and the chain has made something up in an answer's place
         return Outcome(item.index, "skipped")
-    return Outcome(
-        item.index, "ok", output, truncated=item.account.truncated
-    )  # of its last round, if it has rounds
+    last = item.account  # of its last round, if it has rounds
+    return Outcome(item.index, "ok", output, truncated=last.truncated)
 
 
 def note(outcome: Outcome, item: Item) -> None:

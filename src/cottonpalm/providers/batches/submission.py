@@ -79,9 +79,7 @@ class Desk:
         self._waits: dict[str, float] = {}
         self._refusals: dict[str, int] = {}  # how often a batch was refused as too much waits
         self._lost_at: dict[str, float] = {}  # when the answer to a submission was lost, by tag
-        self._gone_at: dict[
-            str, float
-        ] = {}  # when the provider first did not know a batch or its results, by tag
+        self._gone_at: dict[str, float] = {}  # when a batch or its results were first not found, by tag
         self._latest: dict[str, Batch] = {}  # as they were written down, or are being written down
         self._creating: dict[tuple[str, str], asyncio.Lock] = {}
         self._at_work: set[str] = set()  # tags of batches whose next step is being taken
