@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import langchain_core.runnables.base  # noqa: F401 - before the stack is deep: there Python 3.11 loads it 15 % slower
+
 from cottonpalm import settings as checked
 from cottonpalm.chain.face import ChainFace, chain_name
 from cottonpalm.engine.input.frames import list_in, rows_in
