@@ -51,7 +51,9 @@ def test_money_that_runs_out_while_batches_are_out_is_never_exceeded_and_more_of
     for number, answer in enumerate(found):
         said = getattr(answer, "content", None)
         assert said == wanted[number] or "400" in repr(answer), (number, answer)
-    assert server.paid_twice() == {}
+    # What two batches left unanswered runs live, and is asked from its start where the money ends in its middle.
+    in_batches = Counter((bill.model, bill.text) for bill in server.bills if bill.lane == "batch")
+    assert max(in_batches.values()) == 1
 
 
 @pytest.mark.parametrize("provider", MODELS)

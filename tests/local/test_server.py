@@ -116,7 +116,12 @@ class TestTheRealModel:
         with process:
             assert process.stdout is not None
             pid = int(process.stdout.readline())
-            with os.fdopen(os.pidfd_open(pid)) as engine:
+            try:
+                engine = os.fdopen(os.pidfd_open(pid))
+            except ProcessLookupError:  # both have ended already
+                assert ending == "exit"
+                return
+            with engine:
                 if ending == "kill":
                     process.send_signal(signal.SIGKILL)
                 process.wait()
