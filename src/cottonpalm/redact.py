@@ -96,7 +96,7 @@ def redact(text: str) -> str:
         return f"{match[1]}[redacted]"
 
     text = _NAMED.sub(blotted, _SECRETS.sub("[redacted]", text))
-    for secret in found:
-        if len(secret) >= _REPEATED and secret != "[redacted]":  # noqa: S105 - the mark itself
+    for secret in sorted(found, key=len, reverse=True):  # one may begin with another
+        if len(secret) >= _REPEATED:
             text = text.replace(secret, "[redacted]")
     return text

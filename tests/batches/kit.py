@@ -13,7 +13,7 @@ from cottonpalm.providers.batches.lanes import Lane, credentials_of
 from cottonpalm.providers.batches.packing import room_in
 from cottonpalm.providers.batches.scratch import Scratch
 from cottonpalm.providers.batches.spool import Packed, Spool
-from cottonpalm.providers.batches.stages import Batch, KeepsBatches, Member
+from cottonpalm.providers.batches.stages import Batch, KeepsBatches, Member, Stage
 from cottonpalm.providers.batches.submission import Desk
 from cottonpalm.stores import open_store
 
@@ -97,6 +97,13 @@ async def desk_at(
     async with httpx.AsyncClient(transport=transport) as http:
         whose = credentials or (lambda lane: credentials_of(lane.base, HEADERS[lane.provider]))
         yield Desk(book, http, whose, listing_wait_s=listing_wait_s, poll_s=0.001)
+
+
+async def advanced(desk: Desk, batch: Batch, stage: Stage) -> Batch:
+    """To this stage."""
+    while batch.stage is not stage:
+        batch = await desk.advance(batch)
+    return batch
 
 
 async def bring(desk: Desk, batch: Batch) -> Batch:

@@ -15,7 +15,7 @@ from cottonpalm.errors import RunBusy, StoreError
 from cottonpalm.providers.batches.lanes import Lane, credentials_of, whose
 from cottonpalm.providers.batches.stages import Stage
 from cottonpalm.providers.batches.troubles import BatchDenied
-from tests.batches.kit import HEADERS, Disk, bring, desk_at, lane_at, packed_of, results
+from tests.batches.kit import HEADERS, Disk, advanced, bring, desk_at, lane_at, packed_of, results
 from tests.support.batch_provider import BatchProvider, Faults, by_chance
 
 if TYPE_CHECKING:
@@ -178,8 +178,7 @@ def test_a_batch_that_was_sent_twice_because_the_listing_lagged_too_long_is_told
     async def main() -> Batch:
         async with desk_at(disk.book, listing_wait_s=0.0) as desk:
             batch = await desk.plan(packed_of(lane_at(server, "openai"), TEXTS, tmp_path))
-            while batch.stage is not Stage.ENDED:
-                batch = await desk.advance(batch)
+            batch = await advanced(desk, batch, Stage.ENDED)
             for job in server.jobs.values():
                 job.hidden = 0
             for job in server.jobs.values():
@@ -272,8 +271,7 @@ def test_whoever_holds_an_older_state_of_a_batch_does_not_submit_it_again(
     async def main() -> Batch:
         async with desk_at(disk.book) as desk:
             old = batch = await desk.plan(packed_of(lane_at(server, provider), TEXTS, tmp_path))
-            while batch.stage is not Stage.SUBMITTED:
-                batch = await desk.advance(batch)
+            batch = await advanced(desk, batch, Stage.SUBMITTED)
             return await bring(desk, old)
 
     assert asyncio.run(main()).stage is Stage.COLLECTED

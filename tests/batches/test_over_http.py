@@ -13,7 +13,18 @@ from cottonpalm import clock
 from cottonpalm.providers.batches.lanes import credentials_of
 from cottonpalm.providers.batches.stages import Stage
 from cottonpalm.providers.batches.troubles import BatchDenied
-from tests.batches.kit import HEADERS, body_of, bring, desk_at, lane_at, packed_of, results, text_in, url_of
+from tests.batches.kit import (
+    HEADERS,
+    advanced,
+    body_of,
+    bring,
+    desk_at,
+    lane_at,
+    packed_of,
+    results,
+    text_in,
+    url_of,
+)
 from tests.support.batch_provider import Faults
 
 if TYPE_CHECKING:
@@ -260,8 +271,7 @@ def test_the_lines_are_dropped_once_the_provider_has_them(
     async def main() -> None:
         async with desk_at(disk.book) as desk:
             batch = await desk.plan(packed)
-            while batch.stage is not Stage.SUBMITTED:
-                batch = await desk.advance(batch)
+            batch = await advanced(desk, batch, Stage.SUBMITTED)
 
     asyncio.run(main())
     assert not list(packed.blocks(b"\n"))
@@ -273,8 +283,7 @@ def test_a_batch_of_another_account_is_not_taken_for_lost(
     async def submit() -> None:
         async with desk_at(disk.book) as desk:
             batch = await desk.plan(packed_of(lane_at(server, provider), TEXTS, tmp_path))
-            while batch.stage is not Stage.SUBMITTED:
-                batch = await desk.advance(batch)
+            batch = await advanced(desk, batch, Stage.SUBMITTED)
 
     async def collect_with_another_key() -> None:
         other = {name: f"{value}-other" for name, value in HEADERS[provider].items()}
@@ -298,8 +307,7 @@ def test_a_batch_of_another_account_is_not_lost_and_can_be_given_up(
                 await desk.plan(packed_of(lane_at(server, provider), TEXTS, tmp_path))
             ]
             batch = planned[0]
-            while batch.stage is not stage:
-                batch = await desk.advance(batch)
+            batch = await advanced(desk, batch, stage)
             return await bring(desk, await desk.cancel(batch) if cancels else batch) if again else batch
 
     asyncio.run(main(HEADERS[provider], again=False))
@@ -317,8 +325,7 @@ def test_a_batch_that_vanishes_while_it_is_watched_is_lost(
     async def main() -> Batch:
         async with desk_at(disk.book) as desk:
             batch = await desk.plan(packed_of(lane_at(server, provider), TEXTS, tmp_path))
-            while batch.stage is not Stage.SUBMITTED:
-                batch = await desk.advance(batch)
+            batch = await advanced(desk, batch, Stage.SUBMITTED)
             server.jobs.clear()
             return await bring(desk, batch)
 
@@ -333,8 +340,7 @@ def test_a_batch_that_a_look_does_not_find_for_a_moment_is_not_lost(
     async def main() -> Batch:
         async with desk_at(disk.book, listing_wait_s=60.0) as desk:
             batch = await desk.plan(packed_of(lane_at(server, provider), TEXTS, tmp_path))
-            while batch.stage is not Stage.SUBMITTED:
-                batch = await desk.advance(batch)
+            batch = await advanced(desk, batch, Stage.SUBMITTED)
             server.weather.reads = [404, 404]
             return await bring(desk, batch)
 
@@ -349,8 +355,7 @@ def test_results_that_are_not_found_for_a_moment_long_after_the_end_are_not_lost
     async def main() -> Batch:
         async with desk_at(disk.book, listing_wait_s=60.0) as desk:
             batch = await desk.plan(packed_of(lane_at(server, provider), TEXTS, tmp_path))
-            while batch.stage is not Stage.ENDED:
-                batch = await desk.advance(batch)
+            batch = await advanced(desk, batch, Stage.ENDED)
             disk.book.put(batch := replace(batch, ended_at=clock.wall() - 3600))
         async with desk_at(disk.book, listing_wait_s=60.0) as desk:
             server.weather.reads = [404, 404]

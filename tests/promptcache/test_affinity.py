@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cottonpalm.request.affinity import KEPT, PIECE, SLACK, Affinity, pieces_of, warmer
-from cottonpalm.request.endpoints import Endpoint
+from cottonpalm.request.endpoint import Endpoint
 from cottonpalm.request.routing import EndpointState
 from tests.promptcache.kit import RULES, Done, asking, rows, run_replicas
 from tests.request.kit import a_run

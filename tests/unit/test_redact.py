@@ -161,6 +161,8 @@ def test_what_is_named_as_a_secret_is_one_wherever_the_text_repeats_it(text: str
     secret = "my-odd-company-word-12345"
     assert secret not in redact(text.format(secret, secret))
     assert redact("the key: word, and a word") == "the key: word, and a word"
+    both = f"password: {secret} password: {secret}-and-more; {secret}-and-more"
+    assert "more" not in redact(both), "one begins with the other"
 
 
 def test_a_password_with_an_at_sign_is_taken_out_whole() -> None:

@@ -13,13 +13,15 @@ from cottonpalm.observers.formatting import clean, count, duration, money, rate,
 from cottonpalm.observers.kind_words import in_words
 from cottonpalm.stores import shown as store_shown
 from cottonpalm.stores import without_password
-from cottonpalm.types import numbered
+from cottonpalm.types import numbered, pico
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from cottonpalm.observers.report import Report
     from cottonpalm.protocols import RunStore, Slot
+    from cottonpalm.run import Run
+    from cottonpalm.stats import Stats
     from cottonpalm.types import Outcome
 
 PAGE: Final = 4096
@@ -244,3 +246,19 @@ def resume_command(argv: Sequence[str]) -> str:
     """Return the same command, without passwords and options that would discard or refuse the existing results."""
     words = (without_password(word) for word in argv if word not in {"--fresh", "--overwrite"})
     return shlex.join(["cottonpalm", *words])
+
+
+def used_by(run: Run, tally: Tally) -> tuple[int, int]:
+    """The tokens that this process used, as `cost_of`: of its requests, or of its rows where those are not seen."""
+    models = run.report.by_model.values()
+    return (
+        max(tally.input_tokens, sum(model.input_tokens for model in models)),
+        max(tally.output_tokens, sum(model.output_tokens for model in models)),
+    )
+
+
+def cost_of(stats: Stats) -> int | None:
+    """What this process spent, also on answers whose rows are not done; None: no price is known."""
+    if not (stats.cost_known or stats.cost_usd):
+        return None
+    return pico(max(stats.cost_usd, stats.reported_usd))

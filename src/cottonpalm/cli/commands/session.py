@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     from cottonpalm.observers.event_lines import EventLines
     from cottonpalm.observers.progress import Progress
     from cottonpalm.run import Run
-    from cottonpalm.stats import Stats
     from cottonpalm.types import Outcome
 
 FACTS_EVERY_S: Final = 5.0
@@ -365,8 +364,8 @@ class Session:
             left=left,
             tally=self._tally,
             seconds=seconds,
-            used=_used_by(run, self._tally),
-            cost_pico=_cost_of(stats),
+            used=summary.used_by(run, self._tally),
+            cost_pico=summary.cost_of(stats),
             cost_whole=stats.cost_known,
             cost_total_pico=info.cost_pico if info else None,
             saved_pico=pico(stats.cache.saved_usd) if stats.cache.saved_known else None,
@@ -388,19 +387,3 @@ class Session:
         if self._job.output == "-":
             return f"standard output, and in {store_shown(self._where.store)}"
         return shown(self._job.output)
-
-
-def _used_by(run: Run, tally: summary.Tally) -> tuple[int, int]:
-    """The tokens that this process used, as `_cost_of`: of its requests, or of its rows where those are not seen."""
-    models = run.report.by_model.values()
-    return (
-        max(tally.input_tokens, sum(model.input_tokens for model in models)),
-        max(tally.output_tokens, sum(model.output_tokens for model in models)),
-    )
-
-
-def _cost_of(stats: Stats) -> int | None:
-    """What this process spent, also on answers whose rows are not done; None: no price is known."""
-    if not (stats.cost_known or stats.cost_usd):
-        return None
-    return pico(max(stats.cost_usd, stats.reported_usd))

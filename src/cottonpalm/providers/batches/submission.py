@@ -152,9 +152,8 @@ class Desk:
     async def cancel(self, batch: Batch) -> Batch:
         """Ask the provider to stop it. It still has to end, and what is done by then is collected and paid."""
         batch = self._latest.get(batch.tag, batch)
-        ended = batch.stage is Stage.ENDED and self._same_key(
-            batch
-        )  # what another key does not see is given up
+        # What another key does not see is given up.
+        ended = batch.stage is Stage.ENDED and self._same_key(batch)
         if batch.over or ended or batch.cancelling:
             return batch
         if batch.stage in (Stage.INTENT, Stage.UPLOADED) and batch.tag not in self._at_work:
