@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from cottonpalm.protocols import TakesOrders
 from cottonpalm.request import active_runs
 from cottonpalm.request.row_account import ROW
 from cottonpalm.request.transport import client_loops
+from cottonpalm.runtime import garbage
 from cottonpalm.runtime.aside import aside
 from cottonpalm.runtime.threads import BLOCKS_A_LOOP
 from cottonpalm.setting_checks import workers_of
@@ -123,7 +124,8 @@ class Engine:
             active_runs.begin(self.account)
         try:
             if not self._left:
-                await self._execute(loop)
+                with garbage.seldom() if self.job.many else nullcontext():
+                    await self._execute(loop)
         except (asyncio.CancelledError, GeneratorExit):
             dead = loop.is_closed()
             self._stopping.stop("interrupted", "its event loop was closed" if dead else "it was left early")

@@ -1,0 +1,81 @@
+"""While runs are under way, Python looks for garbage less often; before, after and besides it is as the user has it."""
+
+from __future__ import annotations
+
+import gc
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from langchain_core.runnables import RunnableLambda
+
+from cottonpalm import BatchProcessor
+from cottonpalm.runtime import garbage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FEW = (700, 10, 10)
+
+
+@contextmanager
+def thresholds(*wanted: int) -> Iterator[None]:
+    before = gc.get_threshold()
+    gc.set_threshold(*wanted)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+def seen_in_a_run() -> set[tuple[int, ...]]:
+    seen = set()
+    BatchProcessor(RunnableLambda(lambda _: seen.add(gc.get_threshold()))).batch(list(range(3)))
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("users", "during"),
+    [(FEW, (garbage.MANY, 10, 10)), ((50_000, 5, 5), (50_000, 5, 5)), ((0, 10, 10), (0, 10, 10))],
+    ids=["as Python begins", "more seldom already", "never"],
+)
+def test_a_run_looks_less_often_and_leaves_all_as_it_was(
+    users: tuple[int, ...], during: tuple[int, ...]
+) -> None:
+    with thresholds(*users):
+        assert seen_in_a_run() == {during}
+        assert gc.get_threshold() == users
+
+
+def test_a_single_call_changes_nothing() -> None:
+    with thresholds(*FEW):
+        assert BatchProcessor(RunnableLambda(lambda _: gc.get_threshold())).invoke(1) == FEW
+
+
+def test_it_is_as_before_when_the_last_of_several_is_over() -> None:
+    with thresholds(*FEW):
+        first, second = garbage.seldom(), garbage.seldom()
+        with first:
+            second.__enter__()
+        assert gc.get_threshold()[0] == garbage.MANY
+        second.__exit__(None, None, None)
+        assert gc.get_threshold() == FEW
+
+
+def test_what_is_said_meanwhile_stays() -> None:
+    with thresholds(*FEW):
+        with garbage.seldom():
+            gc.set_threshold(2_000, 20, 20)
+        assert gc.get_threshold() == (2_000, 20, 20)
+        with garbage.seldom():
+            assert gc.get_threshold()[0] == garbage.MANY
+
+
+def test_a_run_that_fails_leaves_all_as_it_was() -> None:
+    def fails(_: int) -> int:
+        raise ValueError("no")
+
+    with thresholds(*FEW):
+        with pytest.raises(ValueError, match="no"):
+            BatchProcessor(RunnableLambda(fails)).batch([1, 2])
+        assert gc.get_threshold() == FEW
