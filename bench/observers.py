@@ -1,7 +1,8 @@
 """What observers cost a row: microseconds of CPU. `python -m bench.observers`.
 
 First each observer alone, for the events of one row, told in groups as a run tells them. Then all of them on and off
-in the same runs, of chat rows over loopback HTTP by both transports, and of a chain that asks nobody. Where the SDK of
+in the same runs, of chat rows over loopback HTTP by both transports, by the fast one with a store, a cache and a budget
+as well, and of a chain that asks nobody. Where the SDK of
 OpenTelemetry does part of the work, what its API takes for that is measured beside it.
 """
 
@@ -11,9 +12,11 @@ import argparse
 import asyncio
 import os
 import time
+from itertools import count
 from pathlib import Path
 from random import Random
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from bench import measure as m
@@ -26,7 +29,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry
 from tests.support.loopback import LoopbackProcess
 
-from cottonpalm import BatchProcessor, clock
+from cottonpalm import BatchProcessor, Cache, clock
 from cottonpalm.engine.output.telling import GROUP
 from cottonpalm.events import Event, RequestFinished, RowFinished, RowStarted, RunEnded, RunStarted
 from cottonpalm.observers.event_lines import EventLines
@@ -142,22 +145,29 @@ def alone(rows: int) -> None:
 async def in_runs(rows: int, repeats: int) -> None:
     """Whole runs with all on and all off, turn by turn."""
     inputs = [{"text": f"review number {number}"} for number in range(rows)]
-    with LoopbackProcess(latency=0.02) as server:
+    with LoopbackProcess(latency=0.02) as server, TemporaryDirectory() as folder:
         model = ChatOpenAI(model=MODEL, base_url=server.openai_url, api_key="not-a-key")  # type: ignore[arg-type]
         chat = ChatPromptTemplate.from_template("Is this review positive? {text}") | model | StrOutputParser()
-        ways: dict[str, tuple[Any, dict[str, Any]]] = {
-            "chat row, stock": (chat, {"transport": "stock"}),
-            "chat row, fast": (chat, {"transport": "fast"}),
-            "no model asked": (None, {}),
+        numbers = count()
+
+        def kept() -> dict[str, Any]:
+            store = Path(folder, f"{next(numbers)}.db")
+            return {"store": store, "run": "observed", "cache": Cache(), "budget": 10_000}
+
+        ways: dict[str, tuple[Any, Callable[[], dict[str, Any]]]] = {
+            "chat row, stock": (chat, lambda: {"transport": "stock"}),
+            "chat row, fast": (chat, dict),
+            "chat row, fast, kept": (chat, kept),
+            "no model asked": (None, dict),
         }
 
-        def run(chain: Any, more: dict[str, Any], on: bool) -> m.Work:
+        def run(chain: Any, more: Callable[[], dict[str, Any]], on: bool) -> m.Work:
             async def work() -> None:
                 seen = [made() for made in ALL.values()] if on else []
                 asked = (
                     ScriptedChain(then=lambda row: row["text"]) if chain is None else chain
                 )  # it keeps its rows
-                await BatchProcessor(asked, observers=seen, concurrency=100, **more).abatch(inputs)
+                await BatchProcessor(asked, observers=seen, concurrency=100, **more()).abatch(inputs)
 
             return work
 
