@@ -7,6 +7,7 @@ import itertools
 import time
 from collections import Counter
 from datetime import UTC, datetime
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -168,7 +169,10 @@ class Api:
         return self.json({"bills": [bill._asdict() for bill in self.core.bills], "jobs": jobs})
 
     def json(self, body: Any, status: int = 200) -> web.Response:
-        return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")
+        headers = {"date": formatdate(self.core.now(), usegmt=True)}
+        return web.Response(
+            body=orjson.dumps(body), status=status, content_type="application/json", headers=headers
+        )
 
     async def body(self, request: web.Request) -> Any:
         try:
