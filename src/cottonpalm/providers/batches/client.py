@@ -14,7 +14,7 @@ import httpx
 from cottonpalm import clock
 from cottonpalm.providers.answer import loads
 from cottonpalm.providers.batches.choice import adapter_of
-from cottonpalm.providers.batches.troubles import Trouble, of_creation, of_exception, of_status
+from cottonpalm.providers.batches.troubles import Trouble, as_meant, of_creation, of_exception, of_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -110,12 +110,16 @@ class BatchClient:
                 async for block in response.aiter_bytes():
                     *lines, left = (left + block).split(b"\n")
                     for line in lines:
-                        if line and (result := self.adapter.result(line)) is not None:
+                        if (result := self._result(line)) is not None:
                             yield result
             except httpx.HTTPError as exc:
                 raise of_exception(exc, creates=False) from exc
-        if left and (result := self.adapter.result(left)) is not None:
+        if (result := self._result(left)) is not None:
             yield result
+
+    def _result(self, line: bytes) -> Result | None:
+        result = self.adapter.result(line) if line else None
+        return None if result is None else as_meant(self.lane, result)
 
     async def _json(self, ask: Ask) -> dict[str, Any]:
         found = loads(await self._bytes(ask))
