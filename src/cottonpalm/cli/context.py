@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import typer
 
     from cottonpalm.cli.screen import Screen
+    from cottonpalm.cli.spec import RunSpec
 
 
 def screen_of(context: typer.Context, *, quiet: bool, verbose: bool, progress: bool) -> Screen:
@@ -27,6 +28,14 @@ def screen_of(context: typer.Context, *, quiet: bool, verbose: bool, progress: b
     screen = Screen(quiet=quiet, verbose=verbose, progress=progress)
     context.find_root().obj["screen"] = screen
     return screen
+
+
+def take_keys(job: RunSpec, screen: Screen) -> None:
+    """Take the providers' keys from the `.env` of the job's folder, and say which."""
+    from cottonpalm.cli.chains.env_file import take_keys as taken_from
+
+    if taken := taken_from(job.folder):
+        screen.say(f"note: {taken}")
 
 
 def argv_of(context: typer.Context) -> Sequence[str]:
