@@ -113,6 +113,7 @@ def report(
     *,
     output: o.PagePath = None,
     store: o.StoreUrl = "cottonpalm.db",
+    currency: o.ShownIn = None,  # noqa: ARG001 - its callback does it
     overwrite: o.ReplacePage = False,
     quiet: o.Quiet = False,
 ) -> int:
@@ -156,6 +157,7 @@ def dashboard(
     store: o.StoreUrl = "cottonpalm.db",
     port: o.Port = None,
     host: o.Host = "127.0.0.1",
+    currency: o.ShownIn = None,  # noqa: ARG001 - its callback does it
 ) -> int:
     """Show all runs of a store in a browser, as they go: rows, failures, money, and buttons to pause or cancel."""
     from cottonpalm.cli.commands.dashboard import show_dashboard

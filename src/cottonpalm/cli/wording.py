@@ -6,12 +6,16 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.cli.chains.models import PROVIDERS
+from cottonpalm.observers.formatting import money
+from cottonpalm.types import pico
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cottonpalm.errors import RunStopped
 
 SPENT: Final = "the budget does not allow for another request"
-SAID: Final = [
+SAID: Final[list[tuple[str, str | Callable[[re.Match[str]], str]]]] = [
     (r"the prompt changed \(steps\[\d+\] RowPrompt\)", "the prompt changed"),
     # follow the prompt's
     (r"steps\[\d+\] RowPrompt: columns(\[\d+\])? changed: .*?(?:; |(?=\. (?:Give run)))", ""),
@@ -38,6 +42,10 @@ SAID: Final = [
             r"smaller --max-output-tokens, lets it go on"
         ),
     ),
+    (
+        r"(?<=which can cost )\$([\d.]+); \$([\d.]+)(?= is left)",
+        lambda said: f"{_money(said[1])}; {_money(said[2])}",
+    ),
     (r"prices=\{(.+?): \(in, out\)\} \(--price (.+?)\) says it", r"--price \2 says it"),
     (r"pass prices= \(--price (.+?)\)", r"say --price \1, dollars per million tokens"),
     (
@@ -49,6 +57,10 @@ SAID: Final = [
         r"say what the function that makes it returns (def answer(row) -> \1), or return its model_dump()",
     ),
 ]
+
+
+def _money(dollars: str) -> str:
+    return money(pico(float(dollars)))
 
 
 def here(message: str) -> str:
