@@ -99,7 +99,7 @@ def test_two_runs_are_compared_as_a_page_and_as_text(ask: Command, cottonpalm: C
     assert "Two runs of 8 rows" in shown
     assert "output" in shown, "a setting that differs"
     text = cottonpalm("report", "a", "b").out
-    assert text.startswith("B took ")
+    assert text.startswith("A is a, B is b.\nB took ")
     assert "Failed rows" not in text, "neither had any"
     assert max(map(len, text.splitlines())) <= 80
 

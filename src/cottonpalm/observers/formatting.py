@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from math import floor, log10
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cottonpalm.types import PICO
@@ -126,14 +127,15 @@ def currency() -> Currency:
 
 
 def money(pico: int) -> str:
-    """An amount with as many digits as say something: `$12.34`, `$0.0123`, `$0.000012`."""
+    """An amount with as many digits as say something: `$12.34`, `$0.0123`, `$0.000012`, `$0.00000003`."""
     sign, rate = currency()
     amount = pico / PICO * rate
     if pico == 0:
         return f"{sign}0"
     if amount >= 1:
         return f"{sign}{amount:,.2f}"
-    return f"{sign}{amount:.4f}" if amount >= 0.001 else f"{sign}{amount:.6f}"
+    digits = 4 if amount >= 0.001 else max(6, -floor(log10(amount)))
+    return f"{sign}{amount:.{digits}f}"
 
 
 def duration(seconds: float) -> str:
