@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from cottonpalm.cli.problems import Problem
@@ -16,17 +17,19 @@ if TYPE_CHECKING:
 
 
 def screen_of(context: typer.Context, *, quiet: bool, verbose: bool, progress: bool) -> Screen:
-    """Make the command's screen.
+    """Make the command's screen, which also shows what is logged and nobody takes: a chain may set up logging itself.
 
     Raises:
         Problem: it is to say nothing, and more.
     """
+    from cottonpalm.cli.logged import OnScreen
     from cottonpalm.cli.screen import Screen
 
     if quiet and verbose:
         raise Problem("say -q or -v, not both")
     screen = Screen(quiet=quiet, verbose=verbose, progress=progress)
     context.find_root().obj["screen"] = screen
+    logging.lastResort = OnScreen(screen)
     return screen
 
 

@@ -47,6 +47,10 @@ class Screen:
         """Show one line, always."""
         self._prose(Text.assemble(("cottonpalm: ", "bold red"), clean(message, None)))
 
+    def warn(self, message: str) -> None:
+        """Show one line, also when quiet: nobody would know otherwise."""
+        self._prose(Text(clean(message, None)))
+
     def say(self, message: str) -> None:
         """Show one line, unless quiet."""
         if not self.quiet:
