@@ -43,8 +43,8 @@ SAID: Final[list[tuple[str, str | Callable[[re.Match[str]], str]]]] = [
         ),
     ),
     (
-        r"(?<=which can cost )\$([\d.]+); \$([\d.]+)(?= is left)",
-        lambda said: f"{_money(said[1])}; {_money(said[2])}",
+        r"which can cost \$(.+?); \$(.+?) is left",
+        lambda said: f"which can cost {_money(said[1])}; {_money(said[2])} is left",
     ),
     (r"prices=\{(.+?): \(in, out\)\} \(--price (.+?)\) says it", r"--price \2 says it"),
     (r"pass prices= \(--price (.+?)\)", r"say --price \1, dollars per million tokens"),
