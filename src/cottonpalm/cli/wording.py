@@ -70,6 +70,16 @@ def here(message: str) -> str:
     return message
 
 
+SETTINGS: Final = re.compile(
+    r"\b(mode|executor|transport|deadline|detach)=(?:\.\.\.|True|(?P<quote>['\"])(.*?)(?P=quote))"
+)
+
+
+def as_flags(message: str) -> str:
+    """Return what is said of settings in the words of the command line: `--mode batch`, `--detach`."""
+    return SETTINGS.sub(lambda said: f"--{said[1]} {said[3] or ''}".rstrip(), message)
+
+
 def why(stopped: RunStopped) -> str:
     """Return only the reason, since the summary below counts the rows."""
     said = str(stopped).partition(". What is done is kept")[0]
