@@ -69,6 +69,14 @@ def clean(text: str, most: int | None = SHORT) -> str:
     return "".join(map(_shown, text)).strip()
 
 
+_PLAIN: Final = str.maketrans({**dict.fromkeys("▁▂▃▄▅▆▇█", ""), "→": "to", "·": "-", "…": "..."})
+
+
+def as_it_can_be_shown(text: str, encoding: str | None) -> str:
+    """A report as it is, or, where this encoding is no Unicode, in words that it has, without sparklines."""
+    return text if (encoding or "").lower().startswith("utf") else text.translate(_PLAIN)
+
+
 def label(text: str) -> str:
     """A name as metrics and traces take it: like `clean`, at most `LABEL` characters."""
     return text if len(text) <= LABEL and text.isprintable() else clean(text, LABEL)
