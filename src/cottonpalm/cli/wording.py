@@ -71,13 +71,17 @@ def here(message: str) -> str:
 
 
 SETTINGS: Final = re.compile(
-    r"\b(mode|executor|transport|deadline|detach)=(?:\.\.\.|True|(?P<quote>['\"])(.*?)(?P=quote))"
+    r"\b(mode|executor|transport|workers|ray_address|deadline|detach)=(?:\.\.\.|True|(?P<quote>['\"])(.*?)(?P=quote))"
 )
 
 
 def as_flags(message: str) -> str:
     """Return what is said of settings in the words of the command line: `--mode batch`, `--detach`."""
-    return SETTINGS.sub(lambda said: f"--{said[1]} {said[3] or ''}".rstrip(), message)
+    return SETTINGS.sub(_flag, message)
+
+
+def _flag(said: re.Match[str]) -> str:
+    return f"--{said[1].replace('_', '-')} {said[3] or ''}".rstrip()
 
 
 def why(stopped: RunStopped) -> str:
