@@ -61,8 +61,8 @@ class BatchLane:
             ask something else than it did.
         cancel: ask nothing: stop all batches of the run that are out, keep what they have done by then, and end with
             `RunStopped` of reason "cancelled".
-        or_live: where no Batch API is known at the model's address, rows run live, at the full price; else
-            `mode="batch"` stops there, before anything is sent.
+        or_live: where no Batch API is known at the model's address, or the provider takes no batch at all, rows run
+            live, at the full price; else `mode="batch"` stops there, before anything is paid.
     """
 
     hosts: Mapping[str, str] = field(default_factory=dict)

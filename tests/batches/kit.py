@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from cottonpalm.providers.batches.stages import Book
     from tests.support.batch_provider import BatchProvider
 
-PROVIDERS = ("openai", "anthropic", "gemini")
+PROVIDERS = ("openai", "mistral", "together", "anthropic", "gemini")
 HEADERS = {
     "openai": {"authorization": "Bearer sk-test", "content-type": "application/json"},
+    "mistral": {"authorization": "Bearer key-of-mistral", "content-type": "application/json"},
+    "together": {"authorization": "Bearer key-of-together", "content-type": "application/json"},
     "anthropic": {"x-api-key": "sk-ant-test", "anthropic-version": "2023-06-01"},
     "gemini": {"x-goog-api-key": "AIza-test"},
 }
@@ -48,6 +50,8 @@ def url_of(server: BatchProvider, provider: str) -> str:
     """Where it would be sent to, live."""
     path = {
         "openai": "/v1/chat/completions",
+        "mistral": "/v1/chat/completions",
+        "together": "/v1/chat/completions",
         "anthropic": "/v1/messages",
         "gemini": "/v1beta/models/gemini-test:generateContent",
     }

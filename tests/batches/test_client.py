@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import orjson
 import pytest
 
 from cottonpalm.providers.batches.client import BatchClient
@@ -66,6 +68,25 @@ def results(client: BatchClient) -> Awaitable[list[Result]]:
 
 
 LINE = b'{"custom_id":"t-0","response":{"status_code":200,"body":{"text":"a\xe2\x80\xa8b"}},"error":null}'
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "final"),
+    [
+        ("chat/completions", {"error": {"message": "overloaded", "code": "server_error"}}, False),
+        ("chat/completions", {"error": {"message": "too long", "code": "context_length_exceeded"}}, True),
+        ("responses", {"status": "failed", "error": {"code": "server_error", "message": "no"}}, False),
+        ("responses", {"status": "failed", "error": {"code": "invalid_prompt", "message": "no"}}, True),
+        ("responses", {"status": "completed", "error": None, "output": []}, True),
+    ],
+)
+def test_an_error_under_status_200_is_asked_again_where_another_try_may_help_as_in_a_live_run(
+    endpoint: str, body: dict[str, Any], final: bool
+) -> None:
+    line = {"custom_id": "t-0", "response": {"status_code": 200, "body": body}, "error": None}
+    wire = Wire(httpx.Response(200, content=orjson.dumps(line)))
+    [found] = ask(replace(OPENAI, endpoint=f"/v1/{endpoint}"), wire, results)
+    assert found.final is final
 
 
 def test_a_download_that_is_moved_to_another_host_is_followed_without_credentials() -> None:

@@ -135,10 +135,12 @@ def test_a_process_that_dies_at_any_step_pays_no_row_twice_and_loses_none(
     assert at > 3  # so many points there are at least
 
 
+@pytest.mark.parametrize("ahead_s", [0.0, 7_200.0, -7_200.0])
 @pytest.mark.parametrize("lose", ["before", "after"])
-def test_a_submission_whose_answer_is_lost_is_found_or_sent_again_and_paid_once(
-    server: BatchProvider, disk: Disk, provider: str, lose: Any, tmp_path: Path
+def test_a_submission_whose_answer_is_lost_is_found_or_sent_again_and_paid_once_whatever_the_providers_clock_says(
+    server: BatchProvider, disk: Disk, provider: str, lose: Any, ahead_s: float, tmp_path: Path
 ) -> None:
+    server.ahead_s = ahead_s
     server.script = lambda number, rows: Faults(
         lose=lose if not server.bills and attempts(server) == 1 else None
     )

@@ -185,6 +185,57 @@ def test_a_download_that_breaks_off_is_fetched_again(
     assert not server.paid_twice()
 
 
+@pytest.mark.parametrize("refused", [0, 6])
+def test_a_download_that_ends_early_and_says_nothing_is_fetched_again_whatever_was_refused_beside_it(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path, refused: int
+) -> None:
+    """As many lines as there are answers came back, but not all of them hold one."""
+    server.faults = Faults(refused=frozenset(range(refused)))
+    server.weather.short = 1
+    run(server, disk, provider, tmp_path)
+    found = [result for result in results(disk.book, 10).values() if result is not None]
+    assert (len(found), sum(result.good for result in found)) == (10, 10 - refused)
+
+
+@pytest.mark.parametrize("ahead_s", [0.0, 86_400.0, -86_400.0])
+@pytest.mark.parametrize("refused", [0, 6])
+def test_a_batch_that_says_where_its_answers_are_some_time_after_its_end_is_looked_at_until_it_does(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path, ahead_s: float, refused: int
+) -> None:
+    """Whatever else it names meanwhile, and whatever the time is by the provider's clock."""
+    server.ahead_s = ahead_s
+    server.faults = Faults(refused=frozenset(range(refused)), late=3)
+    batch = run(server, disk, provider, tmp_path)
+    found = [result for result in results(disk.book, 10).values() if result is not None]
+    assert (len(found), sum(result.good for result in found)) == (10, 10 - refused)
+    assert batch.stage is Stage.COLLECTED
+
+
+def test_a_batch_that_ended_and_never_says_where_its_answers_are_is_lost_by_our_own_clock(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+) -> None:
+    server.ahead_s = 86_400.0
+    server.faults = Faults(late=10**6)
+    batch = run(server, disk, provider, tmp_path)
+    assert batch.stage is Stage.LOST
+
+
+def test_a_batch_that_vanishes_while_its_results_are_waited_for_is_lost(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+) -> None:
+    server.faults = Faults(late=10**6)
+
+    async def main() -> Batch:
+        async with desk_at(disk.book) as desk:
+            batch = await desk.plan(packed_of(lane_at(server, provider), TEXTS, tmp_path))
+            batch = await advanced(desk, batch, Stage.ENDED)
+            assert await desk.advance(batch) == batch
+            server.jobs.clear()
+            return await bring(desk, batch)
+
+    assert asyncio.run(main()).stage is Stage.LOST
+
+
 def test_results_that_are_no_longer_kept_are_lost_and_said_to_be(
     server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
 ) -> None:

@@ -249,7 +249,18 @@ def test_the_lines_go_out_joined_and_as_long_as_was_said(joint: bytes, tmp_path:
 
 
 @pytest.mark.parametrize(
-    "odd", ["", "-", "7", "0af3b1c2d4e5-", "0af3b1c2d4e5-x", "0af3b1c2d4e5-3", "other-1", "0af3b1c2d4e5-²"]
+    "odd",
+    [
+        "",
+        "-",
+        "7",
+        "0af3b1c2d4e5-",
+        "0af3b1c2d4e5-x",
+        "0af3b1c2d4e5-3",
+        "other-1",
+        "0af3b1c2d4e5-²",
+        f"0af3b1c2d4e5-{'1' * 5000}",
+    ],
 )
 def test_a_custom_id_that_is_not_of_this_batch_is_no_line_of_it(odd: str) -> None:
     batch = Batch("0af3b1c2d4e5", LANE, Stage.ENDED, 3)

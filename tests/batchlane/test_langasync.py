@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
+import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 from langchain_core.output_parsers import StrOutputParser
 
@@ -122,13 +126,69 @@ def test_a_call_that_was_left_goes_on_with_the_same_batch(server: BatchProvider)
     assert (len(server.jobs), server.paid_twice()) == (1, {})
 
 
-def test_a_batch_whose_making_was_not_answered_is_found_again(server: BatchProvider) -> None:
+@pytest.mark.parametrize("ahead_s", [0.0, -60.0])
+def test_a_batch_whose_making_was_not_answered_is_found_again_whatever_the_providers_clock_says(
+    server: BatchProvider, ahead_s: float
+) -> None:
     chain = simple(server)
+    server.ahead_s = ahead_s
     server.script = lambda number, _: Faults(lose="after" if not server.jobs else None)
     with pytest.raises(CottonpalmError, match="looks for it"):
         hybrid(chain, server).batch(rows(5), use_batch_api=True)
     assert len(hybrid(chain, server).batch(rows(5), use_batch_api=True)) == 5
     assert (len(server.jobs), server.paid_twice()) == (1, {})
+
+
+def test_a_batch_of_somebody_else_with_as_many_rows_is_not_taken_for_the_one_whose_making_was_not_answered(
+    server: BatchProvider,
+) -> None:
+    chain, other = simple(server), PROMPT | openai(server, model="gpt-other") | StrOutputParser()
+    wanted = live(chain).batch(rows(5))
+    server.bills.clear()
+    server.script = lambda number, _: Faults(lose="before")
+    with pytest.raises(CottonpalmError, match="looks for it"):
+        hybrid(chain, server).batch(rows(5), use_batch_api=True)
+    server.script = None
+    hybrid(other, server).batch([{"text": f"other {number}"} for number in range(5)], use_batch_api=True)
+    assert hybrid(chain, server).batch(rows(5), use_batch_api=True) == wanted
+    assert (len(server.jobs), server.paid_twice()) == (2, {})
+
+
+def test_the_same_call_in_another_process_is_refused_as_long_as_the_first_one_waits(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    """Begun before the first has written down its file, it would pay for the same rows again."""
+    server.faults = Faults(looks=10**6)
+    program = (
+        "import sys, orjson\n"
+        "from types import SimpleNamespace\n"
+        "from tests.batchlane.test_langasync import hybrid, rows, simple\n"
+        "server = SimpleNamespace(**orjson.loads(sys.argv[1]))\n"
+        "hybrid(simple(server), server).batch(rows(5), use_batch_api=True)"
+    )
+    told = orjson.dumps({"openai_url": server.openai_url, "hosts": server.hosts}).decode()
+    answers = list[str]()
+    ask = lambda: answers.extend(hybrid(simple(server), server).batch(rows(5), use_batch_api=True))  # noqa: E731
+    first = threading.Thread(target=ask)
+    first.start()
+    moment = threading.Event()
+    server.watch(4, moment.set)  # a file, a batch, and looks at it
+    assert moment.wait(60)
+    done = subprocess.run(
+        [sys.executable, "-c", program, told], capture_output=True, text=True, check=False, timeout=60
+    )
+    for job in server.jobs.values():
+        job.faults = Faults(looks=1)
+    first.join(60)
+    assert len(answers) == 5
+    assert "RunBusy" in done.stderr
+    assert (len(server.jobs), server.paid_twice()) == (1, {})
+
+
+def test_answers_whose_place_is_told_after_the_end_are_waited_for(server: BatchProvider) -> None:
+    server.script = lambda number, _: Faults(late=3, refused=frozenset() if number else frozenset({1}))
+    assert len(hybrid(simple(server), server).batch(rows(5), use_batch_api=True)) == 5
+    assert (len(server.bills), server.paid_twice()) == (5, {})
 
 
 def test_a_chain_whose_parameters_it_would_drop_goes_through_our_own_adapters(server: BatchProvider) -> None:

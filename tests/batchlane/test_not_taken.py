@@ -9,7 +9,7 @@ import pytest
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 
-from cottonpalm import Budget
+from cottonpalm import Budget, RunStopped
 from tests.batchlane.kit import batched, gemini, lane, rows, simple
 from tests.support.batch_provider import Faults
 
@@ -127,3 +127,41 @@ def test_a_batch_that_was_made_twice_after_all_is_told_with_both_ids(
     assert "was made twice at the provider" in caplog.text
     assert first in caplog.text
     assert second in caplog.text
+
+
+def test_a_provider_that_takes_no_batch_at_all_stops_the_run_before_anything_is_paid(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    server.weather.creates = [400] * 9
+    with pytest.raises(RunStopped, match=r"took no batch of 10 requests .*HTTP 400: not now.*--mode auto"):
+        batched(simple(server), server, tmp_path).batch(rows(10))
+    assert not server.bills
+    server.weather.creates = []
+    assert len(batched(simple(server), server, tmp_path).batch(rows(10))) == 10
+    assert lanes(server) == {"batch": 10}
+
+
+def test_a_batch_that_is_refused_while_others_are_taken_runs_live_and_so_does_the_first_where_that_was_said(
+    server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.weather.creates = [0, 400]
+    batched(simple(server), server, tmp_path, lane=lane(server, rows=5)).batch(rows(10))
+    assert lanes(server) == {"batch": 5, "live": 5}
+    assert "took no batch of 5 requests" in caplog.text
+    assert "They run live, at the full price" in caplog.text
+    server.weather.creates = [400]
+    options = {"lane": lane(server, or_live=True), "run": "other"}
+    batched(simple(server), server, tmp_path, **options).batch(rows(4))
+    assert lanes(server) == {"batch": 5, "live": 9}
+
+
+def test_what_a_batch_waits_for_is_told_once_it_has_lasted(
+    server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.weather.reads = [500] * 60
+    options = lane(server, listing_wait_s=0.1)
+    assert len(batched(simple(server), server, tmp_path, lane=options).batch(rows(5))) == 5
+    [told] = [line for line in caplog.messages if "cannot be looked at" in line]
+    [job] = server.jobs
+    assert f"batch {job} of openai/gpt-test cannot be looked at: HTTP 500: not now. It is tried again" in told
+    assert lanes(server) == {"batch": 5}

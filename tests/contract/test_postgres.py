@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cottonpalm import clock
 from cottonpalm.errors import ConfigError, RunBusy, StoreError
+from cottonpalm.request.limiter.limiter import Limiter
+from cottonpalm.request.limiter.portions import IN_FLIGHT, Leased
+from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.stores import database_of, open_store, shown
 from cottonpalm.stores.postgres.connection import spoken
 from cottonpalm.stores.postgres.migrations import STEPS
+from cottonpalm.stores.sql.answers import Answers
+from cottonpalm.stores.sql.shares import Shares
+from cottonpalm.types import Turn
 from tests.contract.rows import row, write
+from tests.contract.test_answers import asked
 from tests.support.postgres import Cutting
 
 if TYPE_CHECKING:
@@ -69,6 +77,85 @@ def test_connections_that_break_are_made_anew_and_no_row_counts_twice(
     write(run, [row(1, cost=7), row(2, status=3)])
     assert run.counts() == {1: 2, 3: 1}
     assert [info.cost_pico for info in store.runs()] == [12]
+
+
+def _cut(server: Server) -> None:
+    server.run(f"SELECT pg_terminate_backend(pid, 5000) {_OTHERS}")
+
+
+def test_a_holder_whose_connection_broke_holds_its_run_once_it_has_written_again(
+    store: SqlStore, postgres_url: str, postgres_server: Server
+) -> None:
+    run = store.open_run("r", None)
+    other = open_store(postgres_url)
+    _cut(postgres_server)
+    write(run, [row(0)])
+    with pytest.raises(RunBusy, match="is being worked on by process"):
+        other.open_run("r", None)
+    write(run, [row(1)])
+    other.close()
+
+
+@pytest.mark.usefixtures("postgres_url")
+def test_what_is_not_rows_waits_for_a_server_that_is_away_for_a_moment(
+    postgres_server: Server, tmp_path: Path
+) -> None:
+    with Cutting(postgres_server, tmp_path) as between:
+        store: Any = open_store(between.url)
+        run = store.open_run("r", None)
+        between.refuses = 3
+        _cut(postgres_server)
+        run.set_meta(note=1)
+        assert not between.refuses
+        assert run.meta()["note"] == 1
+        store.close()
+
+
+def test_a_cache_goes_on_after_its_connection_broke_and_its_questions_stay_its_own(
+    postgres_url: str, postgres_server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine, other = Answers(database_of(postgres_url)), Answers(database_of(postgres_url))
+    assert asked(mine, b"first") is Turn.MINE
+    mine.put(b"kept", b"answer", clock.wall())
+    mine.settle()
+    _cut(postgres_server)
+    assert asked(mine, b"second") is Turn.MINE
+    assert asked(other, b"kept") == b"answer"
+    assert (asked(other, b"first"), asked(other, b"second")) == (Turn.ELSEWHERE, Turn.ELSEWHERE)
+    postgres_server.run(
+        "DELETE FROM cottonpalm.lease"
+    )  # as one does who looks while the connection is broken
+    _cut(postgres_server)
+    assert asked(mine, b"third") is Turn.MINE
+    assert asked(other, b"third") is Turn.ELSEWHERE
+    assert caplog.messages == []
+    mine.close()
+    other.close()
+
+
+def test_two_holders_never_use_more_than_there_is_while_their_connections_break(
+    postgres_url: str, postgres_server: Server
+) -> None:
+    database = database_of(postgres_url)
+    database.prepare()
+    limiters = [Limiter("host/model#account", Concurrency(50, 1, 50)) for _ in range(2)]
+    members = [Leased(limiter, b"whose", 10, [1]) for limiter in limiters]
+    shares = [Shares(database) for _ in range(2)]
+
+    def renewed() -> int:
+        for each in (*shares, *shares):
+            each.renew()
+        return sum(limiter.shares[IN_FLIGHT] for limiter in limiters)
+
+    for each, member in zip(shares, members, strict=True):
+        each.join(member)
+    assert renewed() == 10
+    for _ in range(3):
+        _cut(postgres_server)
+        assert renewed() == 10
+    for each, member in zip(shares, members, strict=True):
+        each.leave(member)
+        each.close()
 
 
 @pytest.mark.usefixtures("postgres_url")

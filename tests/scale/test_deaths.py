@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -99,6 +100,20 @@ def test_a_budget_that_ends_with_workers_stops_the_run_with_nothing_overspent(
     assert pico(stats.reported_usd) > 0.9 * total * 1e12
     assert pico(stats.uncertain_usd) == 0
     assert stats.ok == server.stats().requests
+
+
+def test_a_worker_that_hangs_is_lost_after_the_stall_timeout_and_its_rows_go_to_others(
+    processes: Callable[..., Any], server: LoopbackProcess
+) -> None:
+    processor = processes(asking(server.openai_url), concurrency=8, stall_timeout=3)
+    seen: list[Outcome] = []
+    with processor.start(rows(60)) as run:
+        for outcome in run:
+            seen.append(outcome)
+            if len(seen) == 10:
+                workers_of(run)[0].process.send_signal(signal.SIGSTOP)
+    assert {outcome.output for outcome in seen} == {f"answer to: row {n}" for n in range(60)}
+    assert len(seen) == 60
 
 
 DRIVER = """

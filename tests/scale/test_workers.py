@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -186,6 +187,48 @@ def test_settings_that_do_not_go_together_are_refused() -> None:
         BatchProcessor(chain, executor="dask")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=re.escape('ray_address=... needs executor="ray"')):
         BatchProcessor(chain, executor="processes", ray_address="auto")
+
+
+@pytest.mark.timeout(200)
+def test_what_a_module_of_the_chain_raises_where_the_workers_run_is_told_once_and_without_a_traceback(
+    spread: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "needs_a_setting.py").write_text(
+        "from pathlib import Path\n"
+        "if Path(__file__).with_name('elsewhere').exists(): raise KeyError('SETTING')\n"
+        "def shout(row): return row.upper()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    shout = importlib.import_module("needs_a_setting").shout
+    (tmp_path / "elsewhere").touch()
+    with pytest.raises(
+        ConfigError, match=r"a worker cannot begin: KeyError: 'SETTING' \(at .*needs_a_setting.py:2"
+    ):
+        spread(RunnableLambda(shout)).batch(["x"])
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def _out_of_memory(_: object) -> None:
+    raise MemoryError
+
+
+def test_why_the_run_of_a_worker_stopped_is_told_in_its_own_words_alone(
+    processes: Callable[..., Any],
+) -> None:
+    with pytest.raises(RunStopped, match=r"^the run stopped after 0 rows: memory ran out\. ") as stopped:
+        processes(RunnableLambda(_out_of_memory), workers=1).batch(["x"])
+    assert str(stopped.value).count("the run stopped") == 1
+
+
+@pytest.mark.timeout(200)
+def test_a_row_and_an_argument_that_cannot_travel_are_named(spread: Callable[..., Any]) -> None:
+    with pytest.raises(ConfigError, match=r"row 2 \(index 1\) or its config cannot travel"):
+        spread(RunnableLambda(str), workers=1).batch(["x", threading.Lock()])
+    with pytest.raises(ConfigError, match=r"an argument of the call cannot travel to another process.* lock"):
+        spread(RunnableLambda(str), workers=1).batch(["x"], lock=threading.Lock())
 
 
 def test_a_failed_row_is_one_failed_row_and_its_exception_comes_back(processes: Callable[..., Any]) -> None:

@@ -1,4 +1,4 @@
-"""The Batch APIs of OpenAI, Azure, Mistral, Anthropic and Gemini on 127.0.0.1, each on its own port.
+"""The Batch APIs of OpenAI, Azure, Mistral, Together, Anthropic and Gemini on 127.0.0.1, each on its own port.
 
 Strict as documented: unknown fields, wrong endpoints, custom_ids twice, too many rows or bytes are refused. Equal
 requests get equal answers, live or in a batch. What was billed, and at which price, is in `bills`.
@@ -33,6 +33,7 @@ from tests.support.batch_apis.faults import Faults, Weather, by_chance
 from tests.support.batch_apis.gemini import GeminiApi
 from tests.support.batch_apis.mistral import MistralApi
 from tests.support.batch_apis.openai import AzureApi, OpenAIApi
+from tests.support.batch_apis.together import TogetherApi
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +69,7 @@ class BatchProvider(Core):
             ("openai", OpenAIApi),
             ("azure", AzureApi),
             ("mistral", MistralApi),
+            ("together", TogetherApi),
             ("anthropic", AnthropicApi),
             ("gemini", GeminiApi),
         ):

@@ -44,10 +44,15 @@ class Server:
 
 
 class Cutting(socketserver.ThreadingUnixStreamServer):
-    """Stands between a program and a server; while it is armed, cuts the connection whose next commit has succeeded."""
+    """Stands between a program and a server; while it is armed, cuts the connection whose next commit has succeeded.
+
+    Attributes:
+        refuses: so many connections are closed before they reach the server.
+    """
 
     daemon_threads = True
     armed = False
+    refuses = 0
 
     def __init__(self, server: Server, folder: Path) -> None:
         self.behind = f"{server.folder}/{_SOCKET}"
@@ -69,6 +74,9 @@ class _Passing(socketserver.BaseRequestHandler):
     server: Cutting
 
     def handle(self) -> None:
+        if self.server.refuses:
+            self.server.refuses -= 1
+            return
         with socket.socket(socket.AF_UNIX) as behind:
             behind.connect(self.server.behind)
             to = {self.request: behind, behind: self.request}

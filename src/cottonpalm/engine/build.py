@@ -168,13 +168,14 @@ class Builder:
         from cottonpalm.engine.executors.travel import packed  # noqa: PLC0415
 
         chain = packed((self.chain, travelling(settings)))
+        given = packed(dict(kwargs or {}), "an argument of the call")
         place = run_store.place() if isinstance(run_store, SharesLimits) else None
 
         def made() -> tuple[Pool, Begin]:
             pool = pool_of(settings)
             where = pool.place(None if place is None else (place[0].url, place[1]))
             paid = settings.budget is not None
-            return pool, Begin(chain, where, paid=paid, kwargs=dict(kwargs or {}), spare=self.spare)
+            return pool, Begin(chain, where, paid=paid, kwargs=given, spare=self.spare)
 
         return made
 

@@ -61,7 +61,9 @@ class Calling:
     def _at_workers(self, made: Callable[[], tuple[Pool, Begin]]) -> WorkersExecutor:
         from cottonpalm.engine.executors.workers import WorkersExecutor  # noqa: PLC0415 - few runs have them
 
-        self.workers = WorkersExecutor(*made(), self._account, self._stopping.stop)
+        self.workers = WorkersExecutor(
+            *made(), self._account, self._stopping.stop, silent_s=self._job.settings.stall_timeout_s
+        )
         return self.workers
 
     def _local(self, send: Inner) -> LocalExecutor:

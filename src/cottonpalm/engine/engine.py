@@ -359,6 +359,11 @@ class Engine:
         return self._stopping.stopped
 
     @property
+    def why(self) -> str:
+        """The same in a few words, without how many rows were done here; "" if it did not."""
+        return self._stopping.why
+
+    @property
     def unstored(self) -> list[Outcome]:
         """Answers that arrived, but that the store could not make durable."""
         return self._stopping.unstored

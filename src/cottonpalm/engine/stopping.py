@@ -29,6 +29,7 @@ class Stopping:
 
     Attributes:
         stopped: why no more rows start; None: they do.
+        why: the same in a few words; "": they do.
         tally: how the rows ended.
         unstored: answers that arrived, but that the store could not make durable.
         on_stop: called when the run stops.
@@ -48,13 +49,13 @@ class Stopping:
         self.on_row: Callable[[Item, Outcome], None] | None = None
         self._job, self._reader, self._judge, self._store, self._loop = job, reader, judge, store, loop
         self._first = None if goes_on(job.settings.max_failures) else FirstRows()
-        self._why = ""
+        self.why = ""
 
     def stop(self, reason: str, why: str, cause: BaseException | None = None) -> None:
         """Start no more rows; those in flight go on."""
         if self.stopped is not None or self._loop.finished:
             return
-        self._why = why
+        self.why = why
         self.stopped = RunStopped(self._told(), reason=reason, cause=cause)
         self.on_stop()
 
@@ -71,9 +72,7 @@ class Stopping:
     def _told(self) -> str:
         """Why the run stopped, and after how many rows: those in flight at that moment count once they are done."""
         done = self.tally.ok + self.tally.failed + self._reader.stored
-        return (
-            f"the run stopped after {done} {'row' if done == 1 else 'rows'}: {self._why}. {self._job.go_on}"
-        )
+        return f"the run stopped after {done} {'row' if done == 1 else 'rows'}: {self.why}. {self._job.go_on}"
 
     # -- a row is over
 

@@ -84,7 +84,7 @@ class Worker:
         if begin.place is not None:
             url, run = begin.place
             builder.accounts.place = (_database(url), run)
-        self._engine = builder.engine(self._source(), kwargs=begin.kwargs)
+        self._engine = builder.engine(self._source(), kwargs=unpacked(begin.kwargs))
         self._engine.account.measure = Forward(self._measures)
         self._engine.account.alerts.on_warn = lambda topic, text: self._warnings.append((topic, text))
         self._keep_to_share()
@@ -160,7 +160,7 @@ class Worker:
         except StopAsyncIteration:
             pass
         except RunStopped as stopped:
-            why = ("", "") if self._stop else (stopped.reason, str(stopped))
+            why = ("", "") if self._stop else (stopped.reason, self._engine.why)
         except Exception as exc:  # noqa: BLE001 - the run decides what it means
             why = ("error", f"{type(exc).__name__}: {exc}")
         self._over = why

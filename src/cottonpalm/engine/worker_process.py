@@ -8,8 +8,8 @@ import signal
 import socket
 import sys
 
+from cottonpalm.engine.executors.links import cannot_begin
 from cottonpalm.engine.executors.pipe import Pipe
-from cottonpalm.errors import CottonpalmError
 
 
 async def serve(end: socket.socket) -> None:
@@ -21,8 +21,8 @@ async def serve(end: socket.socket) -> None:
     begin = await pipe.receive()
     try:
         worker = Worker(begin)
-    except (CottonpalmError, ImportError, AttributeError) as exc:
-        await pipe.send(f"a worker cannot begin: {type(exc).__name__}: {exc}")
+    except (Exception, SystemExit) as exc:  # noqa: BLE001 - whatever the modules of a chain do when they are imported
+        await pipe.send(cannot_begin(exc))
         return
     hearing = asyncio.create_task(_hear(pipe, worker))
     try:

@@ -141,18 +141,16 @@ async def answers(what: Carried, rows: Sequence[Any], file: Path) -> Brought | s
         wrapper = batch_chain(what.chain, settings)
     except LangAsyncError as exc:
         return f"it does not take the chain: {exc}"
-    service: Any = wrapper.batch_job_service
-    service.repository = job
-    adapter: Any = _adapter(settings, len(rows))
+    adapter: Any = _adapter(settings, job, _Late(what.lane.listing_wait_s))
     try:
         if job.id is None and (why := _differs(wrapper, adapter, rows)):
             return why
         found = job.id is not None or await _found(job, adapter, what.lane)
-        if not found and (why := await _submitted(job, wrapper, rows)):
+        if not found and (why := await _submitted(job, wrapper, adapter, rows)):
             return why
         return await _waited(job, wrapper, adapter, what.lane)
     finally:
-        await adapter.close()
+        await adapter._client.aclose()  # noqa: SLF001 - it has no close of its own
 
 
 def _differs(wrapper: Any, adapter: Any, rows: Sequence[Any]) -> str:
@@ -179,16 +177,18 @@ class _Job:
         self._file, self.rows = file, rows
         kept = json.loads(file.read_text()) if file.exists() else {}
         self.id: str | None = kept.get("id")
+        self.input_file: str | None = kept.get("input_file")
         self.since: float | None = kept.get("since")
         self.created_at: Any = None
 
-    def begin(self) -> None:
-        """It is about to be made."""
-        self.since = clock.wall()
+    def begin(self, input_file: str) -> None:
+        """It is about to be made of this file."""
+        self.input_file, self.since = input_file, clock.wall()
         self._write()
 
     def forget(self) -> None:
         """It was surely not made."""
+        self.input_file = self.since = None
         self._file.unlink(missing_ok=True)
 
     def made(self, id_: str) -> None:
@@ -196,57 +196,49 @@ class _Job:
         self.id = id_
         self._write()
 
-    async def save(self, batch_job: Any) -> None:
-        """What langasync calls when the batch was made."""
-        self.made(batch_job.id)
-
     async def get(self, job_id: str) -> None:
         """What langasync calls to mark a job as finished: the caller does that, when the answers are safe."""
 
     def _write(self) -> None:
         part = self._file.with_suffix(".part")
-        part.write_text(json.dumps({"since": self.since, "id": self.id, "rows": self.rows}))
+        part.write_text(json.dumps({"input_file": self.input_file, "since": self.since, "id": self.id}))
         part.replace(self._file)
 
 
 async def _found(job: _Job, adapter: Any, lane: BatchLane) -> bool:
-    """Whether a batch that may have been made by an earlier call is there. It bears no mark: its time and rows tell."""
+    """Whether a batch that may have been made by an earlier call is there. It bears no mark: its file tells."""
     while job.since is not None:
-        for batch in reversed(await adapter.list_batches(100)):
-            if (
-                batch.created_at.timestamp() >= job.since - 1
-                and (await adapter.get_status(batch)).total == job.rows
-            ):
+        for batch in await adapter.list_batches(100):
+            if batch.metadata["input_file_id"] == job.input_file:
                 job.made(batch.id)
                 return True
         if clock.wall() - job.since >= lane.listing_wait_s:
-            return False
+            job.forget()
+            break
         await asyncio.sleep(lane.poll_s)
     return False
 
 
-async def _submitted(job: _Job, wrapper: Any, rows: Sequence[Any]) -> str:
+async def _submitted(job: _Job, wrapper: Any, adapter: Any, rows: Sequence[Any]) -> str:
     """Submit; return "", or why it was surely not made."""
-    job.begin()
     try:
-        await wrapper.submit(list(rows))
+        asked = await wrapper.preprocessing_chain.abatch(list(rows))
+        batch = await adapter.create_batch(asked, wrapper.model, wrapper.model_bindings)
     except Exception as exc:
-        if not _surely_not_made(exc):
+        if job.input_file is not None and not _refused(exc):
             raise CottonpalmError(
                 f"nobody knows whether the batch was made ({type(exc).__name__}): the same call again looks for it"
             ) from exc
         job.forget()
         return f"{type(exc).__name__}: {exc}"
+    job.made(batch.id)
     return ""
 
 
-def _surely_not_made(exc: BaseException) -> bool:
-    """Whether it failed before the request that makes the batch, or that one was refused."""
+def _refused(exc: BaseException) -> bool:
+    """Whether the request that makes the batch was refused."""
     cause = _cause(exc)
-    if cause is None:
-        return type(exc).__name__ == "FailedPreProcessingError"
-    refused = isinstance(cause, httpx.HTTPStatusError) and cause.response.is_client_error
-    return refused or cause.request.url.path.endswith("/files")
+    return isinstance(cause, httpx.HTTPStatusError) and cause.response.is_client_error
 
 
 def _cause(exc: BaseException | None) -> httpx.HTTPStatusError | httpx.RequestError | None:
@@ -296,7 +288,23 @@ async def _parsed(wrapper: Any, message: Any) -> Any:
         return exc
 
 
-def _adapter(settings: Any, rows: int) -> Any:
+class _Late:
+    """Waits for a batch that has ended to say where its answers are, for as long as a listing may lag."""
+
+    def __init__(self, wait_s: float) -> None:
+        self._wait_s = wait_s
+        self._until_s: float | None = None
+
+    def status(self, batch: dict[str, Any]) -> str:
+        """What the provider says of it; nothing as long as answers are waited for."""
+        if sub(batch, "request_counts").get("completed") and not batch.get("output_file_id"):
+            self._until_s = self._until_s or clock.now() + self._wait_s
+            if clock.now() < self._until_s:
+                return ""
+        return str(batch["status"])
+
+
+def _adapter(settings: Any, job: _Job, late: _Late) -> Any:
     from langasync.providers.interface import BatchItem, BatchStatus, BatchStatusInfo  # noqa: PLC0415
     from langasync.providers.openai import OpenAIProviderJobAdapter, _to_openai_messages  # noqa: PLC0415
 
@@ -307,9 +315,11 @@ def _adapter(settings: Any, rows: int) -> Any:
             """The body of a line."""
             return {**self._get_model_config(model, bindings), "messages": _to_openai_messages(asked)}
 
-        async def close(self) -> None:
-            """Close its connections."""
-            await self._client.aclose()
+        async def _upload_batch_file(self, content: str) -> str:
+            """See langasync. Which file it is is written down before the batch is made of it."""
+            file = str(await super()._upload_batch_file(content))
+            job.begin(file)
+            return file
 
         async def get_status(self, batch_api_job: Any) -> Any:
             """See langasync. `cancelling` is no end; `expired` and `cancelled` are one with results."""
@@ -319,7 +329,7 @@ def _adapter(settings: Any, rows: int) -> Any:
             ends = {"failed": BatchStatus.FAILED, **dict.fromkeys(_ENDED, BatchStatus.COMPLETED)}
             counts = data.get("request_counts") or {}
             return BatchStatusInfo(
-                status=ends.get(data["status"], BatchStatus.IN_PROGRESS),
+                status=ends.get(late.status(data), BatchStatus.IN_PROGRESS),
                 **{name: counts.get(name, 0) for name in ("total", "completed", "failed")},
             )
 
@@ -331,7 +341,7 @@ def _adapter(settings: Any, rows: int) -> Any:
             lost = {"message": "no good answer came back"}
             return [
                 self.good.get(str(row)) or BatchItem(custom_id=str(row), success=False, error=lost)
-                for row in range(rows)
+                for row in range(job.rows)
             ]
 
         def _parse_output_line(self, data: dict[str, Any]) -> Any:

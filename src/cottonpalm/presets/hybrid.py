@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
     from cottonpalm.presets.options import Options
+    from cottonpalm.protocols import Store
     from cottonpalm.types import Usage
 
 
@@ -96,15 +97,32 @@ class HybridBatchProcessor(Preset):
         folder.mkdir(parents=True, exist_ok=True)
         described = repr((sorted(self.processor.description.items(), key=repr), rows))
         run = f"hybrid-{hashlib.blake2b(described.encode(), digest_size=8).hexdigest()}"
-        if not isinstance(self._carried, Carried) or not self.langasync_available or not rows:
-            return self._by_ours(rows, folder, run)
-        file = folder / f"{run}.json"
-        found = bridge().wait(by_langasync.answers(self._carried, rows, file))
+        store = open_store(folder / "batches.db")
+        try:
+            if not isinstance(self._carried, Carried) or not self.langasync_available or not rows:
+                return self._by_ours(rows, store, run)
+            name = f"{run}-langasync"
+            held = store.open_run(name, None)  # the same call in another process is refused
+            answers = self._by_langasync(self._carried, rows, store, run, folder / f"{run}.json")
+            held.close()
+            store.remove(name)
+        finally:
+            store.close()
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
+    def _by_langasync(
+        self, carried: Carried, rows: list[Any], store: Store, run: str, file: Path
+    ) -> list[Any]:
+        """Every row's output, or the exception of its parser; what langasync does not bring, our own adapters do."""
+        found = bridge().wait(by_langasync.answers(carried, rows, file))
         if isinstance(found, str):
             log.info("langasync does not carry these rows (%s): our own adapters do", found)
-            return self._by_ours(rows, folder, run)
+            return self._by_ours(rows, store, run)
         left = [row for row, answer in zip(rows, found.answers, strict=True) if answer is MISSING]
-        cost = self._cost(self._carried, found.used)
+        cost = self._cost(carried, found.used)
         log.info(
             "langasync brought %d of %d answers%s",
             len(rows) - len(left),
@@ -112,13 +130,10 @@ class HybridBatchProcessor(Preset):
             "" if cost is None else f", which cost ${cost:.6f}",
         )
         self.cost_usd = 0.0
-        others = iter(self._by_ours(left, folder, run) if left else [])
+        others = iter(self._by_ours(left, store, run) if left else [])
         self.cost_usd = None if cost is None or self.cost_usd is None else cost + self.cost_usd
         answers = [next(others) if answer is MISSING else answer for answer in found.answers]
         file.unlink(missing_ok=True)
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
         return answers
 
     def _cost(self, carried: Carried, used: Iterable[Usage]) -> float | None:
@@ -126,11 +141,7 @@ class HybridBatchProcessor(Preset):
         rates = PriceBook().rates(carried.model, carried.base_url, BATCH)
         return None if rates is None else sum(rates.cost(usage) for usage in used) / PICO
 
-    def _by_ours(self, rows: list[Any], folder: Path, run: str) -> list[Any]:
-        store = open_store(folder / "batches.db")
-        try:
-            answers = self._answered(self._batching(store=store, run=run), rows)
-            store.remove(run)
-        finally:
-            store.close()
+    def _by_ours(self, rows: list[Any], store: Store, run: str) -> list[Any]:
+        answers = self._answered(self._batching(store=store, run=run), rows)
+        store.remove(run)
         return answers

@@ -40,6 +40,13 @@ def family_of(path: str) -> Family | None:
     return family if not path.endswith("/invoke") or model_in(path) else None
 
 
+def family_in(endpoint: str) -> Family:
+    """Return the format of a lane's endpoint, which Gemini's Batch API names without its path."""
+    family = family_of(endpoint) or family_of(f":{endpoint}")
+    assert family is not None, endpoint
+    return family
+
+
 def model_in(path: str) -> str | None:
     """Return the model or deployment that a path names (Azure, Google, Bedrock; the end of an ARN), or None."""
     found = _ARN.search(path) or _NAMED.search(path)

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from cottonpalm.providers.call import Call
-from cottonpalm.providers.paths import family_of
+from cottonpalm.providers.paths import family_in
 from cottonpalm.request.money.rules.outputs import Outputs
 from cottonpalm.types import PICO
 
@@ -117,7 +117,16 @@ class Pricing:
 
 def call_in(lane: Lane) -> Call:
     """As much of a request in this lane as its price depends on."""
-    family = family_of(lane.endpoint) or family_of(f":{lane.endpoint}")
-    assert family is not None, lane
     label = f"{lane.origin.partition('://')[2]}/{lane.model}"
-    return Call("", label, family, lane.model, lane.origin, b"", {}, signed=False, born=0.0, batched=True)
+    return Call(
+        "",
+        label,
+        family_in(lane.endpoint),
+        lane.model,
+        lane.origin,
+        b"",
+        {},
+        signed=False,
+        born=0.0,
+        batched=True,
+    )

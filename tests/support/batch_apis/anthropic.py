@@ -69,7 +69,7 @@ class AnthropicApi(Api):
             "ended_at": rfc3339(job.ended) if job.end else None,
             "cancel_initiated_at": None if job.cancelled is None else rfc3339(job.created),
             "archived_at": rfc3339(job.ended) if gone else None,
-            "results_url": url if job.end and not gone else None,
+            "results_url": url if job.told and not gone else None,
         }
 
     async def look(self, request: web.Request) -> web.Response:

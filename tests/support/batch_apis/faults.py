@@ -26,6 +26,7 @@ class Faults:
         shuffle: the results are in this random order.
         invalid: the whole of it fails in validation, with this code, naming the first line.
         gone: its results are no longer kept once it has ended.
+        late: so many looks after its end it does not yet say where its answers are.
         hidden: so many listings do not show it.
         hidden_s: no listing shows it for so long.
         lose: the answer to the request that makes it is lost "before" it is made, or "after".
@@ -43,6 +44,7 @@ class Faults:
     shuffle: int | None = None
     invalid: str | None = None
     gone: bool = False
+    late: int = 0
     hidden: int = 0
     hidden_s: float = 0.0
     lose: Literal["before", "after"] | None = None
@@ -56,11 +58,13 @@ class Weather:
         reads: statuses of the next GETs, in order; 0 answers as usual.
         creates: statuses of the next requests that would make a batch, which is then not made.
         cut: so many of the next downloads of results break off half way.
+        short: so many of the next downloads of results are half as long, and nothing tells it.
     """
 
     reads: list[int] = field(default_factory=list)
     creates: list[int] = field(default_factory=list)
     cut: int = 0
+    short: int = 0
 
 
 def by_chance(rng: Random, rows: int, base: Faults | None = None) -> Faults:

@@ -100,7 +100,7 @@ class GeminiApi(Api):
         if job.end:
             about["endTime"] = rfc3339(job.ended)
             body["done"] = True
-        if job.end in ("done", "cancelled"):  # an expired batch has no results
+        if job.end in ("done", "cancelled") and job.told:  # an expired batch has no results
             about["output"] = {"responsesFile": f"files/out-{job.id.removeprefix('batches/')}"}
             body["response"] = about["output"]
         if job.end == "failed":

@@ -48,6 +48,7 @@ class Job:
     ended: float = 0.0
     cancelled: float | None = None  # when it was asked to stop: looks, or seconds
     looks: int = 0
+    looks_after: int = 0  # its end
     hidden: int = 0
     failure: tuple[str, str, int | None] | None = None  # code, message, line
     outcomes: dict[int, Outcome] = field(default_factory=dict)
@@ -60,6 +61,7 @@ class Job:
     def seen(self, now: float) -> None:
         """Somebody looks: bring it to where it is by then."""
         if self.end:
+            self.looks_after += 1
             return None
         self.looks += 1
         faults = self.faults
@@ -100,6 +102,11 @@ class Job:
         if outcome.answer is not None:
             self.bill(bill_of("batch", self.api, self.path, row.body, outcome, row.custom_id))
         return outcome
+
+    @property
+    def told(self) -> bool:
+        """It says where its answers are."""
+        return bool(self.end) and self.looks_after >= self.faults.late
 
     @property
     def counts(self) -> tuple[int, int]:

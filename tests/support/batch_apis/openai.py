@@ -127,7 +127,7 @@ class OpenAIApi(Api):
             "input_file_id": job.file,
             "completion_window": "24h",
             "status": status,
-            "output_file_id": f"file-out-{job.id}" if answers else None,
+            "output_file_id": f"file-out-{job.id}" if answers and job.told else None,
             "error_file_id": f"file-err-{job.id}" if errors else None,
             "created_at": int(job.created),
             "in_progress_at": int(job.created) if job.looks else None,

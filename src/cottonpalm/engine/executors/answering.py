@@ -209,7 +209,7 @@ class Answering:
         if self._source.closing:  # what a chain makes of the cancel of a request is no answer
             return self._waits(item)
         if recording.nowhere and self._terms.at_its_price and not (self._post.any or self._post.unspooled):
-            self._stop_nowhere(recording.refused or "")
+            self.gets_none(recording.refused or "")
             return self._waits(item)
         if recording.refused:
             self._run.alerts.warn(
@@ -221,8 +221,8 @@ class Answering:
         self._rows.live.add(item.slot)
         return await self._finished_live(item)
 
-    def _stop_nowhere(self, why: str) -> None:
-        """Whoever asked for batches, and gets none at all, would pay twice the price that was asked for."""
+    def gets_none(self, why: str) -> None:
+        """End the run: whoever asked for batches, and gets none at all, would pay twice what was asked for."""
         live = (
             'mode="auto" (--mode auto), or BatchLane(or_live=True), answers such rows live, at the full price'
         )

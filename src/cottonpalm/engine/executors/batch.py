@@ -348,10 +348,7 @@ class BatchExecutor:
         """The rows that have all their answers go into their next round."""
         refused = batch.stage is Stage.ABANDONED and self._post.refused(batch)
         if refused:
-            rows, why = batch.rows, batch.why
-            self._run.alerts.warn(
-                "refused", f"{batch.lane.label} took no batch of {rows} rows, they run live: {why}"
-            )
+            self._tell_refused(batch)
         pulled = self._rescue is not None and batch.cancelling
         before = len(self._out.live)
         self._out.over(members, members if refused else lost, live=refused or pulled)
@@ -362,6 +359,17 @@ class BatchExecutor:
                 " such rows run live, at the full price",
             )
         self._wake()
+
+    def _tell_refused(self, batch: Batch) -> None:
+        """The provider will never take this batch. Where it took none at all, the rows are worth more than was said."""
+        said = (
+            f"{batch.lane.label} took no batch of {count(batch.rows, 'request')} (BatchLane(rows=...) makes smaller"
+            f" ones): {batch.why.rstrip('.')}"
+        )
+        if self._terms.at_its_price and not any(known.batch_id for known in self._book.batches()):
+            self._answering.gets_none(said)
+        else:
+            self._run.alerts.warn("refused", f"{said}. They run live, at the full price")
 
     def _give_up(self, batch: Batch) -> None:
         """Its rows wait for it no longer: they go live."""

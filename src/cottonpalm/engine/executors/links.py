@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import pickle
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from cottonpalm.engine.own_frame import own_frame
+from cottonpalm.errors import ConfigError, words_of
+from cottonpalm.types import numbered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -11,6 +16,12 @@ if TYPE_CHECKING:
     from cottonpalm.events import Event, LimitChanged
     from cottonpalm.request.money.remote import Told
     from cottonpalm.types import Outcome
+
+
+def cannot_begin(exc: BaseException) -> str:
+    """Say why a worker cannot begin: what it needs is not there, or code that it imports fails there."""
+    where = own_frame(exc)
+    return f"a worker cannot begin: {type(exc).__name__}: {words_of(exc)}{f' (at {where})' if where else ''}"
 
 
 class WorkerLost(Exception):
@@ -25,14 +36,14 @@ class Begin:
         chain: the chain with its settings, packed by `travel`.
         place: the address of the database where limits are shared, and the run's number there; None: they are not.
         paid: True: there is a budget, so each request needs money that the run grants.
-        kwargs: keyword arguments for each call of the chain.
+        kwargs: keyword arguments for each call of the chain, packed likewise.
         spare: rows that it holds ready besides those under way; None: those of the next moment.
     """
 
     chain: bytes
     place: tuple[str, int] | None
     paid: bool
-    kwargs: dict[str, Any] = field(default_factory=dict)
+    kwargs: bytes
     spare: int | None = None
 
 
@@ -60,6 +71,23 @@ class Order(NamedTuple):
     money: int | None = None
     stop: bool = False
     leave: bool = False
+
+
+def cannot_travel(order: Order, exc: BaseException) -> ConfigError:
+    """Return the error that names the row because of which an order cannot be sent."""
+    stuck = next((numbered(row.at) for row in order.rows if not _travels(row)), "a row")
+    return ConfigError(
+        f"{stuck} or its config cannot travel to another process ({exc}): leave out what is no data, such as locks,"
+        ' open files and clients, or say executor="local"'
+    )
+
+
+def _travels(row: Row) -> bool:
+    try:
+        pickle.dumps(row)
+    except Exception:  # noqa: BLE001 - whatever it is, that is the row
+        return False
+    return True
 
 
 class Heard(NamedTuple):

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from cottonpalm.engine.executors.returned import innocent, said_of
+from cottonpalm.engine.executors.returned import innocent, said_of, trouble_words
 from cottonpalm.errors import StoreError
 from cottonpalm.providers.batches.choice import adapter_of
 from cottonpalm.providers.batches.packing import may_wait, room_in
@@ -93,6 +93,7 @@ class Post:
         self._unplanned: set[str] = set()  # tags of batches that wait until there is room at the provider...
         self._dropped: set[str] = set()  # ...and of those of them that are not to be submitted
         self._nudges: dict[str, asyncio.Event] = {}  # ends the wait for the next look at a batch
+        self._troubled_at: dict[str, float] = {}  # since when a batch waits for what does not work, by tag
         self._queues = Queues(desk.later_s)
         self._moved = asyncio.Event()  # a batch was submitted, or is over
         self.open: dict[str, Batch] = {}
@@ -264,6 +265,7 @@ class Post:
                 self._looked.add(batch.tag)
                 self.open[batch.tag] = batch = after
                 self._stir()
+            self._tell_trouble(batch)
             if not batch.over:
                 await self._pause(batch)
         members = await through(self._settle, batch)
@@ -275,6 +277,14 @@ class Post:
         lost = [member for member, result in unanswered if not innocent(batch, result)]
         self._over(batch, members, lost)  # first: who looks now finds its rows at work
         self._stir()
+
+    def _tell_trouble(self, batch: Batch) -> None:
+        """What does not work at the first try mostly does at the next: it is told once it has lasted."""
+        trouble, now = self._desk.troubles.get(batch.tag), asyncio.get_running_loop().time()
+        if trouble is None:
+            self._troubled_at.pop(batch.tag, None)
+        elif now - self._troubled_at.setdefault(batch.tag, now) >= self._options.listing_wait_s:
+            self._run.alerts.warn(f"trouble {batch.lane.label}", trouble_words(batch, trouble))
 
     def _learn(self, batch: Batch) -> None:
         """How much the provider lets wait: what is packed from now on keeps to that."""

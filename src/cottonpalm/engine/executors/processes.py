@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.engine.executors.links import WorkerLost
+from cottonpalm.engine.executors.links import WorkerLost, cannot_travel
 from cottonpalm.engine.executors.pipe import Pipe
 from cottonpalm.errors import ConfigError
 
@@ -39,7 +39,7 @@ class ProcessLink:
         except OSError as exc:
             raise WorkerLost(f"worker process {self.process.pid} is gone ({exc})") from exc
         except Exception as exc:
-            raise ConfigError(f"a row or its config cannot travel to another process: {exc}") from exc
+            raise cannot_travel(order, exc) from exc
 
     async def hear(self) -> Heard:
         """See `links.Link`."""

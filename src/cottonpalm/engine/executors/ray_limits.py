@@ -184,7 +184,7 @@ class _ActorLease:
     def enter(self, db: Any) -> None:
         pass
 
-    beat = hold = leave = enter
+    beat = keep = hold = leave = enter
 
     def unlock(self) -> None:
         pass
@@ -241,6 +241,10 @@ class ActorDatabase:
     def lives(self, db: Any, number: int) -> bool:  # noqa: ARG002
         """See `sql.database.Database`: as long as its shares are renewed."""
         return True
+
+    def died(self, db: Any, number: int) -> bool:  # noqa: ARG002
+        """See `sql.database.Database`: nobody knows before its shares expire."""
+        return False
 
     def joined(self, column: str) -> str:
         """See `sql.database.Database`: there are no rows."""

@@ -10,8 +10,8 @@ from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.engine.executors.links import WorkerLost
-from cottonpalm.errors import ConfigError, CottonpalmError
+from cottonpalm.engine.executors.links import WorkerLost, cannot_begin, cannot_travel
+from cottonpalm.errors import ConfigError
 
 try:
     import ray
@@ -37,8 +37,8 @@ class WorkerActor:
         """Begin; return why it cannot, if it cannot."""
         try:
             self._worker = import_module(WORKER).Worker(self._begin)
-        except (CottonpalmError, ImportError, AttributeError) as exc:
-            return f"a worker cannot begin: {type(exc).__name__}: {exc}"
+        except (Exception, SystemExit) as exc:  # noqa: BLE001 - whatever the modules of a chain do when they are imported
+            return cannot_begin(exc)
         return None
 
     async def pid(self) -> int:
@@ -62,7 +62,11 @@ class RayLink:
 
     async def tell(self, order: Order) -> None:
         """See `links.Link`."""
-        await self._asked(self.actor.tell.remote(order))
+        try:
+            told = self.actor.tell.remote(order)
+        except Exception as exc:
+            raise cannot_travel(order, exc) from exc
+        await self._asked(told)
 
     async def hear(self) -> Heard:
         """See `links.Link`."""

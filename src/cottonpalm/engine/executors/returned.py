@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cottonpalm.observers.formatting import count
 from cottonpalm.providers.batches.lines import Phase
@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 
     from cottonpalm.providers.batches.lines import Result
     from cottonpalm.providers.batches.stages import Batch
+
+
+_DOING: Final = {
+    Stage.CREATING: "is looked for at the provider",
+    Stage.SUBMITTED: "cannot be looked at",
+    Stage.ENDED: "has ended, but its results cannot be fetched",
+}
 
 
 class Said(NamedTuple):
@@ -28,6 +35,15 @@ def out_words(batches: Collection[Batch]) -> str:
     requests = sum(batch.rows for batch in batches)
     are = "request is" if requests == 1 else "requests are"
     return f"{requests:,} {are} out in {len(batches):,} {'batch' if len(batches) == 1 else 'batches'}"
+
+
+def trouble_words(batch: Batch, trouble: str) -> str:
+    """Say what a batch has waited for so long that somebody should know."""
+    doing = _DOING.get(batch.stage, f"of {count(batch.rows, 'request')} cannot be submitted")
+    return (
+        f"batch {batch.batch_id or batch.tag} of {batch.lane.label} {doing}: {trouble.rstrip('.')}. It is tried again"
+        " until that works. The run may be left meanwhile: what is out stays out, and the same call again goes on"
+    )
 
 
 def said_of(batch: Batch, unanswered: int) -> Iterator[Said]:

@@ -27,8 +27,12 @@ _INSTEAD: Final = "or build the model within a function of a module that the wor
 _NO_KEYS: Final = frozenset({"", "none", "None", "EMPTY", "dummy", "not-needed", "no-key"})
 
 
-def packed(thing: Any) -> bytes:
+def packed(thing: Any, name: str = "the chain") -> bytes:
     """Return an object, functions and classes of the running script included, as bytes for a worker.
+
+    Args:
+        thing: what travels.
+        name: what the user calls it.
 
     Raises:
         ConfigError: a part of it cannot travel; the error names the part and says what to do.
@@ -39,10 +43,10 @@ def packed(thing: Any) -> bytes:
     except ConfigError:
         raise
     except Exception as exc:
-        found = next(_culprits(thing), None)
+        found = next(_culprits(thing, name), None)
         where = f"{found[0]} ({found[1]})" if found else f"{type(exc).__name__}: {exc}"
         raise ConfigError(
-            f"the chain cannot travel to another process: {where}. Make it within a function, {_INSTEAD}"
+            f"{name} cannot travel to another process: {where}. Make it within a function, {_INSTEAD}"
         ) from exc
     return made.getvalue()
 
@@ -113,7 +117,7 @@ def _told(model: BaseModel) -> dict[str, Any]:
     return told
 
 
-def _culprits(thing: Any, path: str = "the chain", depth: int = 0) -> Iterator[tuple[str, str]]:
+def _culprits(thing: Any, path: str, depth: int = 0) -> Iterator[tuple[str, str]]:
     """Yield what cannot be packed, the innermost part first: its path, and its type."""
     if depth > 8:
         return

@@ -46,11 +46,19 @@ class WorkersExecutor:
         begin: what each one is told first.
         account: what the requests of this run share; money and counts go there.
         stop: stops the run, with (reason, why).
+        silent_s: a worker that has begun speaks twice a second; one that says nothing for so long is lost.
     """
 
     def __init__(
-        self, pool: Pool, begin: Begin, account: RunAccount, stop: Callable[[str, str], None]
+        self,
+        pool: Pool,
+        begin: Begin,
+        account: RunAccount,
+        stop: Callable[[str, str], None],
+        *,
+        silent_s: float,
     ) -> None:
+        self._silent_s = silent_s
         self._pool, self._begin, self._account, self._stop = pool, begin, account, stop
         self._mates: set[Mate] = set()
         self._again: deque[Item] = deque()  # rows that were let in, and wait for a worker
@@ -311,15 +319,21 @@ class WorkersExecutor:
             self._stop("fatal", f"its workers die before they answer a row ({lost})")
 
     async def _converse(self, mate: Mate, sending: asyncio.Task[None]) -> None:
+        patience_s = None  # what it imports first may take any time
         while True:
             hearing = self._loop.create_task(mate.link.hear())
             try:
-                await asyncio.wait({hearing, sending}, return_when=asyncio.FIRST_COMPLETED)
-                if not hearing.done():
+                done, _ = await asyncio.wait(
+                    {hearing, sending}, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not done:
+                    raise WorkerLost(f"a worker said nothing for {patience_s:.0f} seconds")
+                if hearing not in done:
                     sending.result()
                 heard = await hearing
             finally:
                 await _cancelled([hearing])
+            patience_s = self._silent_s
             self._take(mate, heard)
             if heard.over is not None:
                 self._over(mate, heard.over)

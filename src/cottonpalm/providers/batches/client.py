@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urljoin, urlsplit
 
 import httpx
 
+from cottonpalm import clock
 from cottonpalm.providers.answer import loads
 from cottonpalm.providers.batches.choice import adapter_of
-from cottonpalm.providers.batches.troubles import Trouble, of_creation, of_exception, of_status
+from cottonpalm.providers.batches.troubles import Trouble, as_meant, of_creation, of_exception, of_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -32,6 +35,7 @@ class BatchClient:
     def __init__(self, lane: Lane, http: httpx.AsyncClient, credentials: Mapping[str, str]) -> None:
         self.lane, self.adapter = lane, adapter_of(lane)
         self._http, self._credentials = http, dict(credentials)
+        self._ahead_s = 0.0  # the provider's clock, of ours
 
     @property
     def uploads(self) -> bool:
@@ -85,15 +89,16 @@ class BatchClient:
             await self._bytes(self.adapter.remove(self.lane, input_file_id))
 
     async def listing(self, since: float) -> list[BatchState]:
-        """The account's batches that were created since then, and perhaps more."""
+        """The account's batches that were created since then by our clock, as their times are, and perhaps more."""
         ask: Ask | None = self.adapter.listing(self.lane)
         states: list[BatchState] = []
         for _ in range(_PAGES):
             if ask is None:
                 break
             page: Page = self.adapter.page(self.lane, await self._json(ask), ask)
-            states += page.states
-            old = all((state.created_at or since) < since for state in page.states)
+            found = [_by_our_clock(state, self._ahead_s) for state in page.states]
+            states += found
+            old = all((state.created_at or since) < since for state in found)
             ask = None if old and self.adapter.newest_first else page.more
         return states
 
@@ -105,12 +110,16 @@ class BatchClient:
                 async for block in response.aiter_bytes():
                     *lines, left = (left + block).split(b"\n")
                     for line in lines:
-                        if line and (result := self.adapter.result(line)) is not None:
+                        if (result := self._result(line)) is not None:
                             yield result
             except httpx.HTTPError as exc:
                 raise of_exception(exc, creates=False) from exc
-        if left and (result := self.adapter.result(left)) is not None:
+        if (result := self._result(left)) is not None:
             yield result
+
+    def _result(self, line: bytes) -> Result | None:
+        result = self.adapter.result(line) if line else None
+        return None if result is None else as_meant(self.lane, result)
 
     async def _json(self, ask: Ask) -> dict[str, Any]:
         found = loads(await self._bytes(ask))
@@ -142,6 +151,7 @@ class BatchClient:
                 response = await self._sent(ask, onward, None, creates=False)
             if not response.is_success:
                 raise await self._judged(response, creates=creates)
+            self._ahead_s = _ahead_s(response.headers)
             yield response
         finally:
             await response.aclose()
@@ -175,6 +185,18 @@ async def _stream(ask: Ask, packed: Packed) -> AsyncIterator[bytes]:
         yield block
     if ask.tail:
         yield ask.tail
+
+
+def _ahead_s(headers: Mapping[str, str]) -> float:
+    """By how much the clock that an answer was dated by is ahead of ours; 0 where it has no date."""
+    try:
+        return parsedate_to_datetime(headers.get("date", "")).timestamp() - clock.wall()
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+def _by_our_clock(state: BatchState, ahead_s: float) -> BatchState:
+    return state if state.created_at is None else replace(state, created_at=state.created_at - ahead_s)
 
 
 def _origin(url: str) -> str:

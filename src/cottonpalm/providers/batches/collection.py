@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.providers.batches.lines import Phase, Result
@@ -21,6 +21,23 @@ _GROUP: Final = 512  # results that become durable together
 
 class _Stranger(Exception):
     """The results are of a batch that only looked like ours."""
+
+
+@dataclass(slots=True)
+class _Back:
+    """The numbers of lines that came back: all, those that were executed, and those that hold an answer."""
+
+    lines: set[int] = field(default_factory=set)
+    executed: set[int] = field(default_factory=set)
+    good: set[int] = field(default_factory=set)
+
+    def count(self, number: int, result: Result) -> None:
+        """Take note of a result."""
+        self.lines.add(number)
+        if result.lost is None:
+            self.executed.add(number)
+        if result.good:
+            self.good.add(number)
 
 
 async def collect(
@@ -41,17 +58,19 @@ async def collect(
         Trouble: the provider could not be asked now.
     """
     assert batch.state is not None
-    states = [batch.state, *[state for twin in batch.twins if (state := await _twin(client, twin))]]
+    states = [batch.state, *[state for twin in batch.twins if (state := await state_now(client, twin))]]
     if not all(state.ended for state in states):
         return batch
     try:
-        executed = [await _collected(batch, client, book, state) for state in states]
+        back = [await _collected(batch, client, book, state) for state in states]
     except _Stranger:
         strangers = (*batch.strangers, batch.state.batch_id)
         return replace(
             batch, stage=Stage.CREATING, batch_id=None, state=None, proven=True, strangers=strangers
         )
-    if any(found is None or found < state.done for found, state in zip(executed, states, strict=True)):
+    if any(
+        found is None or _is_short(batch, state, found) for found, state in zip(back, states, strict=True)
+    ):
         if not any(state.gone for state in states) and more_may_come():
             raise Trouble("later", "the results do not yet hold all answers that the provider counts")
         return replace(
@@ -62,8 +81,18 @@ async def collect(
     return replace(batch, stage=Stage.COLLECTED, proven=True, why=_why(batch.state))
 
 
-async def _twin(client: BatchClient, batch_id: str) -> BatchState | None:
-    """Where a second batch of the same submission stands; None where it is no longer known."""
+def _is_short(batch: Batch, state: BatchState, back: _Back) -> bool:
+    """Whether answers are missing that the provider has, by its counts; some count a refusal as an answer.
+
+    Where it counts nothing (Together), each line of a batch that it completed has a result.
+    """
+    if state.rows is None:
+        return state.phase is Phase.COMPLETED and len(back.lines) < batch.rows
+    return len(back.good) < state.done and len(back.executed) < state.done + state.failed
+
+
+async def state_now(client: BatchClient, batch_id: str) -> BatchState | None:
+    """Where a batch stands; None where it is no longer known."""
     try:
         return await client.look(batch_id)
     except Trouble as trouble:
@@ -72,21 +101,21 @@ async def _twin(client: BatchClient, batch_id: str) -> BatchState | None:
         return None
 
 
-async def _collected(batch: Batch, client: BatchClient, book: Book, state: BatchState) -> int | None:
-    """How many lines were executed; None where a file of results is gone."""
-    executed: set[int] = set()
+async def _collected(batch: Batch, client: BatchClient, book: Book, state: BatchState) -> _Back | None:
+    """What came back of a batch or its twin; None where a file of results is gone."""
+    back = _Back()
     gone = state.gone
     for ask in client.adapter.results(client.lane, state):
         try:
-            await _file(batch, client, book, ask, executed)
+            await _file(batch, client, book, ask, back)
         except Trouble as trouble:
             if trouble.what != "gone":
                 raise
             gone = True
-    return None if gone else len(executed)
+    return None if gone else back
 
 
-async def _file(batch: Batch, client: BatchClient, book: Book, ask: Ask, executed: set[int]) -> None:
+async def _file(batch: Batch, client: BatchClient, book: Book, ask: Ask, back: _Back) -> None:
     group: list[tuple[int, Result]] = []
     unproven = not batch.proven
     async for result in client.results(ask):
@@ -96,8 +125,7 @@ async def _file(batch: Batch, client: BatchClient, book: Book, ask: Ask, execute
                 raise _Stranger
             continue
         unproven = False
-        if result.lost is None:
-            executed.add(number)
+        back.count(number, result)
         group.append((number, result))
         if len(group) == _GROUP:
             await asyncio.to_thread(book.keep, batch.tag, group)

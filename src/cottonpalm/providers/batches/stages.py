@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from cottonpalm.providers.batches.lines import BatchState, Lost, Result
 
 Step: TypeAlias = Literal["upload", "create", "find", "look", "collect", "abandon", "nothing"]
-CLOCKS_DIFFER_S: Final = 600.0  # by how much a provider's clock may be behind ours
+_DIGITS: Final = 9  # of the number of a line, at most
+CLOCKS_DIFFER_S: Final = (
+    600.0  # by how much a provider's times may be behind ours, which are compared by the date of its answers
+)
 
 
 class Stage(StrEnum):
@@ -285,7 +288,7 @@ def custom_id(tag: str, number: int) -> str:
 def number_of(batch: Batch, custom_id: str) -> int | None:
     """Which line of the batch it is; None where it is of another batch, or none at all."""
     head, _, tail = custom_id.rpartition("-")
-    if head != batch.tag or not (tail.isdecimal() and tail.isascii()):
+    if head != batch.tag or len(tail) > _DIGITS or not (tail.isdecimal() and tail.isascii()):
         return None
     return number if (number := int(tail)) < batch.rows else None
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cottonpalm import clock
 from cottonpalm.providers.batches.client import BatchClient
-from cottonpalm.providers.batches.collection import collect
+from cottonpalm.providers.batches.collection import collect, state_now
 from cottonpalm.providers.batches.lanes import whose
 from cottonpalm.providers.batches.lines import Phase, full
 from cottonpalm.providers.batches.stages import (
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     import httpx
 
     from cottonpalm.providers.batches.lanes import Lane
-    from cottonpalm.providers.batches.lines import BatchState
     from cottonpalm.providers.batches.spool import Packed
     from cottonpalm.providers.batches.stages import Book
 
@@ -260,7 +259,7 @@ class Desk:
         stops = batch.cancelling and batch.proven  # else it may be somebody else's
         if stops and not state.ended and state.phase is not Phase.CANCELLING:
             await client.cancel(batch.batch_id)
-        if state == batch.state or self._results_late(state):
+        if state == batch.state:
             return batch
         return await self._put(with_state(batch, state))
 
@@ -274,20 +273,14 @@ class Desk:
 
     def _may_come(self, batch: Batch) -> bool:
         """Whether what the provider does not have may be there all the same: one answer may err, as a listing may."""
-        return self._just_now(self._gone_at.setdefault(batch.tag, clock.wall()))
+        return clock.wall() - self._gone_at.setdefault(batch.tag, clock.wall()) < self._listing_wait_s
 
     def _same_key(self, batch: Batch) -> bool:
         return whose(self._credentials(batch.lane), batch.tag) == batch.whose
 
-    def _results_late(self, state: BatchState) -> bool:
-        """It ended with answers, but does not yet say where they are."""
-        late = state.ended and state.done > 0 and not state.results and not state.gone
-        return late and self._just_now(state.ended_at)
-
-    def _just_now(self, at: float | None) -> bool:
-        return clock.wall() - (at or 0.0) < self._listing_wait_s
-
     async def _collect(self, batch: Batch, client: BatchClient) -> Batch:
+        if batch.tag in self._gone_at:
+            batch = await self._as_it_is_now(batch, client)
         if batch.sends > 1 and client.uploads:
             batch = await self._with_twins(batch, client)
         after = await collect(batch, client, self._book, more_may_come=partial(self._may_come, batch))
@@ -301,6 +294,12 @@ class Desk:
         if after.stage is Stage.COLLECTED and after.input_file_id:
             await client.remove(after.input_file_id)
         return after
+
+    async def _as_it_is_now(self, batch: Batch, client: BatchClient) -> Batch:
+        """Its results were not all there: it may have ended before it said where they are."""
+        assert batch.batch_id is not None
+        state = await state_now(client, batch.batch_id)
+        return batch if state is None or state == batch.state else await self._put(with_state(batch, state))
 
     async def _with_twins(self, batch: Batch, client: BatchClient) -> Batch:
         """It was sent twice because a listing did not show it: does one show the first one now?"""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from cottonpalm.errors import CottonpalmError
 from cottonpalm.providers.answer import loads, sub, text_of
-from cottonpalm.providers.classify import judge_status, never_sent
-from cottonpalm.providers.paths import ANTHROPIC, GOOGLE, OPENAI_CHAT
+from cottonpalm.providers.classify import judge, judge_status, never_sent
+from cottonpalm.providers.paths import ANTHROPIC, GOOGLE, OPENAI_CHAT, family_in
 from cottonpalm.redact import redact
 from cottonpalm.types import Kind
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cottonpalm.providers.answer import Family
+    from cottonpalm.providers.batches.lanes import Lane
+    from cottonpalm.providers.batches.lines import Result
 
 What: TypeAlias = Literal["later", "full", "refused", "denied", "gone", "unsure"]
 _FAMILIES: Final[dict[str, Family]] = {"anthropic": ANTHROPIC, "gemini": GOOGLE}
@@ -69,6 +72,17 @@ def of_creation(provider: str, status: int, headers: Mapping[str, str], content:
     if trouble.what == "later" and (status >= 500 or status in (408, 409)) and status != 529:
         return Trouble("unsure", str(trouble), trouble.after_s)
     return trouble
+
+
+def as_meant(lane: Lane, result: Result) -> Result:
+    """An error under status 200 counts by what it says: where another try may help, its line is to be asked again."""
+    if not result.good or result.body is None:
+        return result
+    family = family_in(lane.endpoint)
+    error = family.read(result.body).error
+    if error is None or judge(family, error, {}).kind not in (Kind.THROTTLE, Kind.TRANSIENT):
+        return result
+    return replace(result, status=500)
 
 
 def of_exception(exc: Exception, *, creates: bool) -> Trouble:

@@ -33,6 +33,7 @@ class PgConnection:
     """A connection for one thread at a time. See `sql.database.Connection`.
 
     Attributes:
+        times: how often it was connected.
         direct: False where a pooler stands between: then a backend says nothing of the process that uses it.
     """
 
@@ -42,13 +43,14 @@ class PgConnection:
         Raises:
             psycopg.Error: the server cannot be reached, or refuses.
         """
-        self._conninfo = conninfo
+        self._conninfo, self.times = conninfo, 0
         self._connect()
 
     def _connect(self) -> None:
         # Prepared statements belong to one backend, which a pooler may exchange.
         self._db = psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
         [(backend,)] = self._db.execute("SELECT pg_backend_pid()").fetchall()
+        self.times += 1
         self.direct = backend == self._db.info.backend_pid
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> psycopg.Cursor[Any]:

@@ -168,6 +168,10 @@ class PostgresDatabase:
         sql = f"SELECT 1 FROM lease WHERE run = ? AND {ALIVE}"  # noqa: S608 - our own words
         return bool(db.execute(sql, (number,)).fetchall())
 
+    def died(self, db: PgConnection, number: int) -> bool:  # noqa: ARG002
+        """See `sql.database.Database`: a backend that is gone may be no more than a connection that broke."""
+        return False
+
     def joined(self, column: str) -> str:
         """See `sql.database.Database`."""
         return f"string_agg({column}, ''::bytea ORDER BY id)"

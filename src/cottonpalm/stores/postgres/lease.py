@@ -54,6 +54,7 @@ class RowLease:
     def __init__(self, number: int, name: str) -> None:
         self.run, self.name, self.lost = number, name, False
         self._token = uuid4().hex
+        self._times = 0  # that the connection was made when the row was written
 
     def lock(self) -> bool:
         """See `sql.lease.Lease`: `enter` finds out."""
@@ -64,13 +65,21 @@ class RowLease:
         values = (self.run, self._token, gethostname(), machine(), os.getpid(), db.direct)
         if not db.execute(_ENTER, values).rowcount:
             raise busy(self.name, holder_of(db, self.run))
+        self.lost, self._times = False, db.times
 
     def beat(self, db: PgConnection) -> None:
         """See `sql.lease.Lease`."""
         self.lost = db.execute(_BEAT, (db.direct, self.run, self._token)).rowcount == 0
+        self._times = db.times
+
+    def keep(self, db: PgConnection) -> None:
+        """See `sql.lease.Lease`: until then the row names a backend that is gone, as that of a dead holder does."""
+        if self._times != db.times:
+            self.beat(db)
 
     def hold(self, db: PgConnection) -> None:
         """See `sql.lease.Lease`: the row stays locked until the transaction ends."""
+        self.keep(db)
         sql = "SELECT 1 FROM lease WHERE run = ? AND token = ? FOR UPDATE"
         if not db.execute(sql, (self.run, self._token)).fetchall():
             self.lost = True

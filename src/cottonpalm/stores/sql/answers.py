@@ -19,7 +19,7 @@ from cottonpalm import clock
 from cottonpalm.runtime import process_end
 from cottonpalm.stores.sql import claims
 from cottonpalm.stores.sql.claims import Claimant, Kept, Question
-from cottonpalm.stores.sql.database import BUSY_S, Turnwise, in_transaction
+from cottonpalm.stores.sql.database import BUSY_S, Turnwise, in_transaction, through_cuts
 from cottonpalm.stores.sql.lease import BEAT_S
 from cottonpalm.types import Turn
 
@@ -197,10 +197,17 @@ class _Worker:
             return []
         if beat:
             self._last_beat = clock.now()
-        return self._in_transaction(partial(self._all, jobs, beat))
+        # To ask, to keep and to give back once more comes to the same, also where it had taken effect.
+        again = partial(self._in_transaction, partial(self._all, jobs, beat))
+        replies, heard = through_cuts(self._database, again)
+        self._watched = [question for question in self._watched if id(question) not in heard]
+        return replies + list(heard.values())
 
-    def _all(self, jobs: list[Any], beat: bool) -> list[Reply]:
+    def _all(self, jobs: list[Any], beat: bool) -> tuple[list[Reply], dict[int, Reply]]:
         claimant, replies = self._claimant, []
+        claimant.lease.keep(self._db)
+        if claimant.lease.lost:  # somebody held us for dead while the connection was broken
+            claimant.lease.enter(self._db)
         if beat:
             claimant.lease.beat(self._db)
         for job in jobs:
@@ -208,9 +215,7 @@ class _Worker:
                 job(claimant)
             elif not job.watch:
                 replies.append((job.reply, claims.ask(claimant, job)))
-        heard = claims.heard(claimant, self._watched)
-        self._watched = [question for question in self._watched if id(question) not in heard]
-        return replies + list(heard.values())
+        return replies, claims.heard(claimant, self._watched)
 
     def _in_transaction(self, work: Callable[[], T]) -> T:
         return in_transaction(self._database, self._db, work, Turnwise.CACHE)

@@ -7,10 +7,13 @@ connect and begin, whose lease lives, which clock counts, how many rows are writ
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import suppress
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
+from cottonpalm import clock
 from cottonpalm.errors import StoreError
 
 if TYPE_CHECKING:
@@ -21,7 +24,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SLOT_BITS: Final = 40  # the id of a row is (its run's number << 40) | its slot
-BUSY_S: Final = 30.0  # we wait this long while another process holds the write lock
+BUSY_S: Final = 30.0  # we wait this long while another process holds the write lock, or a server is away
+_AGAIN_S: Final = 0.2  # seconds between two tries to reach a server whose connection broke
 
 
 class Turnwise(Enum):
@@ -85,6 +89,9 @@ class Database(Protocol):
     def lives(self, db: Any, number: int) -> bool:
         """Whether the holder of this number is alive, as far as this process can know."""
 
+    def died(self, db: Any, number: int) -> bool:
+        """Whether it is certain that the holder of this number is dead, so that what it held may be used at once."""
+
     def joined(self, column: str) -> str:
         """Return the expression that joins this column of all rows, in the order of `id`."""
 
@@ -116,11 +123,42 @@ class Database(Protocol):
         """
 
 
-def in_transaction(
-    database: Database, db: Any, work: Callable[[], T], turnwise: Turnwise = Turnwise.NONE
+def through_cuts(
+    database: Database,
+    work: Callable[[], T],
+    again: Callable[[], object] = lambda: None,
+    *,
+    wait_s: float = BUSY_S,
 ) -> T:
-    """Run `work` in a transaction of this connection."""
-    database.begin(db, turnwise)
+    """Run `work`; where the connection breaks, run it once more, as often as `wait_s` seconds allow.
+
+    Args:
+        database: it knows what a connection that breaks looks like.
+        work: may have taken effect although it raised.
+        again: called before each further try.
+        wait_s: how long the server may be away.
+    """
+    until = clock.now() + wait_s
+    while True:
+        try:
+            return work()
+        except Exception as exc:
+            if not database.is_cut(exc) or clock.now() >= until:
+                raise
+        threading.Event().wait(_AGAIN_S)
+        again()
+
+
+def in_transaction(
+    database: Database,
+    db: Any,
+    work: Callable[[], T],
+    turnwise: Turnwise = Turnwise.NONE,
+    *,
+    wait_s: float = 0.0,
+) -> T:
+    """Run `work` in a transaction of this connection, which may take `wait_s` seconds to be had again."""
+    through_cuts(database, partial(database.begin, db, turnwise), wait_s=wait_s)
     try:
         result = work()
         db.execute("COMMIT")

@@ -95,6 +95,9 @@ class Lease(Protocol):
     def beat(self, db: Any) -> None:
         """Write a heartbeat; note if another process took the lease over."""
 
+    def keep(self, db: Any) -> None:
+        """Write a heartbeat now if the connection, by which others know that we live, was made anew."""
+
     def hold(self, db: Any) -> None:
         """Make sure, before a write and in its transaction, that the lease is still ours.
 

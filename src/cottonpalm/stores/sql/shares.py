@@ -182,7 +182,7 @@ class Shares:
     def _tidy(self, now: float) -> None:
         share_rows.tidy(self._db, now)
         for holder in share_rows.living(self._db, now) - {POOL, *self._names.values()}:
-            if not self._database.lives(self._db, int.from_bytes(holder[:8])):
+            if self._database.died(self._db, int.from_bytes(holder[:8])):
                 share_rows.bury(self._db, holder, now)
         if clock.now() - self._beat_s > BEAT_S:
             self._beat_s = clock.now()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from cottonpalm import clock
 from cottonpalm.errors import StoreError
 from cottonpalm.stores.sql import run_rows, spending_rows
-from cottonpalm.stores.sql.database import BUSY_S, in_transaction
+from cottonpalm.stores.sql.database import BUSY_S, in_transaction, through_cuts
 from cottonpalm.stores.sql.lease import BEAT_S
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Done = Callable[[BaseException | None], None]
 log = logging.getLogger("cottonpalm")
-_AGAIN_S: Final = 0.2  # seconds between two tries to reach a server whose connection broke
 _JOINED_ROWS: Final = 4096  # groups in the queue share a transaction up to this many rows
 
 
@@ -184,7 +183,7 @@ class Writer:
 
     def _run_job(self, job: _Job) -> None:
         try:
-            result = self._in_transaction(job.work)
+            result = self._in_transaction(job.work, wait_s=BUSY_S)
             # Whoever drops a cursor resets its statement, which may be running here by then.
             assert not hasattr(result, "fetchall"), "a cursor must not leave the writer's thread"
         except self._database.errors as exc:
@@ -209,16 +208,17 @@ class Writer:
 
     def _written(self, groups: list[Group]) -> None:
         """Write the groups in one transaction; if the connection breaks, write those again that are not there."""
-        until = clock.now() + BUSY_S
-        while True:
-            try:
-                return self._in_transaction(partial(_insert_all, self._database, groups=groups))
-            except Exception as exc:
-                if not self._database.is_cut(exc) or clock.now() > until:
-                    raise
-            threading.Event().wait(_AGAIN_S)
+        left = groups
+
+        def write() -> None:
+            self._in_transaction(partial(_insert_all, self._database, groups=left))
+
+        def look() -> None:
+            nonlocal left
             with suppress(*self._database.errors):  # the server may need longer
-                groups = [group for group in groups if not self._is_there(group)]
+                left = [group for group in left if not self._is_there(group)]
+
+        through_cuts(self._database, write, look)
 
     def _is_there(self, group: Group) -> bool:
         """Whether this group was committed, although we were not told: its last outcome has the run's last number."""
@@ -235,8 +235,8 @@ class Writer:
             except Exception:
                 log.exception("a callback of the store failed")
 
-    def _in_transaction(self, work: Callable[[Any], T]) -> T:
-        return in_transaction(self._database, self._db, lambda: work(self._db))
+    def _in_transaction(self, work: Callable[[Any], T], *, wait_s: float = 0.0) -> T:
+        return in_transaction(self._database, self._db, lambda: work(self._db), wait_s=wait_s)
 
 
 def _insert_all(database: Database, db: Any, *, groups: list[Group]) -> None:

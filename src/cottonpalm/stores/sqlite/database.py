@@ -228,6 +228,10 @@ class SqliteDatabase:
         holder = holder_of(db, number)
         return holder is not None and is_held(self.path, number, holder)
 
+    def died(self, db: sqlite3.Connection, number: int) -> bool:
+        """See `sql.database.Database`: the kernel's lock says so."""
+        return not self.lives(db, number)
+
     def joined(self, column: str) -> str:
         """See `sql.database.Database`: the rows are sorted already. One value is read faster than many."""
         return f"CAST(group_concat({column}, '') AS BLOB)"

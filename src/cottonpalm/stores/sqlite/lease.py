@@ -165,11 +165,15 @@ class FileLease:
         now = clock.wall()
         row = (self.run, self._token, gethostname(), machine(), os.getpid(), now, now)
         db.execute(f"INSERT OR REPLACE INTO lease (run, {COLUMNS}) VALUES (?,?,?,?,?,?,?)", row)  # noqa: S608
+        self.lost = False
 
     def beat(self, db: sqlite3.Connection) -> None:
         """Write a heartbeat; note if another machine took the lease over."""
         sql = "UPDATE lease SET beat = ? WHERE run = ? AND token = ?"
         self.lost = db.execute(sql, (clock.wall(), self.run, self._token)).rowcount == 0
+
+    def keep(self, db: sqlite3.Connection) -> None:
+        """See `sql.lease.Lease`: a file has no connection that breaks."""
 
     def hold(self, db: sqlite3.Connection) -> None:  # noqa: ARG002 - the kernel's lock is still ours
         """See `sql.lease.Lease`; only another machine could have taken over, which the last heartbeat has seen."""
