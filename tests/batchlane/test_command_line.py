@@ -164,6 +164,20 @@ def test_what_a_cancelled_batch_had_done_is_part_of_the_runs_cost_at_once(
     assert shown["cost_usd"] == pytest.approx(server.charged({"gpt-test": (10**6, 2 * 10**6)}) / 10**12)
 
 
+def test_a_cancel_which_reads_the_first_rows_alone_leaves_their_number_as_it_is_known(
+    server: BatchProvider, cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    (folder / "in.jsonl").write_text(
+        "".join(f'{{"text": "{"row " * (n % 5 + 1)}{n}"}}\n' for n in range(300))
+    )
+    server.faults = Faults(looks=10**6)
+    assert cottonpalm(*asked(server, "--mode", "batch", "--detach")).code == 0
+    assert cottonpalm("cancel", "out", "--no-progress").code == 0
+    shown = json.loads(cottonpalm("status", "out", "--json").out)
+    assert (shown["total"], shown["total_exact"]) == (300, True)
+
+
 def test_collect_goes_on_with_what_is_out_though_a_few_rows_were_asked_live_meanwhile(
     server: BatchProvider, cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

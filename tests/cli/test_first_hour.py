@@ -10,6 +10,7 @@ from cottonpalm.cli.chains.compatible import COMPATIBLE
 from cottonpalm.cli.chains.models import build_model
 from cottonpalm.cli.problems import Problem
 from tests.cli.conftest import lines, rows
+from tests.support.replies import fails
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,6 +70,36 @@ def test_keys_come_from_an_env_file_which_is_named(
     said = cottonpalm("run", "in.jsonl", "-o", "out.jsonl", *words)
     assert (said.code, f"note: {KEY} from .env" in said.err) == (0, True)
     assert b"Bearer sk-from-file" in heads[0]
+
+
+def test_a_stored_run_goes_on_with_the_keys_it_was_begun_with(
+    cottonpalm: Command, folder: Path, server: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows(folder / "in.jsonl", 1)
+    server.script([fails(400)])
+    found = {"OPENAI_API_KEY": "sk-from-file", "OPENAI_BASE_URL": server.openai_url}
+    (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in found.items()))
+    run = ("run", "in.jsonl", "-o", "out.jsonl", "--model", "openai:gpt-4o-mini", "--prompt", "{text}")
+    for words in (run, ("retry", "out"), ("collect", "out"), ("cancel", "out")):
+        for name in found:
+            told(monkeypatch, name)
+        said = cottonpalm(*words)
+        assert (said.code, "note: OPENAI_API_KEY, OPENAI_BASE_URL from .env" in said.err) == (
+            3 if words is run else 0,
+            True,
+        )
+
+
+def test_what_is_blank_round_a_key_is_no_part_of_it(
+    cottonpalm: Command, folder: Path, server: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows(folder / "in.jsonl", 1)
+    monkeypatch.setenv("OPENAI_API_KEY", " sk-pasted\r\n")
+    heads: list[bytes] = []
+    server.script(lambda request: heads.append(request.head))  # type: ignore[func-returns-value]
+    words = ("--model", "openai:gpt-4o-mini", "--base-url", server.openai_url, "--prompt", "{text}")
+    assert cottonpalm("run", "in.jsonl", "-o", "out.jsonl", *words).code == 0
+    assert b"Bearer sk-pasted\r\n" in heads[0]
 
 
 def test_a_key_without_a_model_asks_for_one_and_fetches_nothing(

@@ -102,6 +102,24 @@ def test_a_value_that_cannot_be_meant_is_one_line_before_any_call(
     assert not (folder / "cottonpalm.db").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--mode", "bach"), '--mode bach: say "live", "batch" or "auto"'),
+        (("--mode", "batch", "--executor", "processes"), "--mode batch needs --executor local"),
+        (("--deadline", "5"), "--deadline needs --mode batch or --mode auto"),
+        (("--detach",), "--detach needs --mode batch"),
+    ],
+)
+def test_what_the_processor_refuses_is_said_in_the_words_of_the_command_line(
+    ask: Command, server: Loopback, folder: Path, words: tuple[str, ...], said: str
+) -> None:
+    rows(folder / "in.jsonl", 1)
+    done = ask("in.jsonl", "-o", "out.jsonl", *words)
+    assert (done.code, server.requests) == (2, 0)
+    assert said in done.one_line
+
+
 def test_a_chain_takes_no_fallback(cottonpalm: Command, folder: Path) -> None:
     rows(folder / "in.jsonl", 1)
     said = cottonpalm("run", "in.jsonl", "-o", "o.jsonl", "--chain", "a:b", "--fallback", "openai:x")

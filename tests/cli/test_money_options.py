@@ -14,6 +14,7 @@ from cottonpalm.cli.keywords import budget_of
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.spec import RunSpec
 from tests.cli.conftest import rows
+from tests.report.test_page import Page
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,3 +81,26 @@ def test_amounts_are_shown_in_another_currency_and_counted_in_dollars(
     assert cottonpalm("run", *euros, "--model", "openai:gpt-4o-mini").code == 0
     planned = ("in.jsonl", "-m", "openai:gpt-4o-mini", "--base-url", "http://127.0.0.1:9/v1", "-p", "{text}")
     assert "¥" in cottonpalm("plan", *planned, "--currency", "CNY=7.1", "--price", "1:1").out
+
+
+def test_a_budget_that_does_not_reach_is_told_in_the_currency_that_is_shown(
+    ask: Command, folder: Path
+) -> None:
+    rows(folder / "in.jsonl", 1)
+    priced = ("in.jsonl", "-o", "out.jsonl", "--price", "1000:1000", "--max-output-tokens", "50")
+    said = ask(*priced, "--budget", "0.001", "--currency", "CNY=10").err
+    assert "¥0.0100 is left" in said
+    assert "$" not in said
+
+
+def test_a_page_in_another_currency_is_in_no_other(ask: Command, cottonpalm: Command, folder: Path) -> None:
+    rows(folder / "in.jsonl", 3)
+    euros = ("--currency", "EUR=0.5")
+    words = ("--price", "1000:1000", "--max-output-tokens", "50", "--budget", "0.5", "--report", "page.html")
+    assert ask("in.jsonl", "-o", "out.jsonl", *words, *euros).code == 0
+    assert cottonpalm("report", "out", "-o", "again.html", *euros).code == 0
+    for name in ("page.html", "again.html"):
+        said = Page((folder / name).read_text("utf-8")).said
+        assert "budget €0.25" in said
+        assert "$" not in said
+    assert "€" in cottonpalm("report", "out", *euros).out

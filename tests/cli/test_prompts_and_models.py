@@ -219,6 +219,14 @@ def test_a_column_in_the_words_of_others_is_refused_with_what_to_write(template:
     assert said in str(caught.value)
 
 
+def test_blanks_in_the_name_of_a_column_belong_to_it() -> None:
+    for name in (" text", "text ", " text "):
+        prompt = row_prompt(f"about {{{name}}}", None, ["id", name], "rows.csv")
+        assert prompt.invoke({"id": 1, name: "plums"})[0].content == "about plums"
+    with pytest.raises(Problem, match=r"did you mean \{ text\}\?"):
+        row_prompt("about {text}", None, ["id", " text"], "rows.csv")
+
+
 def test_braces_that_are_no_column_at_all_stay() -> None:
     row = {"id": "7", "text": "a"}
     for template in ("{ 1, 2 } {text}", "{ foo } {text}", '{"text": {text}}', "{{text}} of {text}"):

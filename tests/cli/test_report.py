@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sqlite3
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,9 +14,11 @@ from langchain_core.runnables import RunnableLambda
 
 from cottonpalm import BatchProcessor
 from cottonpalm.observers import kept
+from cottonpalm.observers.formatting import as_it_can_be_shown
+from cottonpalm.observers.report import text_of
 from cottonpalm.stores import open_store
 from tests.cli.conftest import lines, rows
-from tests.report.stories import HOSTILE
+from tests.report.stories import HOSTILE, long_story
 from tests.report.test_page import Page
 from tests.support.replies import fails
 
@@ -89,6 +93,24 @@ def test_without_a_file_the_report_is_printed(ask: Command, cottonpalm: Command,
     assert cottonpalm("report", "out", "-o", "-").out.startswith("<!DOCTYPE html>")
 
 
+def test_a_report_needs_no_utf_8(
+    ask: Command, cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = text_of(long_story().report)
+    assert "█" in text
+    assert as_it_can_be_shown(text, "UTF-8") == text
+    assert as_it_can_be_shown(text, "ascii").isascii()
+    rows(folder / "in.jsonl", 20)
+    assert ask("in.jsonl", "-o", "out.jsonl").code == 0
+    assert "· call" in cottonpalm("report", "out").out
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    assert cottonpalm("report", "out").code == 0
+    sys.stdout.flush()
+    assert b"- call" in written.getvalue()
+    assert b"\\u" not in written.getvalue()
+
+
 def test_two_runs_are_compared_as_a_page_and_as_text(ask: Command, cottonpalm: Command, folder: Path) -> None:
     rows(folder / "in.jsonl", 8)
     for name in ("a", "b"):
@@ -99,7 +121,7 @@ def test_two_runs_are_compared_as_a_page_and_as_text(ask: Command, cottonpalm: C
     assert "Two runs of 8 rows" in shown
     assert "output" in shown, "a setting that differs"
     text = cottonpalm("report", "a", "b").out
-    assert text.startswith("B took ")
+    assert text.startswith("A is a, B is b.\nB took ")
     assert "Failed rows" not in text, "neither had any"
     assert max(map(len, text.splitlines())) <= 80
 

@@ -70,6 +70,15 @@ def test_the_same_command_again_does_nothing_and_says_so(
     assert (folder / "out.jsonl").read_bytes() == before
 
 
+def test_of_several_failures_the_commonest_is_named_first(
+    ask: Command, folder: Path, server: Loopback
+) -> None:
+    rows(folder / "in.jsonl", 6)
+    server.script(lambda asked: {"1": fails(400), "2": fails(413), "3": fails(413)}.get(asked.text[-1]))
+    [failed] = [line for line in ask("in.jsonl", "-o", "out.jsonl").err.splitlines() if "  failed" in line]
+    assert failed.index("2 the answer was cut") < failed.index("1 rejected")
+
+
 def test_failed_rows_end_with_3_again_and_retry_takes_just_those(
     ask: Command, cottonpalm: Command, folder: Path, server: Loopback
 ) -> None:

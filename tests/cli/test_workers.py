@@ -24,10 +24,10 @@ def test_workers_answer_each_row_once_into_one_output_with_one_summary(ask: Comm
 def test_what_workers_need_is_said_in_one_line_before_any_call(ask: Command, folder: Path) -> None:
     rows(folder / "in.jsonl", 2)
     for said, why in (
-        (ask("in.jsonl", "-o", "out.jsonl", "--workers", "2"), "needs executor="),
+        (ask("in.jsonl", "-o", "out.jsonl", "--workers", "2"), "--workers needs --executor processes"),
         (
             ask("in.jsonl", "-o", "o.jsonl", "--executor", "processes", "--ray-address", "auto"),
-            "needs executor=",
+            "--ray-address needs --executor ray",
         ),
         (ask("in.jsonl", "-o", "out.jsonl", "--executor", "everywhere"), "local"),
     ):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from cottonpalm import clock
 from cottonpalm.cli.live.server import Dashboard
 from cottonpalm.stores import open_store
 from tests.live.conftest import until
@@ -162,6 +163,22 @@ def test_nothing_scrolls_sideways_at_any_width_light_or_dark(work: Work, opened:
             until(lambda tab=tab, place=place: tab.goto(base + place).status == 200)
             assert tab.evaluate("document.documentElement.scrollWidth") == width, (place, width)
         assert trouble == [] or all("404" in said for said in trouble)  # the row may not be there yet
+
+
+def test_runs_of_another_day_keep_within_their_columns_and_leave_room_for_names(
+    store: Path, opened: Callable[..., Seen]
+) -> None:
+    today = clock.wall
+    clock.replace(None, lambda: today() + 2 * 86_400)
+    try:
+        with Dashboard(store, 0) as page:
+            for width in (920, 1280):
+                tab, _ = opened(page.url, viewport={"width": width, "height": 800})
+                ends = "[...document.querySelectorAll('.runs td:last-child')]"
+                assert not tab.evaluate(f"{ends}.some((end) => end.scrollWidth > end.clientWidth)")
+                assert tab.evaluate("document.querySelector('.runs td:nth-child(2)').clientWidth") > 120
+    finally:
+        clock.replace()
 
 
 ATTACK = """<!doctype html><title>evil</title><body><script>

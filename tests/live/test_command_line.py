@@ -52,6 +52,7 @@ def test_the_port_may_be_left_out(typed: str, read: str) -> None:
 
 def test_the_page_is_served_until_it_is_interrupted(store: Path) -> None:
     command = [sys.executable, "-m", "cottonpalm.cli.app", "dashboard", "--store", str(store), "--port", "0"]
+    command += ["--currency", "CNY=7.1"]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"}
     )
@@ -60,7 +61,9 @@ def test_the_page_is_served_until_it_is_interrupted(store: Path) -> None:
         assert "whoever has this address" in process.stderr.readline()
         address = process.stderr.readline().strip()
         with httpx.Client(trust_env=False, follow_redirects=True) as client:
-            assert "200, 20 failed" in client.get(address).text
+            page = client.get(address).text
+            assert "200, 20 failed" in page
+            assert ("¥" in page, "$" in page) == (True, False)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
     finally:

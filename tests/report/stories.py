@@ -98,7 +98,7 @@ def long_story(name: str = "reviews-nov") -> Story:
             "api.openai.com/gpt-4.1-mini": ModelUse(49_594, 1_600, 31_200_000, 4_850_000, 20.03),
             "api.anthropic.com/claude-haiku-4-5": ModelUse(131, 0, 500_412, 52_118, 0.49),
         },
-        bound_by=("The provider's quota of tokens bound 87% of the run.",),
+        bound_by=("The provider's quota of tokens bound 87 % of the run.",),
         bound_s=bound,
         sizes=(SizeClass(512, 47_000, 150_000.0, 16.0), SizeClass(4096, 1_000, 9_000.0, 4.5)),
         repeats=Repeats(5_760, 2.46),

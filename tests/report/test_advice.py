@@ -138,6 +138,8 @@ def test_failed_rows_are_advised_by_kind_after_time_and_money_and_only_from_one_
     assert [advice.topic for advice in found] == ["bound by reader", "failed: reask", "failed: degrade"]
     assert found[1].why == "30 rows of 1,000 (3 %) got an answer that does not fit."
     assert found[1].gained() == "30 rows"
+    assert found[2].why == "15 rows of 1,000 (2 %) had their answer cut, or are too long for the model."
+    assert "--max-tokens" in found[2].how, "--max-output-tokens is refused without a budget"
 
 
 def test_the_largest_gain_comes_first_whatever_its_unit() -> None:

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cottonpalm.observers import numbers as n
+from cottonpalm.observers.formatting import money
+from cottonpalm.types import pico
 
 pytestmark = pytest.mark.core
 
@@ -23,6 +25,7 @@ pytestmark = pytest.mark.core
         (0.99999, "> 99.9 %"),
         (1.7, "170 %"),
         (0.01, "1 %"),
+        (751.9, "75,190 %"),
     ],
 )
 def test_percent_has_no_digits_but_at_both_ends_and_says_0_and_100_only_where_that_is_exact(
@@ -47,6 +50,14 @@ def test_percent_has_no_digits_but_at_both_ends_and_says_0_and_100_only_where_th
 )
 def test_money_keeps_two_digits_that_count_and_the_cents(dollars: float, said: str) -> None:
     assert n.money_usd(dollars) == said
+
+
+@pytest.mark.parametrize(
+    ("dollars", "said"),
+    [(0, "$0"), (12.345, "$12.35"), (0.0123, "$0.0123"), (0.000012, "$0.000012"), (3.1e-8, "$0.00000003")],
+)
+def test_no_amount_on_a_terminal_is_shown_as_nothing_that_is_something(dollars: float, said: str) -> None:
+    assert money(pico(dollars)) == said
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def test_a_run_that_was_stopped_says_so_in_its_heading() -> None:
 
 def test_two_runs_are_compared_in_words_and_in_numbers() -> None:
     a, b = stories.long_story(), stories.other_story()
-    assert verdict(a, b) == f"B took 40 min 00 s instead of 1 h 20 min and cost the same, {_money(b)}."
+    assert verdict(a, b) == f"B took 40 min 00 s instead of 1 h 20 min and cost the same ({_money(b)})."
     rows = {row.name: row for row in compared(a, b)}
     assert (rows["Time"].change, rows["Time"].verdict) == (-0.5, "better")
     assert (rows["Rows a second"].change, rows["Rows a second"].verdict) == (1.0, "better")

@@ -61,6 +61,11 @@ def test_seven_lines_say_all_of_it() -> None:
     ]
 
 
+def test_failed_rows_are_as_many_as_their_kinds_which_are_told_a_moment_later() -> None:
+    assert "  failed 203: 142 reask, 61 fail_row" in text(replace(SHOWN, failed=204))
+    assert "  failed 1" in text(replace(SHOWN, failed=1, kinds={}, faults=()))
+
+
 def test_without_utf_8_there_is_nothing_but_ascii() -> None:
     lines = text(replace(SHOWN, faults=(Fault(1, "reask", "\u0628 caf\u00e9 " * 30, 2),)), unicode=False)
     assert lines[0].startswith("reviews-nov  [###################...................]")
@@ -190,6 +195,15 @@ def test_the_pace_is_that_of_the_last_half_minute() -> None:
     assert last == 0.0
     assert pace.before > 0
     assert pace.left(100) is None
+
+
+def test_the_last_rows_are_told_to_take_as_long_again_as_nothing_has_moved() -> None:
+    pace = Pace()
+    for quarter in range(81):
+        pace.note(quarter / 4, min(399, 10 * quarter))  # all but one row after ten seconds
+    assert (pace.left(1) or Left(0.0)).seconds == pytest.approx(10, abs=0.5)
+    pace.note(20.25, 400)
+    assert (pace.left(1) or Left(0.0)).seconds < 0.1
 
 
 def test_slots_hold_every_row_once_however_the_samples_lie() -> None:

@@ -91,7 +91,7 @@ def test_headers_that_predict_are_the_reason_and_others_are_told_to_be_of_no_use
 
 def test_a_report_says_what_bound_and_why() -> None:
     found = bound_by({"pace": 80.0}, 100.0, 1.0, 40.0, {"pace": "requests per second: about 40"})
-    assert found[0].endswith("bound 80% of the run (requests per second: about 40).")
+    assert found[0].endswith("bound 80 % of the run (requests per second: about 40).")
 
 
 def test_a_first_pace_is_told_as_one_that_grows() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from cottonpalm.cli.problems import Problem
@@ -12,21 +13,32 @@ if TYPE_CHECKING:
     import typer
 
     from cottonpalm.cli.screen import Screen
+    from cottonpalm.cli.spec import RunSpec
 
 
 def screen_of(context: typer.Context, *, quiet: bool, verbose: bool, progress: bool) -> Screen:
-    """Make the command's screen.
+    """Make the command's screen, which also shows what is logged and nobody takes: a chain may set up logging itself.
 
     Raises:
         Problem: it is to say nothing, and more.
     """
+    from cottonpalm.cli.logged import OnScreen
     from cottonpalm.cli.screen import Screen
 
     if quiet and verbose:
         raise Problem("say -q or -v, not both")
     screen = Screen(quiet=quiet, verbose=verbose, progress=progress)
     context.find_root().obj["screen"] = screen
+    logging.lastResort = OnScreen(screen)
     return screen
+
+
+def take_keys(job: RunSpec, screen: Screen) -> None:
+    """Take the providers' keys from the `.env` of the job's folder, and say which."""
+    from cottonpalm.cli.chains.env_file import take_keys as taken_from
+
+    if taken := taken_from(job.folder):
+        screen.say(f"note: {taken}")
 
 
 def argv_of(context: typer.Context) -> Sequence[str]:

@@ -45,7 +45,9 @@ def explain(error: Exception, state: Mapping[str, Any]) -> int:
         screen.error(str(error))
         return error.code
     if isinstance(error, CottonpalmError):  # a setting or a store cannot work; nothing was called yet
-        screen.error(str(error))
+        from cottonpalm.cli.wording import as_flags
+
+        screen.error(as_flags(str(error)))
         return Code.USAGE
     if type(error).__name__ == "NoArgsIsHelpError":  # no command; typer keeps the class to itself
         typer.echo(str(error), err=True)

@@ -7,7 +7,7 @@ import gc
 import typer  # noqa: TC002 - typer reads the annotations
 
 from cottonpalm.cli import options as o
-from cottonpalm.cli.context import argv_of, screen_of
+from cottonpalm.cli.context import argv_of, screen_of, take_keys
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.spec import RunSpec  # noqa: TC001 - likewise
 from cottonpalm.cli.takes import takes
@@ -60,15 +60,13 @@ def run(
     from cottonpalm.cli.checks import checked
     from cottonpalm.cli.writers.open_output import run_name
 
-    taken = _keys(job)
+    screen = screen_of(context, quiet=quiet, verbose=verbose, progress=progress)
+    take_keys(job, screen)
     job = checked(_with_short(job, temperature, max_tokens), prompt_file)
     if run == "":
         raise Problem(
             "--run '': a run's name needs a letter at least; leave --run out to use the output's name"
         )
-    screen = screen_of(context, quiet=quiet, verbose=verbose, progress=progress)
-    if taken:
-        screen.say(f"note: {taken}")
     name = run or run_name(job.input, job.output)
     if dry_run:
         from cottonpalm.cli.commands.dry_run import show_first_rows
@@ -129,21 +127,11 @@ def plan(
     from cottonpalm.cli.commands.plan import At, show_plan
     from cottonpalm.cli.writers.open_output import run_name
 
-    _keys(job)
+    screen = screen_of(context, quiet=quiet, verbose=False, progress=False)
+    take_keys(job, screen)
     job = checked(_with_short(job, temperature, max_tokens), prompt_file)
     name = run or (run_name(job.input, job.output) if job.output else None)
-    return show_plan(
-        job,
-        At(store, name, named=bool(run)),
-        sample,
-        screen_of(context, quiet=quiet, verbose=False, progress=False),
-    )
-
-
-def _keys(job: RunSpec) -> str | None:
-    from cottonpalm.cli.chains.env_file import take_keys
-
-    return take_keys(job.folder)
+    return show_plan(job, At(store, name, named=bool(run)), sample, screen)
 
 
 def _with_short(job: RunSpec, temperature: float | None, max_tokens: int | None) -> RunSpec:

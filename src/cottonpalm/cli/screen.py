@@ -15,7 +15,7 @@ from rich.text import Text
 
 from cottonpalm.cli.problems import shown
 from cottonpalm.cli.spec import META
-from cottonpalm.observers.formatting import clean, money, rate
+from cottonpalm.observers.formatting import as_it_can_be_shown, clean, money, rate
 from cottonpalm.observers.progress import Progress
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ class Screen:
         """Show one line, always."""
         self._prose(Text.assemble(("cottonpalm: ", "bold red"), clean(message, None)))
 
+    def warn(self, message: str) -> None:
+        """Show one line, also when quiet: nobody would know otherwise."""
+        self._prose(Text(clean(message, None)))
+
     def say(self, message: str) -> None:
         """Show one line, unless quiet."""
         if not self.quiet:
@@ -60,7 +64,7 @@ class Screen:
     def report(self, text: str) -> None:
         """Show lines that are laid out already, unless quiet."""
         if not self.quiet:
-            self._print(Text(f"\n{text}"))
+            self._print(Text(f"\n{as_it_can_be_shown(text, self._console.encoding)}"))
 
     def ask(self, question: str) -> None:
         """Ask a question; the answer is typed on the same line."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer  # noqa: TC002 - typer reads the annotations
 
 from cottonpalm.cli import options as o  # noqa: TC001 - likewise
-from cottonpalm.cli.context import argv_of, screen_of
+from cottonpalm.cli.context import argv_of, screen_of, take_keys
 from cottonpalm.cli.problems import Code
 from cottonpalm.cli.spec import Bom, GuardFormulas  # noqa: TC001 - likewise
 
@@ -31,6 +31,7 @@ def retry(
 
     job = job_of(store, run).with_options(model_option)
     screen = screen_of(context, quiet=quiet, verbose=verbose, progress=progress)
+    take_keys(job, screen)
     where = Where(store, run, again=True, argv=argv_of(context), page=report, events=events, live=dashboard)
     if is_sharded(job.input):
         return run_sharded(job, where, screen)
@@ -56,6 +57,7 @@ def collect(
 
     job = replace(job_of(store, run).with_options(model_option), detach=False)
     screen = screen_of(context, quiet=quiet, verbose=verbose, progress=progress)
+    take_keys(job, screen)
     return carry_out(job, Where(store, run, argv=argv_of(context)), screen)
 
 
@@ -78,6 +80,7 @@ def cancel(
 
     job = replace(job_of(store, run).with_options(model_option), detach=False, deadline_s=None)
     screen = screen_of(context, quiet=quiet, verbose=verbose, progress=progress)
+    take_keys(job, screen)
     return carry_out(job, Where(store, run, argv=argv_of(context), cancel=True), screen)
 
 
@@ -110,6 +113,7 @@ def report(
     *,
     output: o.PagePath = None,
     store: o.StoreUrl = "cottonpalm.db",
+    currency: o.ShownIn = None,  # noqa: ARG001 - its callback does it
     overwrite: o.ReplacePage = False,
     quiet: o.Quiet = False,
 ) -> int:
@@ -153,6 +157,7 @@ def dashboard(
     store: o.StoreUrl = "cottonpalm.db",
     port: o.Port = None,
     host: o.Host = "127.0.0.1",
+    currency: o.ShownIn = None,  # noqa: ARG001 - its callback does it
 ) -> int:
     """Show all runs of a store in a browser, as they go: rows, failures, money, and buttons to pause or cancel."""
     from cottonpalm.cli.commands.dashboard import show_dashboard

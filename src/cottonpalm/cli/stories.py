@@ -10,6 +10,7 @@ from cottonpalm.cli.summary import command_on
 from cottonpalm.observers import kept
 from cottonpalm.observers.formatting import count
 from cottonpalm.observers.kind_words import why_stopped
+from cottonpalm.observers.numbers import money_usd
 from cottonpalm.observers.page.story import Story, stopped_state
 from cottonpalm.observers.rows_seen import RowsSeen
 from cottonpalm.protocols import ReadsOn
@@ -142,5 +143,5 @@ def _said(name: str, value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     if name.endswith("_usd"):
-        return f"${value:,.2f}"
+        return money_usd(value)
     return "on" if value is True else f"{value:g} s" if name.endswith("_s") else str(value)

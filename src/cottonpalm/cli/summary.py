@@ -225,7 +225,8 @@ class Summary:
             yield "retry", self.retry or ""
 
     def _failed(self) -> str:
-        kinds = ", ".join(f"{number:,} {kind}" for kind, number in sorted(self.tally.kinds.items()))
+        most_first = sorted(self.tally.kinds.items(), key=lambda pair: (-pair[1], pair[0]))
+        kinds = ", ".join(f"{number:,} {kind}" for kind, number in most_first)
         return f"{kinds}; the first, {clean(here(self.tally.first_failed))}" if kinds else ""
 
 

@@ -6,12 +6,16 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.cli.chains.models import PROVIDERS
+from cottonpalm.observers.formatting import money
+from cottonpalm.types import pico
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cottonpalm.errors import RunStopped
 
 SPENT: Final = "the budget does not allow for another request"
-SAID: Final = [
+SAID: Final[list[tuple[str, str | Callable[[re.Match[str]], str]]]] = [
     (r"the prompt changed \(steps\[\d+\] RowPrompt\)", "the prompt changed"),
     # follow the prompt's
     (r"steps\[\d+\] RowPrompt: columns(\[\d+\])? changed: .*?(?:; |(?=\. (?:Give run)))", ""),
@@ -38,6 +42,10 @@ SAID: Final = [
             r"smaller --max-output-tokens, lets it go on"
         ),
     ),
+    (
+        r"which can cost \$(.+?); \$(.+?) is left",
+        lambda said: f"which can cost {_money(said[1])}; {_money(said[2])} is left",
+    ),
     (r"prices=\{(.+?): \(in, out\)\} \(--price (.+?)\) says it", r"--price \2 says it"),
     (r"pass prices= \(--price (.+?)\)", r"say --price \1, dollars per million tokens"),
     (
@@ -51,11 +59,29 @@ SAID: Final = [
 ]
 
 
+def _money(dollars: str) -> str:
+    return money(pico(float(dollars)))
+
+
 def here(message: str) -> str:
     """Return the same message with flags in place of parameters."""
     for python, flag in SAID:
         message = re.sub(python, flag, message)
     return message
+
+
+SETTINGS: Final = re.compile(
+    r"\b(mode|executor|transport|workers|ray_address|deadline|detach)=(?:\.\.\.|True|(?P<quote>['\"])(.*?)(?P=quote))"
+)
+
+
+def as_flags(message: str) -> str:
+    """Return what is said of settings in the words of the command line: `--mode batch`, `--detach`."""
+    return SETTINGS.sub(_flag, message)
+
+
+def _flag(said: re.Match[str]) -> str:
+    return f"--{said[1].replace('_', '-')} {said[3] or ''}".rstrip()
 
 
 def why(stopped: RunStopped) -> str:

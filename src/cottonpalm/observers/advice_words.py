@@ -114,9 +114,9 @@ FAILED: Final[dict[str, tuple[str, str, str]]] = {
         "a prompt that shows the form, or a model with structured output",
     ),
     "degrade": (
-        "Give a fallback that can do longer rows.",
-        "need another model",
-        "`--fallback` with a longer context, or a higher `--max-output-tokens`",
+        "Give long rows more room.",
+        "had their answer cut, or are too long for the model",
+        "a higher `--max-tokens` for answers that were cut, a `--fallback` with a longer context for the others",
     ),
     "fail_row": (
         "Look at the rows that cannot be answered.",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from cottonpalm.observers.numbers import percent
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -16,25 +18,25 @@ MEASURABLE_S: Final = 0.5  # a shorter run is mostly its own beginning and end, 
 
 NO_REASONS: Final[Mapping[Bottleneck, str]] = {}
 _SAID: Final[Mapping[Bottleneck, str]] = {
-    "concurrency": "The limit on requests in flight ({limit:.0f} at the end) bound {share:.0%} of the run.",
-    "maximum": "The most requests in flight that your settings allow bound {share:.0%} of the run; more may be faster.",
-    "requests": "The provider's quota of requests bound {share:.0%} of the run.",
-    "tokens": "The provider's quota of tokens bound {share:.0%} of the run.",
-    "pace": "The rate at which requests could be sent bound {share:.0%} of the run.",
-    "own requests": "Your own ceiling of requests per minute bound {share:.0%} of the run.",
-    "own tokens": "Your own ceiling of tokens per minute bound {share:.0%} of the run.",
-    "probe": "For {share:.0%} of the run the provider had rejected requests.",
-    "pause": "Waits that the provider asked for covered {share:.0%} of the run.",
-    "down": "The provider did not work for {share:.0%} of the run.",
-    "budget": "For {share:.0%} of the run requests waited for money.",
-    "cpu": "For {share:.0%} of the run this process's own CPU was busy; more requests in flight would not help.",
-    "reader": "For {share:.0%} of the run, whoever reads the outcomes was slower than the calls.",
-    "store": "For {share:.0%} of the run, writing outcomes to the store was slower than the calls.",
-    "source": "For {share:.0%} of the run, the source had no rows ready.",
-    "cap": "Your own bound of rows at once held {share:.0%} of the run back; a higher one may be faster.",
-    "held": "The run was paused by hand for {share:.0%} of its time.",
-    "batch": "For {share:.0%} of the run rows waited for batches.",
-    "tail": "For {share:.0%} of the run only its last rows were under way.",
+    "concurrency": "The limit on requests in flight ({limit:.0f} at the end) bound {share} of the run.",
+    "maximum": "The most requests in flight that your settings allow bound {share} of the run; more may be faster.",
+    "requests": "The provider's quota of requests bound {share} of the run.",
+    "tokens": "The provider's quota of tokens bound {share} of the run.",
+    "pace": "The rate at which requests could be sent bound {share} of the run.",
+    "own requests": "Your own ceiling of requests per minute bound {share} of the run.",
+    "own tokens": "Your own ceiling of tokens per minute bound {share} of the run.",
+    "probe": "For {share} of the run the provider had rejected requests.",
+    "pause": "Waits that the provider asked for covered {share} of the run.",
+    "down": "The provider did not work for {share} of the run.",
+    "budget": "For {share} of the run requests waited for money.",
+    "cpu": "For {share} of the run this process's own CPU was busy; more requests in flight would not help.",
+    "reader": "For {share} of the run, whoever reads the outcomes was slower than the calls.",
+    "store": "For {share} of the run, writing outcomes to the store was slower than the calls.",
+    "source": "For {share} of the run, the source had no rows ready.",
+    "cap": "Your own bound of rows at once held {share} of the run back; a higher one may be faster.",
+    "held": "The run was paused by hand for {share} of its time.",
+    "batch": "For {share} of the run rows waited for batches.",
+    "tail": "For {share} of the run only its last rows were under way.",
 }
 
 
@@ -62,7 +64,7 @@ def bound_by(
     said: list[str] = []
     for state, share in sorted(shares.items(), key=lambda pair: -pair[1]):
         if state and share >= WORTH_SAYING:
-            sentence = _SAID[state].format(share=share, limit=limit)
+            sentence = _SAID[state].format(share=percent(share), limit=limit)
             if state == "tail" and share >= ALL:
                 sentence = "All its rows were under way from the start."
             why = whys.get(state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from math import floor, log10
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cottonpalm.types import PICO
@@ -68,6 +69,14 @@ def clean(text: str, most: int | None = SHORT) -> str:
     return "".join(map(_shown, text)).strip()
 
 
+_PLAIN: Final = str.maketrans({**dict.fromkeys("▁▂▃▄▅▆▇█", ""), "→": "to", "·": "-", "…": "..."})
+
+
+def as_it_can_be_shown(text: str, encoding: str | None) -> str:
+    """A report as it is, or, where this encoding is no Unicode, in words that it has, without sparklines."""
+    return text if (encoding or "").lower().startswith("utf") else text.translate(_PLAIN)
+
+
 def label(text: str) -> str:
     """A name as metrics and traces take it: like `clean`, at most `LABEL` characters."""
     return text if len(text) <= LABEL and text.isprintable() else clean(text, LABEL)
@@ -126,14 +135,15 @@ def currency() -> Currency:
 
 
 def money(pico: int) -> str:
-    """An amount with as many digits as say something: `$12.34`, `$0.0123`, `$0.000012`."""
+    """An amount with as many digits as say something: `$12.34`, `$0.0123`, `$0.000012`, `$0.00000003`."""
     sign, rate = currency()
     amount = pico / PICO * rate
     if pico == 0:
         return f"{sign}0"
     if amount >= 1:
         return f"{sign}{amount:,.2f}"
-    return f"{sign}{amount:.4f}" if amount >= 0.001 else f"{sign}{amount:.6f}"
+    digits = 4 if amount >= 0.001 else max(6, -floor(log10(amount)))
+    return f"{sign}{amount:.{digits}f}"
 
 
 def duration(seconds: float) -> str:

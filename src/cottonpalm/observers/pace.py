@@ -28,18 +28,22 @@ class Pace:
     Attributes:
         per_s: rows a second lately; None until two samples lie apart.
         before: the rate when something last moved; 0 before anything did.
+        still_s: seconds for which nothing has moved.
     """
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()
-        self._began = 0.0
+        self._began = self._moved_s = 0.0
         self._slots: deque[float] = deque(maxlen=SLOTS)  # rows in each slot that is over
         self._open = 0.0  # rows in the slot that is not
         self.per_s: float | None = None
-        self.before = 0.0
+        self.before = self.still_s = 0.0
 
     def note(self, now_s: float, done: int) -> float | None:
         """Take a sample; rows a second lately."""
+        if not self._seen or done > self._seen[-1][1]:
+            self._moved_s = now_s
+        self.still_s = now_s - self._moved_s
         if not self._seen:
             self._began = now_s
         elif now_s > self._seen[-1][0]:
@@ -70,7 +74,9 @@ class Pace:
         return [rows / SLOT_S for rows in self._slots]
 
     def left(self, rows: int, allowed: float | None = None) -> Left | None:
-        """How long so many rows take at this pace; None while nothing moves.
+        """How long so many rows take at this pace, or as long again as nothing has moved; None while nothing moves.
+
+        The last rows, which all wait for one that is slow or tried again, do not come at the pace of those before.
 
         Args:
             rows: that are left.
@@ -83,8 +89,9 @@ class Pace:
             return None
         recent = self.bars[-LATELY:]
         if len(recent) < SURE:
-            return Left(rows / rate)
+            return Left(max(rows / rate, self.still_s))
         mean = sum(recent) / len(recent)
         error = sqrt(sum((bar - mean) ** 2 for bar in recent) / (len(recent) - 1) / len(recent))
         slow, fast = rate - WIDE * error, rate + WIDE * error
-        return Left(rows / rate, rows / fast, rows / slow if slow > rate / 4 else None)
+        most = max(rows / slow, self.still_s) if slow > rate / 4 else None
+        return Left(max(rows / rate, self.still_s), rows / fast, most)

@@ -249,8 +249,9 @@ def _money(numbers: Numbers, width: int, *, unicode: bool) -> Text | None:
 def _failed(numbers: Numbers, width: int, *, unicode: bool) -> Iterator[Text]:
     if not numbers.failed:
         return
-    line = _line("failed").append(f"{numbers.failed:,}", "red")
     kinds = sorted(numbers.kinds.items(), key=lambda pair: -pair[1])
+    known = sum(numbers.kinds.values()) or numbers.failed  # kinds are told a moment later, and are to add up
+    line = _line("failed").append(f"{known:,}", "red")
     parts = [Text(f"{number:,} {kind}") for kind, number in kinds]
     yield _join(line.append(": "), parts, width, ", ") if parts else line
     for fault in numbers.faults:

@@ -160,7 +160,7 @@ def _cells(first: str, others: Sequence[str]) -> str:
 def _short(seconds: float) -> str:
     if seconds >= 10_000:
         return f"{seconds:,.0f}"
-    return f"{seconds:.1f}" if seconds >= 100 else f"{seconds:.3f}"
+    return f"{seconds:,.1f}" if seconds >= 100 else f"{seconds:.3f}"
 
 
 def _trend(report: Reported) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Keys from a `.env` file in the folder of the command: only those of providers, and none that is set already."""
+"""The providers' keys: from the environment, and those that are not set there from a `.env` in the command's folder."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ NAME: Final = ".env"
 
 
 def take_keys(folder: str) -> str | None:
-    """Put the providers' keys and addresses of the file into the environment; return what to say of it."""
+    """Put the providers' keys and addresses of the file into the environment; return what to say of it.
+
+    Those that are there lose what is blank round them: no header can carry it, and no key has it.
+    """
+    wanted = {name for known in PROVIDERS.values() for name in (*known.keys, *known.urls)}
+    os.environ.update({name: os.environ[name].strip() for name in wanted & os.environ.keys()})
     try:
         text = (Path(folder) / NAME).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
         return None
-    wanted = {name for known in PROVIDERS.values() for name in (*known.keys, *known.urls)}
     found = [(match[1], _bare(match[2])) for line in text.splitlines() if (match := LINE.fullmatch(line))]
     taken = {name: value for name, value in found if name in wanted and value and not os.environ.get(name)}
     os.environ.update(taken)

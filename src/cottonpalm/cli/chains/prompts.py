@@ -124,15 +124,16 @@ def _check_names(text: str, columns: list[str], source: str) -> None:
     """Refuse a brace that looks like a column and is none: it is a typo more often than it is meant."""
     for match in LIKE_A_COLUMN.finditer(text):
         word, spaced = match[2], match[1] + match[3]
-        if (spaced and match[0][1:-1] not in columns) or (word not in columns and not word.isdecimal()):
-            near = _near(word, columns)
-            if spaced and not near:  # a set, or code
-                continue
-            nearest = f"did you mean {{{near[0]}}}?" if near else f"its columns are {listed(columns)}."
-            raise Problem(
-                f"the prompt names {match[0]}, which is no column of {source}; {nearest} "
-                f"If it is meant as it stands, {'' if spaced else f'write {{{match[0]}}}, or '}say --literal-braces"
-            )
+        if match[0][1:-1] in columns or (word.isdecimal() and not spaced):  # blanks may belong to the name
+            continue
+        near = _near(word, columns)
+        if spaced and not near:  # a set, or code
+            continue
+        nearest = f"did you mean {{{near[0]}}}?" if near else f"its columns are {listed(columns)}."
+        raise Problem(
+            f"the prompt names {match[0]}, which is no column of {source}; {nearest} "
+            f"If it is meant as it stands, {'' if spaced else f'write {{{match[0]}}}, or '}say --literal-braces"
+        )
 
 
 def _check_doubled(texts: list[str], columns: list[str]) -> None:

@@ -12,7 +12,7 @@ from cottonpalm.cli.held_store import existing_store
 from cottonpalm.cli.problems import Code, Problem, os_problem, shown
 from cottonpalm.cli.screen import put
 from cottonpalm.cli.stories import story_of
-from cottonpalm.observers.formatting import money
+from cottonpalm.observers.formatting import as_it_can_be_shown, money
 from cottonpalm.observers.page.compare import compare, compared_text
 from cottonpalm.observers.page.document import MADE_HERE
 from cottonpalm.observers.page.run_page import page_of
@@ -47,7 +47,7 @@ def show_report(
     with existing_store(url) as store:
         stories = [story_of(store, name, url) for name in names]
     if output is None:
-        sys.stdout.write(_text(stories) + "\n")
+        sys.stdout.write(as_it_can_be_shown(_text(stories), sys.stdout.encoding) + "\n")
         return Code.OK
     now = clock.wall()
     text = page_of(stories[0], written=now) if len(stories) == 1 else compare(*stories, written=now)

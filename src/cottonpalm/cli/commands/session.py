@@ -204,6 +204,8 @@ class Session:
         return any(batch.out for batch in self._store.batches(self._where.run))
 
     def _rows_known(self) -> dict[str, Any]:
+        if self._where.cancel and "total" in self._kept.meta().get(FACTS, {}):
+            return {}  # it reads the first rows alone, and would only guess anew
         total, exact = self._rows.total() or (None, False)
         return {"total": total, "exact": exact, "columns": self._rows.columns}
 

@@ -120,7 +120,9 @@ def compare(a: Story, b: Story, *, written: float | None = None) -> str:
 
 def compared_text(a: Story, b: Story) -> str:
     """The same in short, for a terminal of 80 columns."""
-    lines = [verdict(a, b), *textwrap.wrap(lede(a, b), 80), "", f"{'':<24}{'A':>18}{'B':>18}{'change':>12}"]
+    names = (clean(story.name or "no name", 30) for story in (a, b))
+    lines = ["A is {}, B is {}.".format(*names), verdict(a, b), *textwrap.wrap(lede(a, b), 80), ""]
+    lines.append(f"{'':<24}{'A':>18}{'B':>18}{'change':>12}")
     for row in compared(a, b):
         if row.a or row.b:
             one, other = ("not known" if value is None else row.shown(value) for value in (row.a, row.b))
@@ -174,7 +176,7 @@ def _took(time: Measured) -> str:
         who = "A and B" if time.a is time.b else "A" if time.a is None else "B"
         return f"How long {who} took is not known"
     if time.change is None or abs(time.change) < EQUAL:
-        return f"B took about as long as A, {duration(time.b)}"
+        return f"B took about as long as A ({duration(time.b)})"
     return f"B took {duration(time.b)} instead of {duration(time.a)}"
 
 
@@ -182,7 +184,7 @@ def _cost(money: Measured) -> Iterator[str]:
     if money.a is None or money.b is None or not (money.a or money.b):
         return
     if money.change is not None and abs(money.change) < EQUAL:
-        yield f"cost {'about ' if money.a != money.b else ''}the same, {money_usd(money.b)}"
+        yield f"cost {'about ' if money.a != money.b else ''}the same ({money_usd(money.b)})"
     else:
         word = "more" if money.b > money.a else "less"
         yield f"cost {money_usd(abs(money.b - money.a))} {word}"

@@ -103,7 +103,7 @@ def lede(story: Story) -> str:
         parts.append(
             f"{count(now, 'row')} in this life of the run, in {kept(took)}; {stored:,} were done before."
         )
-    return sentence(" ".join([*parts, *(said.replace("%", " %") for said in story.report.bound_by)]))
+    return sentence(" ".join([*parts, *story.report.bound_by]))
 
 
 def figures(story: Story) -> Markup:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.observers.formatting import duration
+from cottonpalm.observers.formatting import currency, duration
 from cottonpalm.observers.numbers import Tick, amount, linear, money_usd, percent, times
 from cottonpalm.observers.page.markup import Markup, foreign, join, kept, tag
 from cottonpalm.observers.page.over_time import seen
@@ -44,7 +44,8 @@ def _spent(report: Reported) -> Markup:
     label = f"Money over {duration(report.wall_s)}: {money_usd(total)} in the end"
     label += f", of a budget of {money_usd(budget)}." if budget is not None else "."
     ceiling = None if drawn_budget is None else (drawn_budget, f"budget {money_usd(drawn_budget)}", "budget")
-    ticks = [Tick(tick.value, f"${tick.label}") for tick in linear(top, 4)]
+    sign, rate = currency()
+    ticks = [Tick(tick.value / rate, f"{sign}{tick.label}") for tick in linear(top * rate, 4)]
     points = _points(report)
     drawn = chart(
         HEIGHT,

@@ -24,7 +24,7 @@ KINDS: Final = {
     "throttle": "turned away",
     "transient": "may pass",
     "reask": "answer does not fit",
-    "degrade": "needs another model",
+    "degrade": "cut, or too long",
     "fail_row": "cannot be answered",
     "stop_run": "no row can be answered",
 }
