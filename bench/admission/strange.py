@@ -15,6 +15,7 @@ most 1.
 - `tide`: the number or the rate rises and falls all the time.
 - `sliding`: so many in any so many seconds, with a second to wait named, or nothing.
 - `turns`: so many answers are made at once, all others wait in a line, and none is rejected.
+- `lottery`: beside a number, a share is rejected by chance however little is asked, and all are told how long to wait.
 """
 
 from __future__ import annotations
@@ -89,6 +90,15 @@ class Capped(Server):
 
     def admits(self, t: float, call: Call) -> bool:
         return self.there < self.cap
+
+
+class Lottery(Capped):
+    def drawn(self) -> None:
+        super().drawn()
+        self.share, self.named_s = _log(self.rng, 0.003, 0.1), _log(self.rng, 0.05, 5.0)
+
+    def admits(self, t: float, call: Call) -> bool:
+        return self._chance.random() >= self.share and super().admits(t, call)
 
 
 class Box(Capped):
@@ -265,6 +275,7 @@ NEAR: Final = (0.7, 0.84, 1.0, 1.2, 1.4)
 KINDS: Final[dict[str, type[Run]]] = {
     "box": Box, "slow refusal": SlowRefusal, "reserved": Bucket, "soft": Soft, "scaling": Scaling, "smooth": Smooth,
     "cold": Cold, "nodes": Nodes, "tide": Tide, "sliding": Sliding, "turns": Turns,
+    "lottery": Lottery,
 }  # fmt: skip
 
 

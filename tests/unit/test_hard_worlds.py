@@ -9,7 +9,7 @@ import pytest
 from bench.admission.drawn import one
 from bench.admission.drawn_clients import CLIENTS
 from bench.admission.family import draw
-from bench.admission.strange import Sliding
+from bench.admission.strange import Lottery, Sliding
 from bench.admission.virtual import ideal
 
 from cottonpalm.request.limiter.rules.admission import Admission
@@ -21,6 +21,13 @@ from cottonpalm.request.limiter.rules.recovery import State
 from tests.support.sent import sent_at
 
 pytestmark = pytest.mark.core
+
+_UNLIMITED = replace(
+    draw(1, most_rows=1), limits=(), cap=0, knee=0, steps=(), outages=(), others=(0.0, 1.0, 0.0)
+)
+PLAIN = replace(
+    _UNLIMITED, tail_p=0.0, hang_p=0.0, error_p=0.0, inside_p=0.0, chance_429=0.0, timeout_s=600.0
+)
 
 
 class LastTwentySeconds(Sliding):
@@ -35,14 +42,27 @@ class LastTwentySeconds(Sliding):
 def test_a_server_that_counts_the_last_twenty_seconds_without_a_word_is_used_for_most_of_the_time(
     seed: int,
 ) -> None:
-    plain = replace(
-        draw(1, most_rows=1), limits=(), cap=0, knee=0, steps=(), outages=(), others=(0.0, 1.0, 0.0)
+    world = replace(
+        PLAIN, seed=seed, rows=1400, latency_s=4.0, latency_sigma=0.3, net_s=0.015, refusal_s=0.01
     )
-    odd = replace(plain, tail_p=0.0, hang_p=0.0, error_p=0.0, inside_p=0.0, chance_429=0.0, timeout_s=600.0)
-    world = replace(odd, seed=seed, rows=1400, latency_s=4.0, latency_sigma=0.3, net_s=0.015, refusal_s=0.01)
     seen = LastTwentySeconds(world, CLIENTS["ours"](world), horizon_s=600.0).run()
     assert seen.done == 1400
     assert seen.wall_s < 110, "the fourth window opens after 60 s"
+
+
+class Lots(Lottery):
+    """One in 25 is rejected, however little is asked, and told to wait for a while; all others fit."""
+
+    def drawn(self) -> None:
+        self.cap, self.share, self.named_s = 1000, 0.04, 0.2
+
+
+def test_a_provider_that_rejects_by_chance_and_names_waits_is_not_taken_for_full() -> None:
+    """One or two were in flight for the most of the run, which took 460 s."""
+    world = replace(PLAIN, seed=1, rows=2000, latency_s=0.3, latency_sigma=0.3, net_s=0.015, refusal_s=0.01)
+    seen = Lots(world, CLIENTS["ours"](world), horizon_s=1000.0).run()
+    assert seen.done == 2000
+    assert seen.wall_s < 120, "some 80 waits of 0.2 s, and what is rejected at first looks like a limit"
 
 
 def test_some_failures_in_an_outage_of_some_seconds_do_not_hold_up_the_run_for_a_minute() -> None:

@@ -279,6 +279,9 @@ class Admission(Gates):
             fast=fast,
             above=above and (number.testing or not explained),
         )
+        if named_s > 0 and not (overload or empty or fast or above) and doubt.odd():
+            number.restart(number.limit)  # what was found may have been chance as well
+            bucket.off()
         if cause is Cause.CHANGED:  # nothing explains it, so what is shown does not predict
             for quota in quotas:
                 self.quotas.shown[quota.unit].wrong()

@@ -18,6 +18,9 @@ SURPRISE: Final = 5.0  # ...from which rejections are no chance...
 TRIAL: Final = 3.8  # ...and in a trial of more than is known to fit
 DOUBT: Final = 0.66  # of it is taken back by each request that was admitted and asked as much
 CHANCE: Final = (0.01, 0.15)  # of all requests are rejected by chance, at least and at most
+ALONE: Final = (
+    math.exp(-SURPRISE) / 2
+)  # of all: where chance rejects so many, one more by itself is no surprise
 
 
 class Cause(Enum):
@@ -125,12 +128,13 @@ class Doubt:
         suspect: as many have to be in flight to ask as much; below any number: everybody does.
     """
 
-    __slots__ = ("_recent", "_untold", "sent", "suspect")
+    __slots__ = ("_odd", "_recent", "_untold", "sent", "suspect")
 
     def __init__(self) -> None:
         # Rejections of late: which that asked as much, and its weight.
         self._recent: list[tuple[int, float]] = []
         self._untold = 0.0  # rejections that nobody explained, and no trial was to meet
+        self._odd = 0  # that named a wait, though no more was asked than had been admitted
         self.sent = 0
         self.suspect = -math.inf
 
@@ -143,16 +147,27 @@ class Doubt:
         least, most = CHANCE
         return min(most, max(least, (0.5 + self._untold) / (50 + self.sent)))
 
+    @property
+    def share_told(self) -> float:
+        """The same of those that name a wait: too few for any to be chance, until some are that nothing explains."""
+        return min(CHANCE[1], max(ALONE * math.exp(-DOUBT), self._odd / (50 + self.sent)))
+
+    def odd(self) -> bool:
+        """It names a wait, though no more was asked than had been admitted; whether that may be chance from now on."""
+        before, self._odd = self.share_told, self._odd + 1
+        return before < ALONE <= self.share_told
+
     def surprising(self, asked: int, *, told: bool, silent: bool, trial: bool) -> bool:
         """Whether chance does not explain the newest rejections any more.
 
         Args:
             asked: it was the so-manieth that asked as much.
-            told: it names a wait, or shows a quota: chance does not.
+            told: it names a wait, or shows a quota: chance hardly does.
             silent: others did, and this one did not: it is hardly for a limit.
             trial: more than is known to fit was being tried, so that it was to be expected.
         """
-        weight = SURPRISE + DOUBT if told else -math.log(2 * (CHANCE[1] if silent else self.share))
+        share = self.share_told if told else CHANCE[1] if silent else self.share
+        weight = -math.log(2 * share)
         self._untold += 0.0 if told or trial else 1.0
         recent, bar = self._recent, TRIAL if trial else SURPRISE
         insort(recent, (asked, weight))
