@@ -350,22 +350,22 @@ class Limiter(WaitQueue[Permit]):
         quotas: tuple[Quota, ...],
         usage: Usage | None,
     ) -> None:
-        admission = self.admission
+        admission, chance = self.admission, False
         if verdict is _SUCCESS:
             admission.answered(now, permit, self.in_flight, usage)
         else:
             if usage is not None:
                 admission.used(permit, usage.input_tokens + usage.output_tokens)
-            self._learn_of_failure(now, permit, verdict, pause_s, quotas)
+            chance = self._learn_of_failure(now, permit, verdict, pause_s, quotas)
         if quotas and verdict not in _REJECTED:  # a rejection's are read with it
             admission.heard(permit, quotas)
         if pause_s > 0:
-            self._pause(now + pause_s, dead=verdict in {Verdict.LOST, Verdict.IGNORED})
+            self._pause(now + pause_s, dead=verdict in {Verdict.LOST, Verdict.IGNORED}, chance=chance)
         self._see_limit()
 
     def _learn_of_failure(
         self, now: float, permit: Permit, verdict: Verdict, pause_s: float, quotas: tuple[Quota, ...]
-    ) -> None:
+    ) -> bool:
         admission = self.admission
         if verdict is Verdict.LOST:
             admission.failed(now, permit, self.in_flight)
@@ -373,11 +373,12 @@ class Limiter(WaitQueue[Permit]):
             admission.ignored(permit)
         else:
             overload = verdict is Verdict.OVERLOADED
-            admission.rejected(now, permit, quotas, named_s=pause_s, overload=overload)
+            return admission.rejected(now, permit, quotas, named_s=pause_s, overload=overload)
+        return False
 
-    def _pause(self, until_s: float, *, dead: bool = False) -> None:
+    def _pause(self, until_s: float, *, dead: bool = False, chance: bool = False) -> None:
         self.paused_until = max(self.paused_until, until_s)
-        self.admission.paused(clock.now(), self.paused_until, dead=dead)
+        self.admission.paused(clock.now(), self.paused_until, dead=dead, chance=chance)
 
     def _see_limit(self) -> None:
         admission = self.admission

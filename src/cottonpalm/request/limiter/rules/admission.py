@@ -209,7 +209,7 @@ class Admission(Gates):
         *,
         named_s: float = 0.0,
         overload: bool = False,
-    ) -> None:
+    ) -> bool:
         """It was rejected.
 
         Args:
@@ -218,6 +218,9 @@ class Admission(Gates):
             quotas: what the rejection shows.
             named_s: a wait that it names; obeyed, whatever it was for.
             overload: the provider is overloaded by all its users: no word about our own limits.
+
+        Returns:
+            Whether that seems to be chance.
         """
         self._catch_up(now)
         probe = sent is self.recovery.probe
@@ -237,7 +240,10 @@ class Admission(Gates):
         elif sent.generation != self.generation:
             self._rejected_before(sent)
         else:
-            self._found(now, sent, self._cause(now, sent, quotas, named_s, overload), named_s)
+            cause = self._cause(now, sent, quotas, named_s, overload)
+            self._found(now, sent, cause, named_s)
+            return cause is Cause.CHANCE
+        return False
 
     def _rejected_before(self, sent: Sent) -> None:
         """Another one of a burst whose cause is found."""
