@@ -52,7 +52,12 @@ class Collected:
     def wait(self, reading: Coroutine[Any, Any, None]) -> None:
         """Wait for what reads the run. A Ctrl-C, or an interrupted cell, stops it and is raised with a note."""
         with self.telling():
-            bridge().wait(reading, stop=self.stop)
+            try:
+                here = bridge()
+            except RuntimeError:
+                reading.close()  # it was never begun
+                raise
+            here.wait(reading, stop=self.stop)
 
     @contextmanager
     def telling(self) -> Iterator[None]:

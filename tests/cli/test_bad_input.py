@@ -66,6 +66,16 @@ def test_a_bad_beginning_of_the_input_is_refused(
     assert not (folder / "cottonpalm.db").exists()
 
 
+def test_a_name_that_is_too_long_for_the_file_system_is_refused(
+    ask: Command, folder: Path, server: Loopback
+) -> None:
+    (folder / "in.jsonl").write_text('{"text": "a"}\n')
+    refused(
+        ask("in.jsonl", "-o", f"{'x' * 300}.jsonl"), "too long for this file system: choose a shorter one"
+    )
+    assert server.requests == 0
+
+
 def test_an_input_that_is_not_there_or_a_folder_is_refused(ask: Command, folder: Path) -> None:
     refused(ask("no.jsonl", "-o", "out.jsonl"), "cannot read no.jsonl: No such file or directory")
     (folder / "dir.jsonl").mkdir()

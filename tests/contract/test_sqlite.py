@@ -368,6 +368,25 @@ def test_a_write_that_the_system_refuses_says_that_the_disk_may_be_full_and_what
         assert word in line
 
 
+NO_MORE_FILES = """
+import resource, sys
+from pathlib import Path
+from cottonpalm.stores import open_store
+from tests.contract.rows import row, write
+run = open_store(Path(sys.argv[1])).open_run("r", None)
+write(run, [row(slot, record=b"x" * 4_000) for slot in range(200)])
+resource.setrlimit(resource.RLIMIT_NOFILE, (0, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+write(run, [row(slot, record=b"y" * 4_000) for slot in range(200)])
+print(run.counts())
+"""
+
+
+def test_answers_are_stored_where_connections_have_taken_every_file_that_may_be_open(path: Path) -> None:
+    command = [sys.executable, "-c", NO_MORE_FILES, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "{1: 200}\n"), done.stderr
+
+
 def test_addresses(tmp_path: Path) -> None:
     assert isinstance(open_store("memory:"), MemoryStore)
     store = open_store(f"sqlite:///{tmp_path}/a.db")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -79,3 +82,52 @@ def test_a_run_that_fails_leaves_all_as_it_was() -> None:
         with pytest.raises(ValueError, match="no"):
             BatchProcessor(RunnableLambda(fails)).batch([1, 2])
         assert gc.get_threshold() == FEW
+
+
+FORKS = """
+import gc, os
+from cottonpalm.runtime import garbage
+
+gc.set_threshold(700, 10, 10)
+with garbage.seldom():
+    if child := os.fork():
+        os.waitpid(child, 0)
+    else:
+        print(gc.get_threshold(), flush=True)
+        with garbage.seldom():
+            print(gc.get_threshold(), flush=True)
+print(gc.get_threshold(), flush=True)
+"""
+
+
+def test_a_child_forked_during_a_run_begins_as_before_that_run() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=20, check=True
+    )
+    many, few = str((garbage.MANY, 10, 10)), str(FEW)
+    assert ended.stdout.splitlines() == [few, many, few, few]
+
+
+def test_a_run_that_the_collector_ends_while_another_begins_holds_nobody_up() -> None:
+    def collected(
+        phase: str, _: dict[str, int]
+    ) -> None:  # as a finalizer, called wherever the collector runs
+        if phase == "start":
+            with garbage.seldom():
+                pass
+
+    def begins_and_ends() -> None:
+        for _ in range(3):
+            with garbage.seldom():
+                pass
+
+    with thresholds(1, 10, 10):
+        gc.callbacks.append(collected)
+        runs = threading.Thread(target=begins_and_ends, daemon=True)
+        try:
+            runs.start()
+            runs.join(20)
+        finally:
+            gc.callbacks.remove(collected)
+        assert not runs.is_alive()
+        assert gc.get_threshold() == (1, 10, 10)

@@ -392,6 +392,35 @@ def test_synchronous_steps_work_at_exit_too(program: Callable[[str], subprocess.
     assert _end(ended) == ["8"]
 
 
+LATE = """
+import sys
+from langchain_core.runnables import RunnableLambda
+from cottonpalm import BatchProcessor
+
+processor = BatchProcessor(RunnableLambda(lambda row: row + 1))
+
+class Late:
+    def __del__(self):
+        for late in (lambda: processor.batch([2]), lambda: processor.invoke(2)):
+            try:
+                late()
+            except RuntimeError as exc:
+                print(exc, flush=True)
+
+print(processor.batch([1]), flush=True)
+sys.modules["kept to the very end"] = Late()
+"""
+
+
+def test_a_finalizer_that_python_calls_after_that_is_told_so_and_does_not_hang() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", LATE], capture_output=True, text=True, timeout=30, check=True
+    )
+    first, *refused = ended.stdout.splitlines()
+    assert (first, len(refused), ended.stderr) == ("[2]", 2, "")
+    assert all("shutting down" in line for line in refused)
+
+
 @pytest.mark.parametrize("endless", ["forever()", "asyncio.to_thread(wait)"])
 def test_a_program_may_end_while_a_daemon_thread_still_waits(
     program: Callable[[str], subprocess.Popen[str]], endless: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,9 @@ def explain(error: Exception, state: Mapping[str, Any]) -> int:
     if hasattr(error, "format_message"):  # the parser's own error
         command = getattr(getattr(error, "ctx", None), "command_path", "cottonpalm")
         screen.error(f"{_said_of(error.format_message())} ({command} --help shows what there is)")
+        return Code.USAGE
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        screen.error(f"the name {error.filename} is too long for this file system: choose a shorter one")
         return Code.USAGE
     screen.error(f"unexpected {type(error).__name__}: {error}{'' if screen.verbose else ' (-v shows where)'}")
     screen.traceback(error)

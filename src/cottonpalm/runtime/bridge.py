@@ -45,7 +45,15 @@ _inherited: list[Bridge] = []
 
 
 def bridge() -> Bridge:
-    """Return the bridge for this caller: one that no outer caller is waiting on."""
+    """Return the bridge for this caller: one that no outer caller is waiting on.
+
+    Raises:
+        RuntimeError: Python is shutting down, as where a finalizer calls late: the bridges' threads run no more.
+    """
+    if sys.is_finalizing():
+        raise RuntimeError(
+            "Python is shutting down and runs no more rows: call this earlier, at the latest by atexit"
+        )
     here = threading.get_ident()
     with _lock:
         blocked = [found.depth + 1 for found in _bridges.values() if found.ident == here]

@@ -9,6 +9,7 @@ still, five times in a thousand such rows.
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
 MANY: Final = 5_000  # objects, a megabyte or two: of more of them, no more was gained
 
-_lock: Final = threading.Lock()
-_under_way = 0
+# The collector may run a finalizer that ends an abandoned run, on the thread that has the lock.
+_lock = threading.RLock()
+_runs: Final[set[object]] = set()  # those under way
 _before = 0  # how many there were until the first of the runs began
 
 
@@ -29,29 +31,45 @@ def seldom() -> Iterator[None]:
 
     Whoever looks seldom or never already, or says otherwise meanwhile, has it as they say.
     """
-    _begin()
+    run = object()
+    _begin(run)
     try:
         yield
     finally:
-        _end()
+        _end(run)
 
 
-def _begin() -> None:
-    global _under_way, _before  # noqa: PLW0603 - of the whole process, as what they change
+def _begin(run: object) -> None:
+    global _before  # noqa: PLW0603 - of the whole process, as what it goes with
     with _lock:
-        _under_way += 1
+        _runs.add(run)
         young, *older = gc.get_threshold()
-        if _under_way == 1 and 0 < young < MANY:
+        if len(_runs) == 1 and 0 < young < MANY:
             _before = young
             gc.set_threshold(MANY, *older)
 
 
-def _end() -> None:
-    global _under_way, _before  # noqa: PLW0603
+def _end(run: object) -> None:
     with _lock:
-        _under_way -= 1
-        young, *older = gc.get_threshold()
-        if not _under_way and _before:
-            if young == MANY:
-                gc.set_threshold(_before, *older)
-            _before = 0
+        _runs.discard(run)
+        if not _runs:
+            _restore()
+
+
+def _restore() -> None:
+    global _before  # noqa: PLW0603
+    young, *older = gc.get_threshold()
+    if _before and young == MANY:
+        gc.set_threshold(_before, *older)
+    _before = 0
+
+
+def _after_fork() -> None:
+    global _lock  # noqa: PLW0603 - another thread of the parent may have held it
+    _lock = threading.RLock()
+    _runs.clear()  # they go on in the parent
+    _restore()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

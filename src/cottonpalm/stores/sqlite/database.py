@@ -189,6 +189,9 @@ class SqliteDatabase:
     def connect(self, busy_s: float = BUSY_S, *, durable: bool = True) -> sqlite3.Connection:
         """See `sql.database.Database`."""
         db = keep(connect(self.path, busy_s=busy_s))
+        # It only writes, and SQLite keeps what a statement may have to take back. In a file, it would need room in
+        # another folder and one more file open, while requests may have taken all that this process may open.
+        db.execute("PRAGMA temp_store = MEMORY")
         if not durable:
             db.execute("PRAGMA synchronous = NORMAL")
         return db
