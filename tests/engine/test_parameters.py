@@ -11,6 +11,7 @@ from cottonpalm import BatchProcessor, ConfigError, RetryPolicy
 from cottonpalm.testing import ScriptedChain
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.core
@@ -156,3 +157,22 @@ def test_the_failed_rows_of_a_store_are_started_again_from_their_stored_inputs(t
         assert list(run) == []
     with pytest.raises(ConfigError, match="no store"):
         BatchProcessor(chain).start_failed()
+
+
+def test_a_list_of_configs_is_refused_where_one_config_is_for_every_row() -> None:
+    processor, configs = BatchProcessor(echo()), [{"tags": [row]} for row in ROWS]
+
+    async def streamed() -> None:
+        async for _ in processor.stream_batch(ROWS, configs):  # type: ignore[arg-type]
+            pass
+
+    calls: list[Callable[[], Any]] = [
+        lambda: processor.start(ROWS, config=configs),  # type: ignore[arg-type]
+        lambda: processor.astart(ROWS, config=configs),  # type: ignore[arg-type]
+        lambda: processor.plan(ROWS, config=configs),  # type: ignore[arg-type]
+        lambda: asyncio.run(streamed()),
+    ]
+    for call in calls:
+        with pytest.raises(ConfigError, match="one config"):
+            call()
+    assert processor.batch(ROWS, configs) == ROWS

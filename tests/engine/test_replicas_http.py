@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
@@ -20,7 +22,7 @@ from tests.support.loopback import Loopback
 from tests.support.replies import Reply, bad_key, capped, error_in_stream, fails
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.support.replies import Request
@@ -82,6 +84,52 @@ def test_rows_on_threads_move_too(server: Loopback, nobody: str) -> None:
     processor = BatchProcessor(on_threads(nobody), replicas=[on_threads(server.openai_url)], limits=Limits())
     assert processor.batch(rows(60)) == answers(60)
     assert server.requests == 60
+
+
+async def _caught(model: Any, text: str) -> str:
+    try:
+        return (await model.ainvoke(text)).text
+    except Exception as error:
+        return f"no answer: {error!r}"
+
+
+async def _gathered(model: Any, text: str) -> str:
+    [answer] = await asyncio.gather(model.ainvoke(text), return_exceptions=True)
+    return getattr(answer, "text", f"no answer: {answer!r}")
+
+
+@pytest.mark.parametrize("step", [_caught, _gathered])
+@pytest.mark.parametrize("listened", [False, True])
+def test_what_a_chain_makes_of_a_request_that_moves_is_no_answer(
+    server: Loopback, step: Callable[[Any, str], Any], listened: bool
+) -> None:
+    def catching(url: str) -> Any:
+        return RunnableLambda(functools.partial(step, ChatOpenAI(base_url=url, api_key="sk-test", model="m")))  # type: ignore[arg-type]
+
+    config: Any = {"callbacks": [BaseCallbackHandler()]} if listened else None
+    with Loopback(lambda _: fails(500)) as broken:
+        chains = [catching(one.openai_url) for one in (broken, server)]
+        processor = BatchProcessor(chains[0], replicas=chains[1:], limits=Limits(), hedge=False)
+        assert processor.batch([f"row {n}" for n in range(20)], config) == answers(20)
+        assert broken.requests
+
+
+def test_a_chains_own_retries_do_not_delay_a_row_that_moves(server: Loopback) -> None:
+    kinds: list[str] = []
+
+    class Ear(BaseCallbackHandler):
+        def on_chain_error(self, error: BaseException, **_: Any) -> None:
+            kinds.append(type(error).__name__)
+
+    def retrying(url: str) -> Any:
+        model = ChatOpenAI(base_url=url, api_key="sk-test", model="m")  # type: ignore[arg-type]
+        return model.with_retry() | StrOutputParser()
+
+    with Loopback(lambda _: fails(500)) as broken:
+        chains = [retrying(one.openai_url) for one in (broken, server)]
+        processor = BatchProcessor(chains[0], replicas=chains[1:], limits=Limits(), hedge=False)
+        assert processor.batch(["row 0", "row 1"], {"callbacks": [Ear()]}) == answers(2)
+    assert set(kinds) == {"Moved"}, "no other error, which `with_retry` would have waited after"
 
 
 def test_two_keys_on_one_server_are_two_endpoints(server: Loopback) -> None:

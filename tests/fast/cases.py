@@ -303,6 +303,11 @@ def _forms() -> Iterator[Case]:
     placed = ChatPromptTemplate.from_messages([MessagesPlaceholder("history")])
     yield Case("a conversation", lambda url: placed | openai(url), text, rows)
     yield Case("a conversation, Claude", lambda url: placed | claude(url), wire(said()), rows)
+    asked, told = HumanMessage("a question"), SystemMessage("Be brief.")
+    turns = ([asked], [asked], [told, asked], [told, asked])
+    for name, order in (("at last", turns), ("at first", turns[::-1])):
+        some = tuple({"history": messages} for messages in order)
+        yield Case(f"system messages {name}, Claude", lambda url: placed | claude(url), wire(said()), some)
     images = tuple({"history": [HumanMessage(content=IMAGE)]} for _ in range(4))
     yield Case("an image", lambda url: placed | openai(url), text, images)
     yield Case("an image, Claude", lambda url: placed | claude(url), wire(said()), images)

@@ -26,6 +26,8 @@ SHORT = (
     "structured, a refusal, accepted",
     "by tool",
     "with the raw message",
+    "system messages at last, Claude",
+    "system messages at first, Claude",
     "an image",
     "bound headers",
     "Azure",

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from cottonpalm import clock
 from cottonpalm.events import EndpointRests
@@ -42,7 +42,12 @@ _ENDPOINTS_FAULT: Final = frozenset({Kind.TRANSIENT, Kind.STOP_RUN})
 
 
 class Moved(BaseException):
-    """Ends a row's call at one endpoint so that it can be made at another. As no Exception, no chain handles it."""
+    """Ends a row's call at one endpoint so that it can be made at another. As no Exception, few chains handle it."""
+
+    @property
+    def generations(self) -> NoReturn:
+        """Raise it: LangChain's `agenerate` takes what is no Exception for a result, and asks for its generations."""
+        raise self
 
 
 class Stay:
@@ -50,6 +55,7 @@ class Stay:
 
     Attributes:
         left: True: the row must go elsewhere, and its requests here are ended.
+        broken: True: a request was ended with `Moved`, so what the chain makes of it is no answer.
         target: the endpoint it goes to, if that is decided.
         pieces: of the prompt of its latest request.
     """
@@ -58,7 +64,7 @@ class Stay:
         self, team: Team, endpoint: Endpoint, item: Item, failed_at: set[int], *, moved: bool = False
     ) -> None:
         """`moved`: it has left another endpoint."""
-        self.endpoint, self.left = endpoint, False
+        self.endpoint, self.left, self.broken = endpoint, False, False
         self.target: Endpoint | None = None
         self.pieces: Pieces = ()
         self._chooses = not (moved or item.shown)  # once, and before all else, it may go where its prompt is
@@ -105,12 +111,12 @@ class Stay:
         self._chooses = False
         if (target := self._team.place(self, call, chooses=chooses)) is not self.endpoint:
             self.leave(target)
-            raise Moved
+            raise self._moved()
 
     def check(self) -> None:
         """Raise Moved if the row has left, so that nothing more is sent from here."""
         if self.left:
-            raise Moved
+            raise self._moved()
 
     def sent(self) -> int:
         """A request is sent now; return its number among the requests of this endpoint."""
@@ -164,7 +170,7 @@ class Stay:
             yield on_wait
         except RowClosed as closed:
             if self.left:
-                raise Moved from closed
+                raise self._moved() from closed
             raise
         finally:
             with team.lock:
@@ -213,6 +219,10 @@ class Stay:
             place.abandon()
 
     # Decisions
+
+    def _moved(self) -> Moved:
+        self.broken = True
+        return Moved()
 
     def _note(self, fault: Fault, number: int) -> None:
         if fault.kind not in _ENDPOINTS_FAULT:

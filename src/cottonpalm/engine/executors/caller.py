@@ -303,18 +303,21 @@ class Replicas:
             stay = account.stay = self._team.arrive(item, failed_at, stay)
             sent, calls = account.attempts, item.calls
             try:
-                return await self._callers[stay.endpoint.number](item)
+                answer = await self._callers[stay.endpoint.number](item)
+                if item.shown or not stay.broken:
+                    return answer
+                left = True  # the chain has made something up in an answer's place
             except _OURS_TO_RAISE:
                 raise
             except BaseException as exc:
-                if stay.left:
-                    if account.attempts == sent:  # it only waited there: that was no try of it
-                        item.calls = calls
-                elif not self._goes_elsewhere(stay, item, exc):
+                left = stay.left
+                if not left and not self._goes_elsewhere(stay, item, exc):
                     raise
             finally:
                 self._team.depart(stay)
                 account.stay = None  # a fallback's requests go to none of these endpoints
+            if left and account.attempts == sent:  # it only waited there: that was no try of it
+                item.calls = calls
             account.fresh()
 
     def _goes_elsewhere(self, stay: Stay, item: Item, exc: BaseException) -> bool:

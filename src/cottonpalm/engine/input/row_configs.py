@@ -44,8 +44,16 @@ def most_at_once(config: Configs) -> int | None:
 
 
 def same_for_all(config: RunnableConfig | None) -> Callable[[Any], RunnableConfig] | None:
-    """Return a function that gives every row this config, or None if the config says nothing."""
+    """Return a function that gives every row this config, or None if the config says nothing.
+
+    Raises:
+        ConfigError: it is not one config.
+    """
     if config is None and not _surrounding():
         return None
+    if config is not None and not isinstance(config, dict):
+        raise ConfigError(
+            "config must be one config here, for every row; batch and its forms take a list of them"
+        )
     whole = ensure_config(config)
     return lambda _row: whole

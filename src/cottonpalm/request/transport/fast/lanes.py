@@ -93,7 +93,8 @@ def kind_of(lane: Lane, payload: Mapping[str, Any]) -> tuple[bytes, Kind | None]
     Raises:
         TypeError: the payload holds what cannot be told apart.
     """
-    fixed = {name: value for name, value in payload.items() if name not in VARIES}
+    # what varies may also be missing: Anthropic's requests have a `system` only where a row has such a message
+    fixed = {name: None if name in VARIES else value for name, value in payload.items()}
     key = orjson.dumps(fixed, default=_by_identity, option=orjson.OPT_NON_STR_KEYS)
     return key, lane.kinds.get(key)
 
