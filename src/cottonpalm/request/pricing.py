@@ -118,15 +118,5 @@ class Pricing:
 def call_in(lane: Lane) -> Call:
     """As much of a request in this lane as its price depends on."""
     label = f"{lane.origin.partition('://')[2]}/{lane.model}"
-    return Call(
-        "",
-        label,
-        family_in(lane.endpoint),
-        lane.model,
-        lane.origin,
-        b"",
-        {},
-        signed=False,
-        born=0.0,
-        batched=True,
-    )
+    family = family_in(lane.endpoint)
+    return Call("", label, family, lane.model, lane.origin, b"", {}, signed=False, born=0.0, batched=True)

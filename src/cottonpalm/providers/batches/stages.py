@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 
 Step: TypeAlias = Literal["upload", "create", "find", "look", "collect", "abandon", "nothing"]
 _DIGITS: Final = 9  # of the number of a line, at most
-CLOCKS_DIFFER_S: Final = (
-    600.0  # by how much a provider's times may be behind ours, which are compared by the date of its answers
-)
+# By how much a provider's times may be behind ours, which are compared by the date of its answers.
+CLOCKS_DIFFER_S: Final = 600.0
 
 
 class Stage(StrEnum):

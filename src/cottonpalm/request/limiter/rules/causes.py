@@ -18,9 +18,8 @@ SURPRISE: Final = 5.0  # ...from which rejections are no chance...
 TRIAL: Final = 3.8  # ...and in a trial of more than is known to fit
 DOUBT: Final = 0.66  # of it is taken back by each request that was admitted and asked as much
 CHANCE: Final = (0.01, 0.15)  # of all requests are rejected by chance, at least and at most
-ALONE: Final = (
-    math.exp(-SURPRISE) / 2
-)  # of all: where chance rejects so many, one more by itself is no surprise
+# Of all: where chance rejects so many, one more by itself is no surprise.
+ALONE: Final = math.exp(-SURPRISE) / 2
 
 
 class Cause(Enum):
