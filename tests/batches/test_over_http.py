@@ -37,9 +37,17 @@ if TYPE_CHECKING:
 TEXTS = [f"row {number}" for number in range(10)]
 
 
-def run(server: BatchProvider, disk: Disk, provider: str, folder: Path, texts: list[str] = TEXTS) -> Batch:
+def run(
+    server: BatchProvider,
+    disk: Disk,
+    provider: str,
+    folder: Path,
+    texts: list[str] = TEXTS,
+    *,
+    listing_wait_s: float = 0.05,
+) -> Batch:
     async def main() -> Batch:
-        async with desk_at(disk.book) as desk:
+        async with desk_at(disk.book, listing_wait_s=listing_wait_s) as desk:
             batch = await desk.plan(packed_of(lane_at(server, provider), texts, folder))
             return await bring(desk, batch)
 
@@ -192,7 +200,7 @@ def test_a_download_that_ends_early_and_says_nothing_is_fetched_again_whatever_w
     """As many lines as there are answers came back, but not all of them hold one."""
     server.faults = Faults(refused=frozenset(range(refused)))
     server.weather.short = 1
-    run(server, disk, provider, tmp_path)
+    run(server, disk, provider, tmp_path, listing_wait_s=30.0)
     found = [result for result in results(disk.book, 10).values() if result is not None]
     assert (len(found), sum(result.good for result in found)) == (10, 10 - refused)
 
@@ -205,7 +213,7 @@ def test_a_batch_that_says_where_its_answers_are_some_time_after_its_end_is_look
     """Whatever else it names meanwhile, and whatever the time is by the provider's clock."""
     server.ahead_s = ahead_s
     server.faults = Faults(refused=frozenset(range(refused)), late=3)
-    batch = run(server, disk, provider, tmp_path)
+    batch = run(server, disk, provider, tmp_path, listing_wait_s=30.0)
     found = [result for result in results(disk.book, 10).values() if result is not None]
     assert (len(found), sum(result.good for result in found)) == (10, 10 - refused)
     assert batch.stage is Stage.COLLECTED
