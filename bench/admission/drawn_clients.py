@@ -79,8 +79,8 @@ class Ours:
         then = tries.after(fault, self.run, limiter, probe=permit.at_s >= limiter.paused_until)
         own = fault.kind is Kind.THROTTLE and tries.own
         verdict = Verdict.ALONE if own else verdict_of(fault, status if status > 0 else None)
-        limiter.release(permit, verdict, then.pause_s, quotas=told.quotas)
-        sleep_s = 1.0 if then.sleep_s is None else then.sleep_s
+        alone_s = limiter.release(permit, verdict, then.pause_s, quotas=told.quotas)  # None of the former
+        sleep_s = 1.0 if then.sleep_s is None else max(then.sleep_s, alone_s or 0.0)
         if not tries.slowed or then.sleep_s is None:
             return sleep_s
         call.held[2] = now + sleep_s

@@ -75,5 +75,5 @@ class Ours:
         fault = judge_status(Chat(), reply.status, reply.headers, body_of(reply.status))
         probe = held.permit.at_s >= limiter.paused_until
         then = held.tries.after(fault, self.run, limiter, probe=probe)
-        limiter.release(held.permit, verdict_of(fault, reply.status), then.pause_s, quotas=quotas)
-        return 0, then.sleep_s
+        alone_s = limiter.release(held.permit, verdict_of(fault, reply.status), then.pause_s, quotas=quotas)
+        return 0, None if then.sleep_s is None else max(then.sleep_s, alone_s)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cottonpalm import clock
 from cottonpalm.request.limiter.limiter import Limiter, Permit
 from cottonpalm.request.limiter.rules.causes import ENOUGH
 from cottonpalm.request.limiter.rules.circuit import OPENS_AT
@@ -133,6 +134,21 @@ def test_one_that_is_itself_the_reason_makes_all_wait_as_named_and_nobody_for_an
     stage.pass_by(2)
     assert all(one.done() for one in waiting), "the probe was not rejected, that is enough"
     assert limiter.limit >= before, "and it teaches nothing"
+
+
+def test_a_wait_that_is_named_by_chance_is_kept_by_the_one_that_it_was_named_to(stage: Stage) -> None:
+    limiter = fixed(50)
+    for _ in range(60):
+        stage.call(limiter.release, taken(limiter), SUCCESS)
+    limiter.admission._doubt.odd()  # waits tell nothing here
+    assert limiter.release(taken(limiter), Verdict.DROPPED, 5.0) == 5.0
+    assert (limiter.paused_until, limiter.try_acquire() is None) == (0.0, False), "the others go on"
+
+
+def test_a_wait_that_is_named_for_a_limit_is_kept_by_all(stage: Stage) -> None:
+    limiter = fixed(50)
+    assert limiter.release(taken(limiter), Verdict.DROPPED, 5.0) == 0.0
+    assert (limiter.paused_until, limiter.try_acquire()) == (clock.now() + 5.0, None)
 
 
 def test_what_other_processes_leave_of_it_holds_at_once_and_is_lifted_at_once(stage: Stage) -> None:

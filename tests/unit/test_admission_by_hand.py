@@ -675,34 +675,6 @@ def test_a_pause_within_another_changes_nothing_of_it() -> None:
     assert line.gates.recovery.until_s == 10.0
 
 
-def test_after_a_wait_that_was_named_by_chance_all_go_on_as_before() -> None:
-    line = Line(10.0)
-    recovery = line.gates.recovery
-    recovery.state = State.OPEN
-    line.gates.paused(0.0, 1.0, chance=True)
-    line.gates.paused(0.5, 2.0, chance=True)
-    line.now = 1.9
-    assert line.wait_s() == pytest.approx(0.1), "it is obeyed all the same"
-    line.now = 2.0
-    assert [line.wait_s(), recovery.state] == [0.0, State.OPEN]
-
-
-@pytest.mark.parametrize("dead", [False, True])
-def test_what_is_no_chance_has_one_go_first_also_where_it_comes_in_such_a_wait(dead: bool) -> None:
-    line = Line(10.0)
-    recovery = line.gates.recovery
-    recovery.state = State.OPEN
-    line.gates.paused(0.0, 1.0, chance=True)
-    if dead:
-        line.gates.paused(0.5, 2.0, dead=True)
-    else:
-        recovery.begin(0.5)
-        recovery.hold(0.5, 1.5, 0.0)
-        line.gates.paused(0.5, 2.0)
-    line.now = 2.0
-    assert [line.wait_s(), recovery.state] == [0.0, State.PROBE]
-
-
 def test_a_probe_waits_until_there_is_a_place_for_it() -> None:
     line = Line(3.0, most=3.0)
     line.fill(0.5)

@@ -178,7 +178,7 @@ def _settle(row: RowAccount, tries: Tries, ending: Settlement, reply: Reply, jud
         then = _next(row, tries, ending, fault)
     elif tries.rejections:
         row.run.flow.limiter(ending.call.key).accepted_after(tries.rejections)
-    ending.over(
+    alone_s = ending.over(
         fault,
         status=reply.status or None,
         answer=answer,
@@ -188,7 +188,7 @@ def _settle(row: RowAccount, tries: Tries, ending: Settlement, reply: Reply, jud
         alone=fault is not None and fault.kind is Kind.THROTTLE and tries.own,
     )
     tries.failed = fault is not None
-    return then
+    return then if then.sleep_s is None else then._replace(sleep_s=max(then.sleep_s, alone_s))
 
 
 def _next(row: RowAccount, tries: Tries, ending: Settlement, fault: Fault) -> Next:

@@ -101,7 +101,7 @@ class Settlement:
         pause_s: float = 0.0,
         headers: Mapping[str, str] | None = None,
         alone: bool = False,
-    ) -> None:
+    ) -> float:
         """Settle the try, which has ended.
 
         Args:
@@ -112,22 +112,27 @@ class Settlement:
             pause_s: seconds that all requests on this key must wait.
             headers: the headers of any answer: they may show what is left of the account's quotas.
             alone: True: only this request is rejected again and again, so that says nothing of the limits.
+
+        Returns:
+            Seconds of `pause_s` that this request alone has to wait: it was named a wait by chance. Else 0.
         """
         if not self._once.acquire(blocking=False):
-            return
+            return 0.0
         quotas: tuple[Quota, ...] = ()
         try:
             cost_pico = self._money.settle(answer, billed=billed)
             quotas = read_quotas(headers) if headers is not None else ()
         finally:  # whatever fails, the permit goes back
             verdict = Verdict.ALONE if alone else verdict_of(fault, status)
-            self._release(verdict, pause_s, quotas, _used(self.call, answer, billed=billed))
+            alone_s = self._release(verdict, pause_s, quotas, _used(self.call, answer, billed=billed))
+            pause_s -= alone_s
             if self._asking is not None:
                 used = answer.usage if answer else None
                 self._asking.over(self._permit.limiter, used, answered=fault is None)
             if self.stay is not None:
                 self.stay.over(self.number, ok=fault is None, paused=pause_s > 0)
         self._count(fault, status, answer, pause_s, cost_pico)
+        return alone_s
 
     def _count(
         self, fault: Fault | None, status: int | None, answer: Answer | None, pause_s: float, cost: int | None
@@ -199,11 +204,11 @@ class Settlement:
         pause_s: float = 0.0,
         quotas: tuple[Quota, ...] = (),
         usage: Usage | None = None,
-    ) -> None:
+    ) -> float:
         limiter = self._permit.limiter
         before = limiter.limit
         try:
-            limiter.release(self._permit, verdict, pause_s, quotas=quotas, usage=usage)
+            alone_s = limiter.release(self._permit, verdict, pause_s, quotas=quotas, usage=usage)
         finally:
             if self.among_all is not None:
                 self.among_all.limiter.release(self.among_all, Verdict.IGNORED)
@@ -213,6 +218,7 @@ class Settlement:
                 self.row.end()
         if limiter.limit != before:
             self.row.run.flow.on_change()
+        return alone_s
 
 
 def _used(call: Call, answer: Answer | None, *, billed: bool) -> Usage | None:

@@ -174,7 +174,7 @@ class Limiter(WaitQueue[Permit]):
         *,
         quotas: tuple[Quota, ...] = (),
         usage: Usage | None = None,
-    ) -> None:
+    ) -> float:
         """Give a permit back and say how its request ended. Giving it back again does nothing.
 
         Args:
@@ -183,16 +183,20 @@ class Limiter(WaitQueue[Permit]):
             pause_s: the wait the provider named, in seconds from now; 0 for none. Kept whatever the verdict.
             quotas: what the answer shows of the provider's quotas.
             usage: tokens that were really used, where that is known; none of them for what was refused.
+
+        Returns:
+            Seconds that this request alone has to wait, as it was named a wait by chance; 0 where all wait, or nobody.
         """
+        alone_s = 0.0
         self._lock.acquire()
         try:
             if not permit.held:
-                return
+                return alone_s
             permit.held = False
             self.in_flight -= 1
             now, admission = clock.now(), self.admission
             if verdict is not _SUCCESS or pause_s:
-                self._learn_more(now, permit, verdict, pause_s, quotas, usage)
+                alone_s = self._learn_more(now, permit, verdict, pause_s, quotas, usage)
             else:
                 moved = admission.answered(now, permit, self.in_flight, usage)
                 if quotas:
@@ -200,12 +204,13 @@ class Limiter(WaitQueue[Permit]):
                 if moved:
                     self._see_limit()
             if not (self.waiting or self._lost):
-                return
+                return alone_s
             served, told = self._serve(), self._who_must_know()
         finally:
             self._lock.release()
         self._wake(served)
         self._alert(told)
+        return alone_s
 
     def accepted_after(self, rejections: int) -> None:
         """A request is accepted that was rejected so often."""
@@ -349,7 +354,7 @@ class Limiter(WaitQueue[Permit]):
         pause_s: float,
         quotas: tuple[Quota, ...],
         usage: Usage | None,
-    ) -> None:
+    ) -> float:
         admission, chance = self.admission, False
         if verdict is _SUCCESS:
             admission.answered(now, permit, self.in_flight, usage)
@@ -359,9 +364,10 @@ class Limiter(WaitQueue[Permit]):
             chance = self._learn_of_failure(now, permit, verdict, pause_s, quotas)
         if quotas and verdict not in _REJECTED:  # a rejection's are read with it
             admission.heard(permit, quotas)
-        if pause_s > 0:
-            self._pause(now + pause_s, dead=verdict in {Verdict.LOST, Verdict.IGNORED}, chance=chance)
+        if pause_s > 0 and not chance:
+            self._pause(now + pause_s, dead=verdict in {Verdict.LOST, Verdict.IGNORED})
         self._see_limit()
+        return pause_s if chance else 0.0
 
     def _learn_of_failure(
         self, now: float, permit: Permit, verdict: Verdict, pause_s: float, quotas: tuple[Quota, ...]
@@ -376,9 +382,9 @@ class Limiter(WaitQueue[Permit]):
             return admission.rejected(now, permit, quotas, named_s=pause_s, overload=overload)
         return False
 
-    def _pause(self, until_s: float, *, dead: bool = False, chance: bool = False) -> None:
+    def _pause(self, until_s: float, *, dead: bool = False) -> None:
         self.paused_until = max(self.paused_until, until_s)
-        self.admission.paused(clock.now(), self.paused_until, dead=dead, chance=chance)
+        self.admission.paused(clock.now(), self.paused_until, dead=dead)
 
     def _see_limit(self) -> None:
         admission = self.admission

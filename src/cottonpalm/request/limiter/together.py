@@ -18,9 +18,9 @@ class Together(Limiter):
     def __init__(self, key: str, most: int) -> None:
         super().__init__(key, Concurrency(most, most, most))
 
-    def release(self, permit: Permit, *_: object, **__: object) -> None:
+    def release(self, permit: Permit, *_: object, **__: object) -> float:
         """Give a permit back; however its request ended."""
-        super().release(permit, Verdict.IGNORED)
+        return super().release(permit, Verdict.IGNORED)
 
     def _admit(self, now: float, ask: int, kind: type[Permit] = Permit) -> Permit:
         self.in_flight += 1
@@ -33,5 +33,5 @@ class Together(Limiter):
         prize.held = False
         self.in_flight -= 1
 
-    def _learn_more(self, *_: object) -> None:
-        pass
+    def _learn_more(self, *_: object) -> float:
+        return 0.0

@@ -268,7 +268,7 @@ class Admission(Gates):
         self._speaks = self._speaks or speaks
         surprising = doubt.surprising(
             sent.asked,
-            told=named_s > 0 or empty,  # a quota that is left explains nothing
+            told=(named_s > 0 and doubt.waits_tell) or empty,  # a quota that is left explains nothing
             silent=self._speaks and not speaks,
             trial=bucket.extra > 0 or number.testing,
         )

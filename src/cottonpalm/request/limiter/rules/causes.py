@@ -18,8 +18,9 @@ SURPRISE: Final = 5.0  # ...from which rejections are no chance...
 TRIAL: Final = 3.8  # ...and in a trial of more than is known to fit
 DOUBT: Final = 0.66  # of it is taken back by each request that was admitted and asked as much
 CHANCE: Final = (0.01, 0.15)  # of all requests are rejected by chance, at least and at most
-# Of all: where chance rejects so many, one more by itself is no surprise.
-ALONE: Final = math.exp(-SURPRISE) / 2
+# Of all that is sent, rejected by chance and named a wait: one of so few is a surprise by itself, and where there are
+# more a wait that is named says nothing.
+TOLD: Final = math.exp(-SURPRISE - DOUBT) / 2
 
 
 class Cause(Enum):
@@ -147,14 +148,15 @@ class Doubt:
         return min(most, max(least, (0.5 + self._untold) / (50 + self.sent)))
 
     @property
-    def share_told(self) -> float:
-        """The same of those that name a wait: too few for any to be chance, until some are that nothing explains."""
-        return min(CHANCE[1], max(ALONE * math.exp(-DOUBT), self._odd / (50 + self.sent)))
+    def waits_tell(self) -> bool:
+        """Whether a wait that is named says that a limit was met: too few are named for nothing."""
+        return self._odd <= TOLD * (50 + self.sent)
 
     def odd(self) -> bool:
-        """It names a wait, though no more was asked than had been admitted; whether that may be chance from now on."""
-        before, self._odd = self.share_told, self._odd + 1
-        return before < ALONE <= self.share_told
+        """It names a wait, though no more was asked than had been admitted; whether waits tell nothing from now on."""
+        told = self.waits_tell
+        self._odd += 1
+        return told and not self.waits_tell
 
     def surprising(self, asked: int, *, told: bool, silent: bool, trial: bool) -> bool:
         """Whether chance does not explain the newest rejections any more.
@@ -165,7 +167,7 @@ class Doubt:
             silent: others did, and this one did not: it is hardly for a limit.
             trial: more than is known to fit was being tried, so that it was to be expected.
         """
-        share = self.share_told if told else CHANCE[1] if silent else self.share
+        share = TOLD if told else CHANCE[1] if silent else self.share
         weight = -math.log(2 * share)
         self._untold += 0.0 if told or trial else 1.0
         recent, bar = self._recent, TRIAL if trial else SURPRISE

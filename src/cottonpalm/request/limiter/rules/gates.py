@@ -134,9 +134,9 @@ class Gates(ABC):
         if self._young and not self.calm:
             self._news(now)
         recovery = self.recovery
-        if recovery.state is State.HELD and now >= recovery.until_s:
-            recovery.over()
         if recovery.state in _SILENT:
+            if recovery.state is State.HELD and now >= recovery.until_s:
+                recovery.state = State.PROBE
             return self._silence_s(now, in_flight, ask)
         return self._open_s(now, in_flight, ask)
 
@@ -302,24 +302,20 @@ class Gates(ABC):
 
     # What is known of those that were sent
 
-    def paused(self, now: float, until_s: float, *, dead: bool = False, chance: bool = False) -> None:
+    def paused(self, now: float, until_s: float, *, dead: bool = False) -> None:
         """Everybody is asked to wait, for whatever reason: one goes first then.
 
-        Where that was asked by `chance`, all go on then as before. Where the provider seems `dead`, to be not rejected
-        is not enough: the others wait for an answer.
+        Where the provider seems `dead`, to be not rejected is not enough: the others wait for an answer.
         """
         recovery = self.recovery
         recovery.dead = recovery.dead or dead
         if recovery.state is State.HELD and recovery.until_s >= until_s:
             recovery.named_until_s = max(recovery.named_until_s, until_s)  # no place that comes free ends it
             return
-        if recovery.state in _SILENT:
-            then = recovery.then
-        else:
-            then = recovery.state if chance else State.PROBE
+        if recovery.state is not State.HELD and recovery.state is not State.PROBE:
             recovery.begin(now)
             self._saved = None
-        recovery.hold(now, until_s - now, 0.0, then=State.PROBE if recovery.dead else then)
+        recovery.hold(now, until_s - now, 0.0)
 
     def free(self, now: float, places: int) -> int:
         """Of so many places in flight, those that may be taken now."""

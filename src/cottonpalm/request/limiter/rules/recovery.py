@@ -25,15 +25,12 @@ class State(Enum):
 class Recovery:
     """OPEN, HELD (a named wait, or a third of the silence so far), PROBE (one request), RAMP, OPEN again.
 
-    A wait that was named by chance is no word about what was asked: what follows it is what was before.
-
     The ramp counts requests without news, those that may still be rejected: one more for each that is admitted. They
     go evenly spaced, so that a rejection stops what was not sent yet.
 
     Attributes:
         window: requests without news in the ramp.
         refused: probes that were rejected in this silence.
-        then: what follows HELD.
         silent_s: when it began.
         named_until_s: the end of the latest wait that was named; obeyed whatever is found meanwhile.
         dead: the provider did not answer at all: the probe has to be answered.
@@ -49,7 +46,6 @@ class Recovery:
         "refused",
         "silent_s",
         "state",
-        "then",
         "until_s",
         "window",
     )
@@ -58,7 +54,6 @@ class Recovery:
         self.state = State.OPEN if known else State.RAMP  # a number that is known is used at once
         self.window = first
         self.probe: Sent | None = None
-        self.then = State.PROBE
         self.refused, self.dead = 0, False
         self.silent_s = self.until_s = self.named_until_s = self._refused_s = 0.0
         self._over_s = math.inf  # when the probe was sent that was admitted
@@ -78,19 +73,13 @@ class Recovery:
         self.refused += 1
         self._refused_s = probe_s
 
-    def hold(self, now: float, named_s: float, least_s: float, *, then: State = State.PROBE) -> None:
-        """Nobody goes for the time named, or a third of the silence so far; then one, or as is said."""
-        self.state, self.then, self.probe = State.HELD, then, None
+    def hold(self, now: float, named_s: float, least_s: float) -> None:
+        """Nobody goes for the time named, or a third of the silence so far; then one."""
+        self.state, self.probe = State.HELD, None
         self.named_until_s = max(self.named_until_s, now + named_s)
         own_s = max(BACKOFF * (now - self.silent_s), BACKOFF * self._needed_s, least_s)
         own_s = min(own_s, LONGEST_S)
         self.until_s = max(self.until_s, now + max(named_s, own_s))
-
-    def over(self) -> None:
-        """The wait is over."""
-        self.state = self.then
-        if self.then is not State.PROBE:
-            self._over_s = self.until_s
 
     def freed(self, now: float) -> None:
         """A place came free, and that was what was missing: nothing is waited for but what was named."""
