@@ -86,11 +86,17 @@ def m004_rows_out(db: PgConnection) -> None:
     )
 
 
+def m005_what_shares_used(db: PgConnection) -> None:
+    """What a holder used of a minute, and until when that counts: of a dead one no more than that is taken."""
+    db.execute("ALTER TABLE share ADD COLUMN used text")  # NULL: nobody knows, so all that it held counts
+
+
 STEPS: Final[tuple[Callable[[PgConnection], None], ...]] = (
     m001_all_tables,
     m002_tools,
     m003_known_limits,
     m004_rows_out,
+    m005_what_shares_used,
 )
 
 
