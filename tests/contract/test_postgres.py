@@ -111,6 +111,21 @@ def test_what_is_not_rows_waits_for_a_server_that_is_away_for_a_moment(
         store.close()
 
 
+@pytest.mark.usefixtures("postgres_url")
+def test_what_is_read_waits_for_a_server_that_is_away_for_a_moment(
+    postgres_server: Server, tmp_path: Path
+) -> None:
+    with Cutting(postgres_server, tmp_path) as between:
+        store: Any = open_store(between.url)
+        run = store.open_run("r", None)
+        write(run, [row(0)])
+        between.refuses = 3
+        _cut(postgres_server)
+        assert [slot.slot for slot in run.scan(-1, 9)] == [0]
+        assert not between.refuses
+        store.close()
+
+
 def test_a_cache_goes_on_after_its_connection_broke_and_its_questions_stay_its_own(
     postgres_url: str, postgres_server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:

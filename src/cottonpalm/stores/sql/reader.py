@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.errors import StoreError
 from cottonpalm.protocols import Slot
-from cottonpalm.stores.sql.database import SLOT_BITS
+from cottonpalm.stores.sql.database import SLOT_BITS, through_cuts
 from cottonpalm.stores.sql.key_index import KeyIndex, word_of, words_of
 
 if TYPE_CHECKING:
@@ -35,14 +35,17 @@ class Reader:
         self._indexes: dict[int, KeyIndex] = {}  # run -> its index, made when `find` is first called
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-        """Return all rows of one statement."""
+        """Return all rows of one statement; it waits for a server that is away for a while, as writes do."""
+        try:
+            return through_cuts(self._database, partial(self._once, sql, tuple(values)))
+        except self._database.errors as exc:
+            raise self._database.explained(exc) from exc
+
+    def _once(self, sql: str, values: tuple[Any, ...]) -> list[Any]:
         with self._lock:
             if self._db is None:
                 raise StoreError(f"the store {self._database} is closed")
-            try:
-                return self._db.execute(sql, tuple(values)).fetchall()
-            except self._database.errors as exc:
-                raise self._database.explained(exc) from exc
+            return self._db.execute(sql, values).fetchall()
 
     def scan(self, run: int, after: int, limit: int) -> list[Slot]:
         """Return up to `limit` slots of a run above `after`, in order."""
