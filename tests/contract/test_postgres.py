@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from langchain_core.runnables import RunnableLambda
 
-from cottonpalm import clock
+from cottonpalm import BatchProcessor, clock
+from cottonpalm.cli.commands.export import Export, show_export
 from cottonpalm.errors import ConfigError, RunBusy, StoreError
 from cottonpalm.request.limiter.limiter import Limiter
 from cottonpalm.request.limiter.portions import IN_FLIGHT, Leased
@@ -17,6 +20,7 @@ from cottonpalm.stores import database_of, open_store, shown
 from cottonpalm.stores.postgres.connection import spoken
 from cottonpalm.stores.postgres.migrations import STEPS
 from cottonpalm.stores.sql.answers import Answers
+from cottonpalm.stores.sql.database import CannotWrite
 from cottonpalm.stores.sql.shares import Shares
 from cottonpalm.types import Turn
 from tests.contract.rows import row, write
@@ -215,6 +219,37 @@ def test_a_newer_schema_and_another_programs_schema_are_refused(
     postgres_server.run("UPDATE cottonpalm.version SET number = 99")
     with pytest.raises(StoreError, match=r"newer cottonpalm \(schema 99, this one knows"):
         open_store(postgres_url)
+
+
+@pytest.fixture
+def reader(store: SqlStore, postgres_server: Server) -> Iterator[str]:
+    """The address for a role that may read the store, and nothing else."""
+    BatchProcessor(RunnableLambda(str.upper), store=store, run="r").batch(["a", "b"])
+    postgres_server.run("CREATE ROLE reader LOGIN")
+    postgres_server.run("GRANT USAGE ON SCHEMA cottonpalm TO reader")
+    postgres_server.run("GRANT SELECT ON ALL TABLES IN SCHEMA cottonpalm TO reader")
+    yield postgres_server.url.replace("postgres@", "reader@")
+    postgres_server.run("DROP OWNED BY reader")
+    postgres_server.run("DROP ROLE reader")
+
+
+def test_who_may_only_read_a_store_is_told_so_when_it_writes(reader: str, postgres_server: Server) -> None:
+    store = open_store(reader)
+    with pytest.raises(CannotWrite, match="to use the schema cottonpalm, and to read and write its tables"):
+        store.open_run("r", None)
+    store.close()
+    postgres_server.run("UPDATE cottonpalm.version SET number = number - 1")
+    with pytest.raises(StoreError, match="made by another user and by an older cottonpalm"):
+        open_store(reader)
+
+
+def test_a_run_is_exported_by_who_may_only_read_its_store(reader: str, tmp_path: Path) -> None:
+    said: list[str] = []
+    screen: Any = SimpleNamespace(say=said.append)
+    output = tmp_path / "out.jsonl"
+    show_export(reader, Export("r", str(output)), screen)
+    assert said == [f"{output}: 2 rows of run r"]
+    assert len(output.read_bytes().splitlines()) == 2
 
 
 def test_a_store_that_is_only_looked_for_is_not_made(postgres_url: str, postgres_server: Server) -> None:

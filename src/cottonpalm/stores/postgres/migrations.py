@@ -116,8 +116,9 @@ def migrate(db: PgConnection, shown: str) -> None:
     db.execute("BEGIN")
     try:
         lock(db, -1)
-        db.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
         version = version_of(db, shown)
+        if not version:  # else it is there, and whoever brings it up to date needs no right to make one
+            db.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
         for step in STEPS[version:]:
             step(db)
         if not version:
