@@ -221,6 +221,19 @@ def test_a_newer_schema_and_another_programs_schema_are_refused(
         open_store(postgres_url)
 
 
+@pytest.mark.parametrize(("setting", "waits"), [("off", "on"), ("local", "local")])
+def test_what_is_reported_done_is_on_the_servers_disk_also_where_it_is_set_up_not_to_wait(
+    postgres_url: str, setting: str, waits: str
+) -> None:
+    database: Any = database_of(f"{postgres_url}&options=-csynchronous_commit%3D{setting}")
+    for durable, expected in ((True, waits), (False, setting)):
+        db = database.connect(durable=durable)
+        database.begin(db)
+        assert db.execute("SHOW synchronous_commit").fetchall() == [(expected,)]
+        db.execute("ROLLBACK")
+        db.close()
+
+
 @pytest.fixture
 def reader(store: SqlStore, postgres_server: Server) -> Iterator[str]:
     """The address for a role that may read the store, and nothing else."""

@@ -127,11 +127,11 @@ class PostgresDatabase:
 
     def connect(self, busy_s: float = BUSY_S, *, durable: bool = True) -> PgConnection:  # noqa: ARG002
         """See `sql.database.Database`."""
-        return PgConnection(self._conninfo)
+        return PgConnection(self._conninfo, durable=durable)
 
     def begin(self, db: PgConnection, turnwise: Turnwise = Turnwise.NONE) -> None:
         """See `sql.database.Database`: what reads before it writes waits for its turn."""
-        db.execute("BEGIN")
+        db.execute(db.begin)
         if turnwise is not Turnwise.NONE:
             try:
                 lock(db, turnwise.value)
