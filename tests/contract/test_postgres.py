@@ -116,7 +116,7 @@ def test_what_is_not_rows_waits_for_a_server_that_is_away_for_a_moment(
 
 
 @pytest.mark.usefixtures("postgres_url")
-def test_what_is_read_waits_for_a_server_that_is_away_for_a_moment(
+def test_what_a_run_reads_waits_for_a_server_that_is_away_and_who_only_looks_is_told_at_once(
     postgres_server: Server, tmp_path: Path
 ) -> None:
     with Cutting(postgres_server, tmp_path) as between:
@@ -128,6 +128,13 @@ def test_what_is_read_waits_for_a_server_that_is_away_for_a_moment(
         assert [slot.slot for slot in run.scan(-1, 9)] == [0]
         assert not between.refuses
         store.close()
+        looks: Any = open_store(between.url)
+        between.refuses = 9
+        _cut(postgres_server)
+        with pytest.raises(StoreError, match="check the server"):
+            looks.runs()
+        assert between.refuses == 8
+        looks.close()
 
 
 def test_a_cache_goes_on_after_its_connection_broke_and_its_questions_stay_its_own(

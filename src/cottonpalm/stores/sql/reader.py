@@ -26,18 +26,23 @@ _SLOT: Final = f"id & {_SLOT_MASK}, key, coalesce(content, key), status"
 
 
 class Reader:
-    """Reads what is stored. All methods may be called from any thread."""
+    """Reads what is stored. All methods may be called from any thread.
+
+    Attributes:
+        wait_s: how long a server may be away; who only looks is told at once.
+    """
 
     def __init__(self, database: Database, db: Connection) -> None:
         self._database, self.like = database, database.like
         self._lock = threading.Lock()
+        self.wait_s = 0.0
         self._db: Connection | None = db  # None: closed
         self._indexes: dict[int, KeyIndex] = {}  # run -> its index, made when `find` is first called
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-        """Return all rows of one statement; it waits for a server that is away for a while, as writes do."""
+        """Return all rows of one statement."""
         try:
-            return through_cuts(self._database, partial(self._once, sql, tuple(values)))
+            return through_cuts(self._database, partial(self._once, sql, tuple(values)), wait_s=self.wait_s)
         except self._database.errors as exc:
             raise self._database.explained(exc) from exc
 
