@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from langchain_core.runnables import RunnableLambda
 
-from cottonpalm import clock
+from cottonpalm import BatchProcessor, clock
+from cottonpalm.cli.commands.export import Export, show_export
 from cottonpalm.errors import ConfigError, RunBusy, StoreError
 from cottonpalm.request.limiter.limiter import Limiter
 from cottonpalm.request.limiter.portions import IN_FLIGHT, Leased
@@ -17,6 +20,7 @@ from cottonpalm.stores import database_of, open_store, shown
 from cottonpalm.stores.postgres.connection import spoken
 from cottonpalm.stores.postgres.migrations import STEPS
 from cottonpalm.stores.sql.answers import Answers
+from cottonpalm.stores.sql.database import CannotWrite
 from cottonpalm.stores.sql.shares import Shares
 from cottonpalm.types import Turn
 from tests.contract.rows import row, write
@@ -111,6 +115,28 @@ def test_what_is_not_rows_waits_for_a_server_that_is_away_for_a_moment(
         store.close()
 
 
+@pytest.mark.usefixtures("postgres_url")
+def test_what_a_run_reads_waits_for_a_server_that_is_away_and_who_only_looks_is_told_at_once(
+    postgres_server: Server, tmp_path: Path
+) -> None:
+    with Cutting(postgres_server, tmp_path) as between:
+        store: Any = open_store(between.url)
+        run = store.open_run("r", None)
+        write(run, [row(0)])
+        between.refuses = 3
+        _cut(postgres_server)
+        assert [slot.slot for slot in run.scan(-1, 9)] == [0]
+        assert not between.refuses
+        store.close()
+        looks: Any = open_store(between.url)
+        between.refuses = 9
+        _cut(postgres_server)
+        with pytest.raises(StoreError, match="check the server"):
+            looks.runs()
+        assert between.refuses == 8
+        looks.close()
+
+
 def test_a_cache_goes_on_after_its_connection_broke_and_its_questions_stay_its_own(
     postgres_url: str, postgres_server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -176,14 +202,16 @@ def test_no_step_of_the_schema_that_was_shipped_is_ever_edited(
     store: SqlStore, postgres_server: Server
 ) -> None:
     [(version,)] = postgres_server.run("SELECT number FROM cottonpalm.version")
-    assert version == len(STEPS) == 4
+    assert version == len(STEPS) == 5
     columns = (
         "SELECT md5(string_agg(concat(table_name, column_name, data_type, is_nullable), ',' ORDER BY table_name,"
         " ordinal_position)) FROM information_schema.columns WHERE table_schema = 'cottonpalm'"
     )
-    first = postgres_server.run(f"{columns} AND table_name NOT IN ('batch_row', 'batch_tool', 'known_limit')")
+    first = postgres_server.run(
+        f"{columns} AND table_name NOT IN ('batch_row', 'batch_tool', 'known_limit') AND column_name <> 'used'"
+    )
     assert first == [("f5378bef5c3616f5e5584c6ee4b64db8",)]
-    assert postgres_server.run(columns) == [("973fe14165d66663c82e87930d211ddb",)]
+    assert postgres_server.run(columns) == [("e499ecc345df9214d1dfa4dbdbdb1018",)]
 
 
 def test_a_newer_schema_and_another_programs_schema_are_refused(
@@ -198,6 +226,50 @@ def test_a_newer_schema_and_another_programs_schema_are_refused(
     postgres_server.run("UPDATE cottonpalm.version SET number = 99")
     with pytest.raises(StoreError, match=r"newer cottonpalm \(schema 99, this one knows"):
         open_store(postgres_url)
+
+
+@pytest.mark.parametrize(("setting", "waits"), [("off", "on"), ("local", "local")])
+def test_what_is_reported_done_is_on_the_servers_disk_also_where_it_is_set_up_not_to_wait(
+    postgres_url: str, setting: str, waits: str
+) -> None:
+    database: Any = database_of(f"{postgres_url}&options=-csynchronous_commit%3D{setting}")
+    for durable, expected in ((True, waits), (False, setting)):
+        db = database.connect(durable=durable)
+        database.begin(db)
+        assert db.execute("SHOW synchronous_commit").fetchall() == [(expected,)]
+        db.execute("ROLLBACK")
+        db.close()
+
+
+@pytest.fixture
+def reader(store: SqlStore, postgres_server: Server) -> Iterator[str]:
+    """The address for a role that may read the store, and nothing else."""
+    BatchProcessor(RunnableLambda(str.upper), store=store, run="r").batch(["a", "b"])
+    postgres_server.run("CREATE ROLE reader LOGIN")
+    postgres_server.run("GRANT USAGE ON SCHEMA cottonpalm TO reader")
+    postgres_server.run("GRANT SELECT ON ALL TABLES IN SCHEMA cottonpalm TO reader")
+    yield postgres_server.url.replace("postgres@", "reader@")
+    postgres_server.run("DROP OWNED BY reader")
+    postgres_server.run("DROP ROLE reader")
+
+
+def test_who_may_only_read_a_store_is_told_so_when_it_writes(reader: str, postgres_server: Server) -> None:
+    store = open_store(reader)
+    with pytest.raises(CannotWrite, match="to use the schema cottonpalm, and to read and write its tables"):
+        store.open_run("r", None)
+    store.close()
+    postgres_server.run("UPDATE cottonpalm.version SET number = number - 1")
+    with pytest.raises(StoreError, match="made by another user and by an older cottonpalm"):
+        open_store(reader)
+
+
+def test_a_run_is_exported_by_who_may_only_read_its_store(reader: str, tmp_path: Path) -> None:
+    said: list[str] = []
+    screen: Any = SimpleNamespace(say=said.append)
+    output = tmp_path / "out.jsonl"
+    show_export(reader, Export("r", str(output)), screen)
+    assert said == [f"{output}: 2 rows of run r"]
+    assert len(output.read_bytes().splitlines()) == 2
 
 
 def test_a_store_that_is_only_looked_for_is_not_made(postgres_url: str, postgres_server: Server) -> None:

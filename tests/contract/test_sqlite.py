@@ -225,6 +225,7 @@ SCHEMAS = [
     "eaa72a53",
     "a9a93fa4",
     "65aada95",
+    "4fdf3d06",
 ]
 
 

@@ -9,6 +9,7 @@ import pytest
 from cottonpalm import clock
 from cottonpalm.request.limiter.limiter import Limiter, Permit
 from cottonpalm.request.limiter.portions import IN_FLIGHT, Given, InFlight, Leased
+from cottonpalm.request.limiter.rules.ceilings import SLACK, WINDOW_S
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.stores.rules.division import KEPT_S, POOL, TTL_S, Row
 from cottonpalm.types import Verdict
@@ -215,7 +216,7 @@ def test_who_leaves_gives_a_number_back_at_once_and_a_minutes_use_when_the_minut
     done.then()
     minute.use(3)
     gone = gate.leave([row], ME, NOW)
-    assert gone.rows == (Row(ME, 3.0, 0.0, 0.0, 100.0, True, NOW),)
+    assert gone.rows == (Row(ME, 3.0, 0.0, 0.0, 100.0, True, NOW, ((NOW + TTL_S + WINDOW_S, 3.0),)),)
     gone.then()
     [(_, ceiling)] = minute.limiter.admission.ceilings
     assert ceiling.portion == 100.0
@@ -234,6 +235,25 @@ def test_a_portion_of_a_minute_is_held_by_what_it_used_and_by_nothing_else(stage
     assert ceiling.portion == 50.0
     assert row.amount == 60.0
     assert process.limiter.shares == {}, "it is no number in flight"
+
+
+def test_a_portion_of_a_minute_tells_what_was_used_of_it_and_what_may_be_before_it_ends(stage: Stage) -> None:
+    process = Process(stage, per_minute=100.0)
+    gate = process.given(100.0)
+    row, done = renewed(gate)
+    done.then()
+    soon = 100.0 * (TTL_S / WINDOW_S + SLACK)
+    assert row.used == ((NOW + TTL_S + WINDOW_S, 100.0),), "nobody knows how large its requests are"
+    process.use(10)
+    row, done = renewed(gate, row)
+    done.then()
+    assert row.amount == 100.0
+    assert row.used == ((NOW + TTL_S + WINDOW_S, 10.0), (NOW + TTL_S + WINDOW_S, soon + 1))
+    process.use(88)
+    row, done = renewed(gate, row)
+    done.then()
+    assert row.used[-1] == (NOW + TTL_S + WINDOW_S, 2.0), "no more than what is left to it"
+    assert row.taken(NOW) == 100.0
 
 
 def test_of_tokens_it_needs_at_least_what_the_next_one_in_line_asks_for(stage: Stage) -> None:

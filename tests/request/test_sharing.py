@@ -208,6 +208,33 @@ def test_what_a_process_sent_counts_for_the_rest_of_the_minute_however_it_ended(
     two.die()
 
 
+def test_who_comes_after_a_killed_one_waits_for_no_more_than_it_had_sent(stage: Stage, path: Path) -> None:
+    most, step_s, killed_s = 120, 0.25, 70.0
+    one, two = Peer(stage, path, per_minute=most), None
+    peer, sent = one, list[float]()
+    peer.come(10)
+    for turn in range(int(200 / step_s)):
+        if turn == killed_s / step_s:  # it has used all of a minute
+            one.die()
+            peer = two = Peer(stage, path, per_minute=most)
+            peer.come(10)
+        stage.loop.now_s += step_s
+        stage.settle()
+        if turn % 4 == 0:
+            peer.renew()
+        went = peer.see()
+        sent += [turn * step_s] * went
+        while peer.held:
+            peer.give_back()
+        peer.come(went)
+    assert two is not None
+    assert max(sum(at <= other < at + 60 - step_s for other in sent) for at in sent) <= most
+    assert min(at for at in sent if at > killed_s) <= killed_s + 2 * TTL_S + 1
+    assert sum(killed_s < at <= killed_s + 60 for at in sent) >= 0.8 * most
+    two.go_idle()
+    two.leave()
+
+
 def test_a_clock_that_is_set_back_does_not_keep_a_share_from_those_who_live(stage: Stage, path: Path) -> None:
     one = Peer(stage, path, per_minute=8)
     one.come(5)

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from cottonpalm.request.limiter.limiter import Limiter
 from cottonpalm.request.limiter.portions import IN_FLIGHT, Given
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
-from cottonpalm.stores.rules.division import KEPT_S, POOL, TTL_S, Row, division, fair, portion, wanted
+from cottonpalm.stores.rules.division import (
+    KEPT_S,
+    POOL,
+    TTL_S,
+    Row,
+    division,
+    fair,
+    parts_used,
+    portion,
+    wanted,
+)
 
 pytestmark = pytest.mark.core
 
@@ -85,6 +95,39 @@ def test_the_portions_never_exceed_the_total_in_whatever_order_they_are_renewed(
         amount, _ = portion(list(rows.values()), mine, NOW + step)
         rows[name.encode()] = mine._replace(amount=amount)
         assert sum(one.amount for one in rows.values()) <= total
+
+
+def test_of_a_dead_ones_minute_only_what_it_used_is_taken_and_each_part_until_a_minute_is_over() -> None:
+    dead = row("a", 10, 10, total=10)._replace(expires=NOW - 1, used=((NOW + 9, 2.0), (NOW + 19, 3.0)))
+    me = row("b", 0, 10, total=10)
+    assert [portion([dead], me, NOW + later)[0] for later in (0, 8.9, 9, 18.9, 19)] == [5, 5, 7, 7, 10]
+    assert portion([dead._replace(expires=NOW + 99)], me, NOW)[0] == 0, "alive, it may use all that it holds"
+    assert portion([dead._replace(used=((NOW + 9, 99.0),))], me, NOW)[0] == 0
+
+
+@given(st.lists(st.tuples(st.floats(0, 20), st.integers(0, 30), st.floats(0, 1)), max_size=30))
+def test_parts_of_a_minute_add_up_to_what_counts_and_none_ends_before_its_minute_is_over(
+    steps: list[tuple[float, int, float]],
+) -> None:
+    now, sent, parts = NOW, list[tuple[float, int]](), ()
+    for passed, number, when in steps:
+        sent.append((now + when * passed, number))  # at some time since the last look
+        now += passed
+        sent = [one for one in sent if one[0] > now - 60]
+        parts = parts_used(parts, number, sum(number for _, number in sent), now, 60.0)
+        assert len(parts) <= 60 / TTL_S + 2
+        for later in range(66):
+            counts = sum(number for at, number in sent if at + 60 > now + later)
+            assert counts <= sum(amount for until, amount in parts if now + later < until)
+        assert sum(amount for _, amount in parts) == sum(number for _, number in sent)
+
+
+def test_what_was_used_less_than_it_seemed_is_taken_from_what_ends_first() -> None:
+    first = parts_used((), 50.0, 50.0, NOW, 60.0)
+    later = NOW + TTL_S
+    assert [amount for _, amount in parts_used(first, 30.0, 80.0, later, 60.0)] == [50.0, 30.0]
+    assert [amount for _, amount in parts_used(first, 30.0, 60.0, later, 60.0)] == [30.0, 30.0]
+    assert [amount for _, amount in parts_used(first, 30.0, 20.0, later, 60.0)] == [20.0]
 
 
 def test_only_who_uses_its_share_and_has_somebody_waiting_wants_more() -> None:

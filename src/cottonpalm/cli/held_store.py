@@ -27,7 +27,7 @@ from cottonpalm.protocols import (
 )
 from cottonpalm.providers.batches.stages import KeepsBatches
 from cottonpalm.stores import database_of, open_store, shown
-from cottonpalm.stores.sqlite.database import CannotWrite
+from cottonpalm.stores.sql.database import CannotWrite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -55,5 +55,5 @@ def busy_message(name: str, host: str | None, pid: int, since: float) -> str:
     when = dt.datetime.fromtimestamp(since, dt.UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     return (
         f"run {name!r} is being worked on by process {pid}{where}, since {when}:"
-        " wait for it, or use another run name"
+        " wait for it or stop it (Ctrl-C there), or use another run name"
     )

@@ -25,6 +25,7 @@ from cottonpalm.engine.input.slot_list import SlotList
 from cottonpalm.engine.output.table import row_of
 from cottonpalm.errors import RunBusy
 from cottonpalm.stores.codec.records import NOT_KEPT, stored_input, unpack
+from cottonpalm.stores.sql.database import CannotWrite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -87,14 +88,15 @@ def show_export(url: str, asked: Export, screen: Screen) -> Code:
 
 
 def _run_of(store: HeldStore, name: str, info: RunInfo, screen: Screen) -> HeldRun:
-    """Open the run; where a process works on it, look at what is durable so far."""
+    """Open the run; where a process works on it, or the store may not be written, look at what is durable so far."""
     try:
         return store.open_run(name, None)
-    except RunBusy:
+    except (RunBusy, CannotWrite) as exc:
         rows = store.look(name)
         if rows is None:
             raise
-        screen.say(f"note: run {name} is being worked on: this is what it has done so far")
+        if isinstance(exc, RunBusy):
+            screen.say(f"note: run {name} is being worked on: this is what it has done so far")
         return HeldRun(Glimpse(name, rows, info.meta), again=False)
 
 

@@ -13,7 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cottonpalm import clock
-from cottonpalm.stores.rules.division import KEPT_S, POOL, TTL_S, Row, division, portion, wanted
+from cottonpalm.request.limiter.rules.ceilings import WINDOW_S
+from cottonpalm.stores.rules.division import KEPT_S, POOL, TTL_S, Row, division, parts_used, portion, wanted
 from cottonpalm.stores.rules.known import HALF_S, aged
 from cottonpalm.types import Learnt
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.request.limiter.limiter import Limiter
     from cottonpalm.request.limiter.rules.ceilings import Ceiling
-    from cottonpalm.stores.rules.division import Division
+    from cottonpalm.stores.rules.division import Division, Parts
 
 log = logging.getLogger("cottonpalm")
 RESUMED: Final = 0.7  # of a learnt limit: what a resumed run starts with
@@ -98,6 +99,8 @@ class Given(Gate):
         self._total, self._ceiling = total, ceiling
         self._amount = total
         self._before = 0.0  # used at the last renewal: requests that end together are no want of less
+        self._parts: Parts = ()  # of a minute's use, and when each is over...
+        self._booked = 0.0  # ...of all that was used up to then
 
     def _renew(self, rows: Sequence[Row], holder: bytes, now: float) -> Renewed:
         used, waits = self._used(), self._limiter.waiting > 0 or self._new
@@ -110,12 +113,23 @@ class Given(Gate):
         if amount < self._amount:
             self._set(amount, fair)
         held = max(amount, used)
+        mine = mine._replace(amount=held, used=self._use(used, now, held - used, max(amount, fair)))
         then = partial(self._limiter.adjust, partial(self._set, amount, fair))
-        return Renewed((mine._replace(amount=held),), then, soon=amount < fair or held > amount)
+        return Renewed((mine,), then, soon=amount < fair or held > amount)
 
     def _leave(self, rows: Sequence[Row], holder: bytes, now: float) -> Renewed:  # noqa: ARG002 - the same for all
         used = self._used() if self.kept_s else 0.0
-        return Renewed((Row(holder, used, 0.0, 0.0, self._total, True, now),), self.free)
+        row = Row(holder, used, 0.0, 0.0, self._total, True, now, self._use(used, now))
+        return Renewed((row,), self.free)
+
+    def _use(self, used: float, now: float, left: float = 0.0, even: float = 0.0) -> Parts:
+        """What counts of a minute's use should this holder die, with what may yet go of what is left to it."""
+        if self._ceiling is None:
+            return ()
+        more, self._booked = self._ceiling.booked - self._booked, self._ceiling.booked
+        self._parts = parts_used(self._parts, more, used, now, WINDOW_S)
+        ahead = min(left, self._ceiling.most_within(TTL_S, even))
+        return (*self._parts, (now + TTL_S + WINDOW_S, ahead)) if ahead else self._parts
 
     def lost(self) -> None:
         """See `Gate`."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SCHEMA: Final = "cottonpalm"
+_BEGIN_DURABLE: Final = "BEGIN; SET LOCAL synchronous_commit = on"
 _TABLES: Final = (
     r"answer|batch(_answer|_line|_row|_tool)?|claim|item|known_limit|learnt|lease|orders|record|run|share(_secret)?|shown|spending|spent"
     r"|version"
@@ -35,23 +36,27 @@ class PgConnection:
     Attributes:
         times: how often it was connected.
         direct: False where a pooler stands between: then a backend says nothing of the process that uses it.
+        begin: the statement that begins a transaction.
     """
 
-    def __init__(self, conninfo: str) -> None:
-        """Connect.
+    def __init__(self, conninfo: str, *, durable: bool = True) -> None:
+        """Connect. `durable`: a commit waits for the server's disk, also where the server is set up not to.
 
         Raises:
             psycopg.Error: the server cannot be reached, or refuses.
         """
-        self._conninfo, self.times = conninfo, 0
+        self._conninfo, self._durable, self.times = conninfo, durable, 0
         self._connect()
 
     def _connect(self) -> None:
         # Prepared statements belong to one backend, which a pooler may exchange.
         self._db = psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
-        [(backend,)] = self._db.execute("SELECT pg_backend_pid()").fetchall()
+        sql = "SELECT pg_backend_pid(), current_setting('synchronous_commit')"
+        [(backend, waits)] = self._db.execute(sql).fetchall()
         self.times += 1
         self.direct = backend == self._db.info.backend_pid
+        # In each transaction: a pooler keeps no setting from one to the next.
+        self.begin = _BEGIN_DURABLE if self._durable and waits == "off" else "BEGIN"
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> psycopg.Cursor[Any]:
         """Run one statement; outside of a transaction, once more if the connection was cut."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.errors import ConfigError, StoreError
 from cottonpalm.redact import redact
-from cottonpalm.stores.sql.database import BUSY_S, Home, Turnwise
+from cottonpalm.stores.sql.database import BUSY_S, CannotWrite, Home, Turnwise
 from cottonpalm.stores.sql.lease import COLUMNS, FIRST_HOLDER, Holder
 
 try:
@@ -51,12 +51,25 @@ _TROUBLES: Final = (
     ("no password supplied", "wants a password: give it in PGPASSWORD or ~/.pgpass"),
     ("resolve host", "is at a host that has no address: check the host's name"),
     ("could not translate host name", "is at a host that has no address: check the host's name"),
+    (
+        "must be owner",
+        "was made by another user and by an older cottonpalm ({text}): run a command as that user once",
+    ),
     ("does not exist", "refuses ({text}): create the database, or name one that is there"),
-    ("permission denied", "refuses ({text}): give this user the right to create a schema there"),
-    ("read-only", "cannot be written: it is read-only, perhaps a standby; name the primary"),
     ("too many", "takes no more connections: each run uses up to four; close some, or raise max_connections"),
     ("No space left", "cannot be written, its disk is full: free some space and run the same command again"),
     ("Connection refused", "cannot be reached: is the server running, and are host and port right? ({text})"),
+)
+_READ_ONLY: Final = (
+    (
+        "permission denied for database",
+        "refuses ({text}): give this user the right to create a schema there",
+    ),
+    (
+        "permission denied",
+        "refuses ({text}): give this user the rights to use the schema cottonpalm, and to read and write its tables",
+    ),
+    ("read-only", "cannot be written: it is read-only, perhaps a standby; name the primary"),
 )
 
 
@@ -114,11 +127,11 @@ class PostgresDatabase:
 
     def connect(self, busy_s: float = BUSY_S, *, durable: bool = True) -> PgConnection:  # noqa: ARG002
         """See `sql.database.Database`."""
-        return PgConnection(self._conninfo)
+        return PgConnection(self._conninfo, durable=durable)
 
     def begin(self, db: PgConnection, turnwise: Turnwise = Turnwise.NONE) -> None:
         """See `sql.database.Database`: what reads before it writes waits for its turn."""
-        db.execute("BEGIN")
+        db.execute(db.begin)
         if turnwise is not Turnwise.NONE:
             try:
                 lock(db, turnwise.value)
@@ -138,9 +151,10 @@ class PostgresDatabase:
         text = " ".join(redact(str(exc)).split())
         if self._password:
             text = text.replace(self._password, "[redacted]")
-        for words, trouble in _TROUBLES:
-            if words in text:
-                return StoreError(f"the store {self._shown} {trouble.format(text=text)}")
+        for kind, troubles in ((CannotWrite, _READ_ONLY), (StoreError, _TROUBLES)):
+            for words, trouble in troubles:
+                if words in text:
+                    return kind(f"the store {self._shown} {trouble.format(text=text)}")
         return StoreError(
             f"the store {self._shown} failed ({type(exc).__name__}: {text}): check the server, then run the same"
             " command again"

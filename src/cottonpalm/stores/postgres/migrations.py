@@ -86,11 +86,17 @@ def m004_rows_out(db: PgConnection) -> None:
     )
 
 
+def m005_what_shares_used(db: PgConnection) -> None:
+    """What a holder used of a minute, and until when that counts: of a dead one no more than that is taken."""
+    db.execute("ALTER TABLE share ADD COLUMN used text")  # NULL: nobody knows, so all that it held counts
+
+
 STEPS: Final[tuple[Callable[[PgConnection], None], ...]] = (
     m001_all_tables,
     m002_tools,
     m003_known_limits,
     m004_rows_out,
+    m005_what_shares_used,
 )
 
 
@@ -110,8 +116,9 @@ def migrate(db: PgConnection, shown: str) -> None:
     db.execute("BEGIN")
     try:
         lock(db, -1)
-        db.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
         version = version_of(db, shown)
+        if not version:  # else it is there, and whoever brings it up to date needs no right to make one
+            db.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
         for step in STEPS[version:]:
             step(db)
         if not version:

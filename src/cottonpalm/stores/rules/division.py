@@ -7,7 +7,7 @@ even if some processes are slow or dead.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +18,9 @@ TURN_S: Final = 10.0  # what cannot be divided evenly goes to other holders afte
 FULL: Final = 0.8  # from this used part of a share on, a holder with waiting requests wants more
 SPARE: Final = 1.25  # a holder that needs no more keeps so many times what it uses
 POOL: Final = b""  # stands as the holder of what nobody holds
+
+# What was used of a minute, oldest first: (wall-clock time until which it counts, how much).
+Parts: TypeAlias = "tuple[tuple[float, float], ...]"
 
 
 class Row(NamedTuple):
@@ -31,6 +34,7 @@ class Row(NamedTuple):
         total: the most that all holders may use, as this one was told; 0 if the limit is learnt.
         firm: True: for a learnt limit, it is known that no more fits.
         expires: the wall-clock time until which it lives.
+        used: of a minute, what it used and may use until it expires; () where its amount says all.
     """
 
     holder: bytes
@@ -40,6 +44,36 @@ class Row(NamedTuple):
     total: float
     firm: bool
     expires: float
+    used: Parts = ()
+
+    def taken(self, now: float) -> float:
+        """Return what others must leave to it: all that it holds; once it is dead, what still counts of its minute."""
+        if now < self.expires or not self.used:
+            return self.amount
+        return min(self.amount, sum(amount for until, amount in self.used if now < until))
+
+
+def parts_used(before: Parts, more: float, used: float, now: float, counts_s: float) -> Parts:
+    """Return the parts of a minute's use, which add up to what was used in the minute before.
+
+    A part counts up to `TTL_S` longer than it has to. So they add up to too much as the first of them end, or where
+    less was used than it seemed: that is taken from what ends first.
+
+    Args:
+        before: those of the last time.
+        more: used since.
+        used: in the minute before.
+        now: wall clock.
+        counts_s: how long anything counts after it was used.
+    """
+    parts = {until: amount for until, amount in before if now < until}
+    until = (now // TTL_S + 1) * TTL_S + counts_s
+    parts[until] = parts.get(until, 0.0) + more
+    over = sum(parts.values()) - used
+    for until, amount in parts.items():
+        parts[until] = max(0.0, amount - max(0.0, over))
+        over -= amount
+    return tuple((until, amount) for until, amount in parts.items() if amount)
 
 
 def wanted(used: float, least: float, amount: float, most: float, *, waits: bool) -> tuple[float, float]:
@@ -96,7 +130,7 @@ def portion(rows: Sequence[Row], mine: Row, now: float) -> tuple[float, float]:
     """Return what this holder may use of a known total, and what would be its fair share.
 
     If holders were told different totals, the smallest counts. What a holder may have used in the last minute stays
-    taken until that minute is over, even if the holder died.
+    taken until a minute after that, even if the holder died.
 
     Args:
         rows: of this key and unit, as far as they still count.
@@ -106,7 +140,7 @@ def portion(rows: Sequence[Row], mine: Row, now: float) -> tuple[float, float]:
     others = [row for row in rows if row.holder != mine.holder and row.amount + row.want > 0]
     living = [row for row in others if now < row.expires]
     total = min([mine.total, *(row.total for row in living)])
-    free = total - sum(row.amount for row in others)
+    free = total - sum(row.taken(now) for row in others)
     if not others:
         return total, total
     part = fair(_needs([*living, mine]), int(total), int(now / TURN_S))[mine.holder]

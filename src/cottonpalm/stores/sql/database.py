@@ -28,6 +28,10 @@ BUSY_S: Final = 30.0  # we wait this long while another process holds the write 
 _AGAIN_S: Final = 0.2  # seconds between two tries to reach a server whose connection broke
 
 
+class CannotWrite(StoreError):
+    """This store may not be written by this user, or from here; perhaps it can be read."""
+
+
 class Turnwise(Enum):
     """Transactions of the same kind come one after the other, since each reads what the ones before it wrote."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.errors import StoreError
 from cottonpalm.protocols import Slot
-from cottonpalm.stores.sql.database import SLOT_BITS
+from cottonpalm.stores.sql.database import SLOT_BITS, through_cuts
 from cottonpalm.stores.sql.key_index import KeyIndex, word_of, words_of
 
 if TYPE_CHECKING:
@@ -26,23 +26,31 @@ _SLOT: Final = f"id & {_SLOT_MASK}, key, coalesce(content, key), status"
 
 
 class Reader:
-    """Reads what is stored. All methods may be called from any thread."""
+    """Reads what is stored. All methods may be called from any thread.
+
+    Attributes:
+        wait_s: how long a server may be away; who only looks is told at once.
+    """
 
     def __init__(self, database: Database, db: Connection) -> None:
         self._database, self.like = database, database.like
         self._lock = threading.Lock()
+        self.wait_s = 0.0
         self._db: Connection | None = db  # None: closed
         self._indexes: dict[int, KeyIndex] = {}  # run -> its index, made when `find` is first called
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """Return all rows of one statement."""
+        try:
+            return through_cuts(self._database, partial(self._once, sql, tuple(values)), wait_s=self.wait_s)
+        except self._database.errors as exc:
+            raise self._database.explained(exc) from exc
+
+    def _once(self, sql: str, values: tuple[Any, ...]) -> list[Any]:
         with self._lock:
             if self._db is None:
                 raise StoreError(f"the store {self._database} is closed")
-            try:
-                return self._db.execute(sql, tuple(values)).fetchall()
-            except self._database.errors as exc:
-                raise self._database.explained(exc) from exc
+            return self._db.execute(sql, values).fetchall()
 
     def scan(self, run: int, after: int, limit: int) -> list[Slot]:
         """Return up to `limit` slots of a run above `after`, in order."""

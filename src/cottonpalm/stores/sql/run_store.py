@@ -12,7 +12,7 @@ import orjson
 
 from cottonpalm.errors import StoreError
 from cottonpalm.stores.sql import order_rows, run_rows, spending_rows
-from cottonpalm.stores.sql.database import SLOT_BITS
+from cottonpalm.stores.sql.database import BUSY_S, SLOT_BITS
 from cottonpalm.stores.sql.writer import Group, Writer
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ class SqlRunStore:
         self._store = store  # a run keeps its store alive
         self._database, self._home, self._writer, self._reader = parts
         self._run, self._lease = run, lease
+        self._reader.wait_s = (
+            BUSY_S  # a run waits for a server that is away, when it reads and when it writes
+        )
         self._seq = run_rows.read(self._reader.rows, run).seq  # of the outcome that was written last
         # A closed store reports in place, and may be written to from there.
         self._numbering = threading.RLock()

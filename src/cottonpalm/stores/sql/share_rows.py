@@ -10,19 +10,27 @@ import secrets
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
+
 from cottonpalm.stores.rules.division import KEPT_S, TTL_S, Row
 from cottonpalm.types import Known, Learnt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from cottonpalm.stores.rules.division import Parts
     from cottonpalm.stores.sql.connection import Connection
 
 _COLUMNS: Final = "holder, amount, least, want, total, firm, expires"
 _PUT: Final = (
-    f"INSERT INTO share (key, unit, {_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)"  # noqa: S608 - our own constant
+    f"INSERT INTO share (key, unit, {_COLUMNS}, used) VALUES (?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 - our own constant
     " ON CONFLICT (key, unit, holder) DO UPDATE SET amount = excluded.amount, least = excluded.least,"
-    " want = excluded.want, total = excluded.total, firm = excluded.firm, expires = excluded.expires"
+    " want = excluded.want, total = excluded.total, firm = excluded.firm, expires = excluded.expires,"
+    " used = excluded.used"
+)
+_ROWS: Final = (
+    f"SELECT {_COLUMNS}, CASE WHEN expires <= ? THEN used END FROM share"  # noqa: S608 - our own constant
+    " WHERE key = ? AND unit = ? AND expires > ?"
 )
 _LEARN: Final = (
     "INSERT INTO learnt (run, key, in_flight, firm) SELECT id, ?, ?, ? FROM run WHERE id = ?"
@@ -57,11 +65,14 @@ def tidy(db: Connection, now: float) -> None:
     db.execute("UPDATE share SET expires = ? WHERE expires > ?", (now + TTL_S, now + TTL_S))
 
 
-def rows(db: Connection, key: bytes, unit: str, since: float) -> list[Row]:
-    """Return the rows of all holders that expired after `since`, or have not expired."""
-    sql = f"SELECT {_COLUMNS} FROM share WHERE key = ? AND unit = ? AND expires > ?"  # noqa: S608 - our own constant
-    found = db.execute(sql, (key, unit, since))
-    return [Row._make(row)._replace(firm=bool(row[5])) for row in found]
+def rows(db: Connection, key: bytes, unit: str, now: float, kept_s: float) -> list[Row]:
+    """Return the rows of all holders that live or expired so long ago at most. What they used is read of the dead."""
+    found = db.execute(_ROWS, (now, key, unit, now - kept_s))
+    return [Row._make(row)._replace(firm=bool(row[5]), used=_parts(row[7])) for row in found]
+
+
+def _parts(used: str | None) -> Parts:
+    return () if used is None else tuple((until, amount) for until, amount in orjson.loads(used))
 
 
 def living(db: Connection, now: float) -> set[bytes]:
@@ -81,7 +92,8 @@ def put(db: Connection, key: bytes, unit: str, renewed: Iterable[Row], now: floa
     """Write rows, but delete those that expired and hold nothing."""
     for row in renewed:
         if row.amount or row.expires > now:
-            db.execute(_PUT, (key, unit, *row))
+            used = orjson.dumps(row.used).decode() if row.used else None
+            db.execute(_PUT, (key, unit, *row[:-1], used))
         else:
             db.execute("DELETE FROM share WHERE key = ? AND unit = ? AND holder = ?", (key, unit, row.holder))
 

@@ -172,7 +172,7 @@ class Shares:
         for member in members:
             key = share_rows.key_of(member.whose, self._secret)
             for gate in member.gates:
-                rows = share_rows.rows(self._db, key, gate.unit, now - gate.kept_s)
+                rows = share_rows.rows(self._db, key, gate.unit, now, gate.kept_s)
                 renewed = gate.renew(rows, self._names[member], now)
                 share_rows.put(self._db, key, gate.unit, renewed.rows, now)
                 done.append(renewed)
@@ -207,7 +207,7 @@ class Shares:
         self._store(member)
         done = []
         for gate in member.gates:
-            rows = share_rows.rows(self._db, key, gate.unit, now - gate.kept_s)
+            rows = share_rows.rows(self._db, key, gate.unit, now, gate.kept_s)
             renewed = gate.leave(rows, name, now)
             share_rows.put(self._db, key, gate.unit, renewed.rows, now)
             done.append(renewed.then)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
 from cottonpalm.errors import StoreError
-from cottonpalm.stores.sql.database import BUSY_S, Home, Turnwise
+from cottonpalm.stores.sql.database import BUSY_S, CannotWrite, Home, Turnwise
 from cottonpalm.stores.sql.lease import COLUMNS, FIRST_HOLDER, Holder, holder_of
 from cottonpalm.stores.sqlite.lease import FileLease, is_held
 from cottonpalm.stores.sqlite.migrations import check_ours, migrate
@@ -44,10 +44,6 @@ _SIZES: Final = tuple(2**n for n in reversed(range(7)))
 _inherited: list[
     Any
 ] = []  # connections of the parent process: if a forked child closed them, this would cut the parent's log
-
-
-class CannotWrite(StoreError):
-    """The file or its folder may not be written; perhaps the file can be read."""
 
 
 def connect(path: Path, *, busy_s: float) -> sqlite3.Connection:

@@ -129,6 +129,11 @@ def m010_rows_out(db: sqlite3.Connection) -> None:
     )
 
 
+def m011_what_shares_used(db: sqlite3.Connection) -> None:
+    """What a holder used of a minute, and until when that counts: of a dead one no more than that is taken."""
+    db.execute("ALTER TABLE share ADD COLUMN used TEXT")  # NULL: nobody knows, so all that it held counts
+
+
 STEPS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     m001_runs_items_leases,
     m002_spending,
@@ -140,6 +145,7 @@ STEPS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     m008_tools,
     m009_known_limits,
     m010_rows_out,
+    m011_what_shares_used,
 )
 
 

@@ -33,14 +33,16 @@ class Ceiling:
         portion: of them, what other processes leave to this one; `most` where there are none.
         even: its part of each minute once all have their fair ones, by which it goes evenly.
         used: in the last minute.
+        booked: in all, as far as it was known when it was sent, or used more.
+        largest: what one request took at most so far.
     """
 
-    __slots__ = ("_at", "_backlog", "_sent", "even", "most", "portion", "tokens", "used")
+    __slots__ = ("_at", "_backlog", "_sent", "booked", "even", "largest", "most", "portion", "tokens", "used")
 
     def __init__(self, most: float, *, tokens: bool = False) -> None:
         self.most = self.portion = self.even = most
         self.tokens = tokens
-        self.used = 0.0
+        self.used = self.booked = self.largest = 0.0
         self._backlog = self._at = 0.0  # sent sooner than evenly, as of when
         self._sent: deque[Sent] = deque()  # in order
 
@@ -65,10 +67,14 @@ class Ceiling:
         """So much may be sent without asking, whatever time does; it may be below 0."""
         return min(self.portion - self.used, SLACK * self.even - self._backlog)
 
+    def most_within(self, seconds: float, even: float) -> float:
+        """So much may go in so many seconds by this part of each minute: evenly, all at once what may, and one more."""
+        return even * (seconds / WINDOW_S + SLACK) + (self.largest or self.most)
+
     def book(self, events: Iterable[Event]) -> None:
         """These were sent, or used less or more than was taken, in this order."""
         even, backlog, at, per_s = self.even, self._backlog, self._at, self.even / WINDOW_S
-        counts, used = self.tokens, self.used
+        counts, used, largest = self.tokens, self.used, self.largest
         for sent, tokens in events:
             if tokens is None:
                 amount = 1.0
@@ -79,12 +85,15 @@ class Ceiling:
                     backlog, at = (backlog if backlog > 0 else 0.0), sent.at_s
                 self._sent.append(sent)
                 used += amount
+                self.booked += amount
+                largest = largest if amount <= largest else amount
                 backlog += amount if amount < even else even
             elif counts and sent.at_s > at - WINDOW_S:  # else it does not count any more
                 used += tokens - sent.counted
+                self.booked += max(0.0, tokens - sent.counted)
                 backlog = max(0.0, backlog + min(tokens, even) - min(sent.counted, even))
                 sent.counted = tokens
-        self.used, self._backlog, self._at = used, backlog, at
+        self.used, self.largest, self._backlog, self._at = used, largest, backlog, at
         self._forget(at)
 
     def undo(self, sent: Sent) -> None:
