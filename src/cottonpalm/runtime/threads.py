@@ -39,6 +39,21 @@ def runs_a_loop() -> bool:
     return True
 
 
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the loop that runs here, for a call that awaits.
+
+    Raises:
+        RuntimeError: none of asyncio's does: the caller awaits under trio, or drives the coroutine by hand.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "no event loop of asyncio runs here, which an awaited call needs; under trio, call the one without `a` on "
+            "a thread: await trio.to_thread.run_sync(processor.batch, rows)"
+        ) from None
+
+
 class Crew:
     """Runs functions on daemon threads and hands their answers back to one event loop.
 
