@@ -134,3 +134,21 @@ def test_an_awaited_call_where_no_loop_of_asyncio_runs_says_what_to_call(
         ):
             call.__await__().send(None)  # as trio would drive it
     assert processor.batch(["a"]) == ["A"]
+
+
+def test_a_sync_call_that_blocks_the_loop_of_another_run_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    processor = BatchProcessor(RunnableLambda(str.upper))
+
+    async def main() -> None:
+        assert processor.batch(["alone"]) == ["ALONE"]
+        assert not caplog.records
+        async with processor.astart(["a", "b"]) as run:
+            await anext(run)
+            assert processor.batch(["beside"]) == ["BESIDE"]
+            [told] = caplog.messages
+            assert "blocks its event loop" in told
+            assert "asyncio.to_thread(processor.batch, rows)" in told
+            assert await asyncio.to_thread(processor.batch, ["on a thread"]) == ["ON A THREAD"]
+
+    asyncio.run(main())
+    assert len(caplog.records) == 1
