@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 from cottonpalm.errors import RunBusy
 from cottonpalm.runtime import loop_shutdown
 from cottonpalm.runtime.bridge import bridge
+from cottonpalm.runtime.threads import running_loop
 from cottonpalm.setting_checks import most_rows
 
 if TYPE_CHECKING:
@@ -344,6 +345,6 @@ class AsyncRun(BaseRun):
         if self._task is None:
             if self._made is None and self._opening is not None:
                 self._have(await self._opening.beside())
-            self._task = asyncio.get_running_loop().create_task(self._begins().main())
+            self._task = running_loop().create_task(self._begins().main())
             self._task.add_done_callback(self._engine.over)
             loop_shutdown.watch(self._task, self._engine)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
 from langchain_anthropic import ChatAnthropic
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor
 from cottonpalm.request.transport import client_loops
 from cottonpalm.runtime import bridge
 from tests.support.loopback import Loopback
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.core
 PROMPT = ChatPromptTemplate.from_template("{x}")
@@ -86,8 +90,6 @@ def test_two_loops_at_once() -> None:
 
 
 def test_a_loop_of_its_own_inside_a_step() -> None:
-    from langchain_core.runnables import RunnableLambda
-
     with Loopback() as server:
         inner = chain(server, "openai")
         step = RunnableLambda(lambda row: asyncio.run(inner.ainvoke(row)))
@@ -116,3 +118,37 @@ def test_a_transport_of_the_users_own_stays_in_use() -> None:
     with Loopback() as server:
         assert asyncio.run(main()) == RIGHT
         assert len(seen) == 30
+
+
+@pytest.mark.parametrize("store", [None, "runs.db"])
+def test_an_awaited_call_where_no_loop_of_asyncio_runs_says_what_to_call(
+    store: str | None, tmp_path: Path
+) -> None:
+    kept = {"store": tmp_path / store, "run": "one"} if store else {}
+    processor = BatchProcessor(RunnableLambda(str.upper), **kept)
+    calls = [processor.abatch(["a"]), anext(processor.abatch_as_completed(["a"]))]
+    calls += [anext(processor.stream_batch(["a"])), anext(processor.astart(["a"])), processor.ainvoke("a")]
+    for call in calls:
+        with pytest.raises(
+            RuntimeError, match=r"under trio, .* trio.to_thread.run_sync\(processor.batch, rows\)"
+        ):
+            call.__await__().send(None)  # as trio would drive it
+    assert processor.batch(["a"]) == ["A"]
+
+
+def test_a_sync_call_that_blocks_the_loop_of_another_run_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    processor = BatchProcessor(RunnableLambda(str.upper))
+
+    async def main() -> None:
+        assert processor.batch(["alone"]) == ["ALONE"]
+        assert not caplog.records
+        async with processor.astart(["a", "b"]) as run:
+            await anext(run)
+            assert processor.batch(["beside"]) == ["BESIDE"]
+            [told] = caplog.messages
+            assert "blocks its event loop" in told
+            assert "asyncio.to_thread(processor.batch, rows)" in told
+            assert await asyncio.to_thread(processor.batch, ["on a thread"]) == ["ON A THREAD"]
+
+    asyncio.run(main())
+    assert len(caplog.records) == 1

@@ -48,6 +48,28 @@ class Door(WaitQueue[float]):
         self._alert(told)
 
 
+class LikeUvloop(asyncio.SelectorEventLoop):
+    """What is due in less than a millisecond is called soon, and its handle does not know when: as uvloop has it."""
+
+    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:
+        if round(delay * 1000) == 0:
+            return self.call_soon(callback, *args, context=context)
+        return super().call_later(delay, callback, *args, context=context)
+
+
+def test_a_loop_whose_short_timers_do_not_say_when_they_ring_serves_all() -> None:
+    async def through(door: Door) -> None:
+        door.told(await door.enter() + 0.0004)
+
+    async def main() -> None:
+        for _ in range(20):
+            door = Door(clock.now() + 0.0004)
+            await asyncio.gather(*(through(door) for _ in range(3)))
+
+    with asyncio.Runner(loop_factory=LikeUvloop) as runner:
+        runner.run(asyncio.wait_for(main(), 30))
+
+
 def test_a_timer_that_was_early_is_not_taken_for_one_that_is_still_set() -> None:
     async def main() -> list[float]:
         door = Door(10.0)

@@ -122,6 +122,7 @@ class Engine:
         client_loops.enter(loop)
         if self.job.many:
             active_runs.begin(self.account)
+            self._tell_if_others_stand_still()
         try:
             if not self._left:
                 with garbage.seldom() if self.job.many else nullcontext():
@@ -226,6 +227,16 @@ class Engine:
         if self.job.cache is not None:
             gates.append(self._cache_gate(self.job.cache, rows))
         return [*gates, *self.job.gates]
+
+    def _tell_if_others_stand_still(self) -> None:
+        """Say so if our caller blocks the loop of another run: we may wait for permits that it cannot give back."""
+        if ROW.get() is None and client_loops.is_used(BLOCKS_A_LOOP.get()):
+            self.account.alerts.warn(
+                "blocks a loop",
+                "a sync call in a coroutine blocks its event loop, on which another run is under way: that run stands "
+                "still meanwhile, and where it holds all permits or money, this one waits until its stall_timeout. Use "
+                "`await processor.abatch(rows)`, or `await asyncio.to_thread(processor.batch, rows)`",
+            )
 
     def _cache_gate(self, memory: SharedCache, rows: Scheduler) -> CacheGate:
         """Make the cache gate. It waits for no other run if this run could wait for itself or its reader delay it."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cottonpalm.engine.shared import memory_of
 from cottonpalm.errors import ConfigError
+from cottonpalm.runtime.threads import running_loop
 from cottonpalm.stores import open_store, shown
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def go_on(settings: Settings, run_store: RunStore | None) -> str:
 
 async def on_a_thread(opening: Callable[[], Opened | None]) -> Opened | None:
     """Open the run on a thread. If the caller is cancelled or its loop is closed meanwhile, the run is closed again."""
-    loop = asyncio.get_running_loop()
+    loop = running_loop()
 
     def open_for_the_loop() -> Opened | None:
         opened = opening()

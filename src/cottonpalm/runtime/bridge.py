@@ -20,7 +20,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, TypeVarTuple, Unpack
 
-from cottonpalm.runtime.threads import BLOCKS_A_LOOP, Crew, runs_a_loop
+from cottonpalm.runtime.threads import BLOCKS_A_LOOP, Crew, loop_here
 
 if sys.platform == "win32":
     from asyncio import ProactorEventLoop as PlatformLoop
@@ -120,7 +120,7 @@ class Call(Generic[T]):
         self._loop, self._coro = loop, coro
         self._context = contextvars.copy_context()
         self._context.run(DEPTH.set, depth)
-        self._context.run(BLOCKS_A_LOOP.set, runs_a_loop())
+        self._context.run(BLOCKS_A_LOOP.set, loop_here())
         self._task: asyncio.Task[T] | None = None
         self._ended = False
         self.error: BaseException | None = None  # what the coroutine raised, unless cancelled

@@ -23,20 +23,39 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 IDLE_S: Final = 30.0
-# True: our caller waits for us on a thread that has an event loop, and this loop stands still meanwhile
-BLOCKS_A_LOOP: Final[contextvars.ContextVar[bool]] = contextvars.ContextVar(
-    "cottonpalm_blocks_a_loop", default=False
+# the id of the event loop on whose thread our caller waits for us: that loop stands still meanwhile; 0: there is none
+BLOCKS_A_LOOP: Final[contextvars.ContextVar[int]] = contextvars.ContextVar(
+    "cottonpalm_blocks_a_loop", default=0
 )
 _crews: weakref.WeakSet[Crew] = weakref.WeakSet()
 
 
+def loop_here() -> int:
+    """Return the id of the event loop that this thread runs right now; 0 if it runs none."""
+    try:
+        return id(asyncio.get_running_loop())
+    except RuntimeError:
+        return 0
+
+
 def runs_a_loop() -> bool:
     """Whether this thread runs an event loop right now."""
+    return loop_here() != 0
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the loop that runs here, for a call that awaits.
+
+    Raises:
+        RuntimeError: none of asyncio's does: the caller awaits under trio, or drives the coroutine by hand.
+    """
     try:
-        asyncio.get_running_loop()
+        return asyncio.get_running_loop()
     except RuntimeError:
-        return False
-    return True
+        raise RuntimeError(
+            "no event loop of asyncio runs here, which an awaited call needs; under trio, call the one without `a` on "
+            "a thread: await trio.to_thread.run_sync(processor.batch, rows)"
+        ) from None
 
 
 class Crew:

@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from enum import Enum
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from cottonpalm import clock
@@ -27,7 +27,7 @@ from cottonpalm.errors import CottonpalmError
 from cottonpalm.runtime.priority import AGE_S, ageing_key
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, TimerHandle
+    from asyncio import AbstractEventLoop, Handle
     from collections.abc import Callable, Iterable
 
 T = TypeVar("T")
@@ -138,6 +138,13 @@ class Waiter(Place):
         self.event.set()
 
 
+class _Armed(NamedTuple):
+    """A loop's timer. We keep when it rings: uvloop's cannot say so where it rings in less than a millisecond."""
+
+    at: float  # the loop's time
+    timer: Handle
+
+
 class WaitQueue(ABC, Generic[T]):
     """One line of tasks and threads that wait for a `T`. `waiting` counts them."""
 
@@ -146,7 +153,7 @@ class WaitQueue(ABC, Generic[T]):
         self._heap: list[tuple[float, int, Place]] = []
         self._arrivals = itertools.count()
         self._lost: deque[Place] = deque()
-        self._armed: WeakKeyDictionary[AbstractEventLoop, TimerHandle] = WeakKeyDictionary()
+        self._armed: WeakKeyDictionary[AbstractEventLoop, _Armed] = WeakKeyDictionary()
         self.waiting = 0
         self._timed_until = 0.0  # every waiter's loop or thread looks at the queue again by this time
 
@@ -298,11 +305,14 @@ class WaitQueue(ABC, Generic[T]):
             if again_s is None:
                 again_s = self._look_again_s() if self.waiting else None
             armed = self._armed.get(loop)
-            if again_s is None or (armed is not None and armed.when() <= loop.time() + again_s):
+            if again_s is None:
                 return
-            self._armed[loop] = loop.call_later(again_s, self._tick, loop)
+            at = loop.time() + again_s
+            if armed is not None and armed.at <= at:
+                return
+            self._armed[loop] = _Armed(at, loop.call_later(again_s, self._tick, loop))
         if armed is not None:
-            armed.cancel()
+            armed.timer.cancel()
 
     def _tick(self, loop: AbstractEventLoop) -> None:
         with self._lock:

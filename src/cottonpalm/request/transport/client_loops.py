@@ -59,7 +59,12 @@ async def leave(loop: asyncio.AbstractEventLoop) -> None:
 
 def has_run() -> bool:
     """Whether a run is under way on the loop that runs here."""
-    return _runs.get(id(asyncio.get_running_loop()), 0) > 0
+    return is_used(id(asyncio.get_running_loop()))
+
+
+def is_used(loop_id: int) -> bool:
+    """Whether a run is under way on the loop with this id."""
+    return _runs.get(loop_id, 0) > 0
 
 
 def is_lasting(loop: asyncio.AbstractEventLoop) -> bool:
