@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cottonpalm import clock
 from cottonpalm.engine.input.keys import content_key
 from cottonpalm.errors import ChainChanged, RunBusy, StoreError
 from cottonpalm.protocols import ComparesBlocks, NumbersOutcomes, Spent, Store
@@ -296,3 +297,16 @@ def test_what_a_run_spent_is_kept_apart_from_its_rows_and_begins_anew_with_it(re
     fresh = reopen().open_run("r", None, fresh=True)
     assert fresh.spent()[1:] == (0, 0, 0, ())
     fresh.close()
+
+
+def test_what_a_clock_that_was_ahead_noted_as_spent_is_noted_for_now_by_the_next_write(
+    reopen: Reopen,
+) -> None:
+    run, before = reopen().open_run("r", None), clock.wall()
+    write(run, [], Spent("a", 9, 0, 9, ((before - 5, 1), (before + 90_000, 3), (before + 90_005, 5))))
+    write(run, [], Spent("a", 9, 0, 9))
+    steps = run.spent().steps
+    assert sum(pico for _, pico in steps) == 9
+    assert min(steps) == (before - 5, 1)
+    assert max(at for at, _ in steps) <= clock.wall()
+    run.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from tests.support.loopback import Loopback
 from tests.support.replies import Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from langchain_core.runnables import Runnable
@@ -126,6 +127,49 @@ def test_an_answer_that_lies_at_the_socket_is_kept(tmp_path: Path) -> None:
         return run.stats.ok
 
     assert virtual_run(main()) == len(ROWS)
+
+
+class Streams(httpx2.AsyncBaseTransport):
+    """Begins to stream all answers once the run is being left."""
+
+    def __init__(self) -> None:
+        self.waiting, self.left = 0, asyncio.Event()
+
+    async def handle_async_request(self, request: Any) -> Any:
+        self.waiting += 1
+        await self.left.wait()
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, stream=Streamed())
+
+
+class Streamed(httpx2.AsyncByteStream):
+    """One answer in two pieces."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for delta, finish in (({"role": "assistant", "content": "an answer"}, None), ({}, "stop")):
+            choice = {"index": 0, "delta": delta, "finish_reason": finish}
+            event = {"object": "chat.completion.chunk", "model": "gpt-4o-mini", "choices": [choice]}
+            yield b"data: " + json.dumps(event).encode() + b"\n\n"
+            await asyncio.sleep(0)
+        yield b"data: [DONE]\n\n"
+
+
+def test_a_stream_that_begins_while_its_run_is_left_is_read_and_fails_no_row(tmp_path: Path) -> None:
+    async def main() -> Any:
+        streams = Streams()
+        chain = ChatOpenAI(
+            model="gpt-4o-mini",
+            api_key="sk-no-key",
+            http_async_client=httpx2.AsyncClient(transport=streams),
+            streaming=True,
+        )
+        async with processor(chain, tmp_path).astart(ROWS) as run:
+            while streams.waiting < len(ROWS):
+                await asyncio.sleep(0.01)
+            asyncio.get_running_loop().call_later(0.001, streams.left.set)  # while the run is being left
+        return run.stats
+
+    stats = virtual_run(main())
+    assert (stats.ok, stats.failed) == (len(ROWS), 0)
 
 
 def test_a_row_whose_first_answer_has_arrived_sends_no_second_request(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import zlib
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
@@ -475,7 +477,27 @@ def _claude() -> Iterator[Case]:
 def _errors() -> Iterator[Case]:
     error = {"error": {"message": "It failed.", "type": "kind_of", "param": "p", "code": "a_code"}}
     anthropics = {"type": "error", "error": {"type": "invalid_request_error", "message": "It failed."}}
-    for status in (400, 401, 402, 403, 404, 408, 409, 413, 418, 422, 429, 499, 500, 502, 503, 504, 520, 529):
+    for status in (
+        400,
+        401,
+        402,
+        403,
+        404,
+        408,
+        409,
+        413,
+        418,
+        422,
+        425,
+        429,
+        499,
+        500,
+        502,
+        503,
+        504,
+        520,
+        529,
+    ):
         for name, make, body in (
             ("text", TEXT, error),
             ("structured", FORM, error),
@@ -510,6 +532,10 @@ def _wires() -> Iterator[Case]:
         "headers twice": wire(
             chat(), headers={"Set-Cookie": "a=1", "set-cookie": "b=2", "X-RateLimit-Limit-Requests": "9"}
         ),
+        "line feeds alone": Wire((full.pieces[0].replace(b"\r\n", b"\n"), full.pieces[1])),
+        "a folded header": Wire((full.pieces[0].replace(b": ", b":\r\n  ", 1), full.pieces[1])),
+        "deflated": wire(zlib.compress(json.dumps(chat()).encode()), headers={"Content-Encoding": "deflate"}),
+        "packed in a way that nobody knows": wire(chat(), headers={"Content-Encoding": "utf-8"}),
         "the gateway": wire(chat(), headers={"X-LangSmith-Gateway-Metadata": '{"a": 1}'}),
     }
     for name, made in good.items():
@@ -527,6 +553,7 @@ def _wires() -> Iterator[Case]:
         "half of the JSON": wire(b'{"id": "x", "choices": ['),
         "an empty body": wire(b""),
         "a broken pack": wire(b"not gzip", headers={"Content-Encoding": "gzip"}),
+        "a broken deflation": wire(b"not deflated", headers={"Content-Encoding": "deflate"}),
         "bad chunk size": Wire((b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",), "close"),
         "no content": wire(b"", "204 No Content"),
     }
@@ -573,8 +600,6 @@ def _stock() -> Iterator[Case]:
             "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}],
         },
     ]
-    import json
-
     lines = (
         b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events) + b"data: [DONE]\n\n"
     )

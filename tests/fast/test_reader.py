@@ -70,6 +70,19 @@ def test_what_is_no_http_is_refused(told: bytes) -> None:
         Reader().feed(told)
 
 
+@pytest.mark.parametrize("fold", [b"\r\n ", b"\r\n\t  ", b"\n "])
+@pytest.mark.parametrize("end", [b"\r\n", b"\n"])
+def test_lines_may_end_in_a_line_feed_alone_and_go_on_in_the_next(end: bytes, fold: bytes) -> None:
+    head = end.join([b"HTTP/1.1 200 OK", b"X-A: one" + fold + b"two", b"Content-Length: 6", b"", b""])
+    for at in range(len(head)):
+        reader = Reader()
+        assert not reader.feed(head[:at])
+        assert reader.feed(head[at:] + b"a\r\n\r\nb")
+        assert reader.answered is not None
+        assert (reader.answered.headers["x-a"], reader.answered.content) == ("one two", b"a\r\n\r\nb")
+        assert reader.reusable
+
+
 def test_a_connection_is_not_used_again_after_bytes_nobody_asked_for() -> None:
     reader = Reader()
     assert reader.feed(bytes_of("plain") + b"HTTP/1.1 200 OK\r\n")

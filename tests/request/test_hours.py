@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cottonpalm import clock
+from cottonpalm.protocols import Spent
 from cottonpalm.request.money.ledger import Amounts, Ledger
 from cottonpalm.request.money.rules.grants import Ask, Grant
 from cottonpalm.request.money.rules.hour import BURST_S, HOUR_S, STEP_S, Hour
@@ -157,6 +158,19 @@ def test_an_hours_spending_is_kept_over_a_restart(tmp_path: Path) -> None:
         second = await life(0.0)
         assert second
         assert dearest_hour(first + second) <= LIMIT
+
+    virtual_run(main())
+
+
+def test_spending_that_a_wrong_clock_noted_in_the_future_counts_for_an_hour_from_now() -> None:
+    async def main() -> None:
+        ledger, account = Ledger(Amounts(per_hour=LIMIT)), Spending()
+        in_two_days = clock.wall() + 48 * HOUR_S
+        account.earlier = Spent("night", reported=LIMIT, steps=((in_two_days, LIMIT),))
+        ledger.attach(account)
+        assert ledger.try_grant(Ask(40_000, 40_000), account=account) is Grant.STOP
+        await asyncio.sleep(HOUR_S + STEP_S)
+        assert ledger.try_grant(Ask(40_000, 40_000), account=account) == 40_000
 
     virtual_run(main())
 

@@ -24,6 +24,7 @@ BY_STATUS: Final[dict[int, Kind]] = {
     409: Kind.TRANSIENT,
     413: Kind.DEGRADE,
     424: Kind.TRANSIENT,
+    425: Kind.TRANSIENT,
     429: Kind.THROTTLE,
     498: Kind.THROTTLE,
     499: Kind.TRANSIENT,
@@ -214,7 +215,7 @@ def _family(exc: BaseException) -> Family | None:
 def _transport(exc: BaseException) -> Kind | None:
     """Judge errors of the transport to and from the provider."""
     for name in _HTTP:
-        if _is(exc, name, "TransportError"):
+        if _is(exc, name, "TransportError") or _is(exc, name, "DecodingError"):
             return Kind.TRANSIENT
     for name in _SDKS:
         if _is(exc, name, "APIConnectionError"):

@@ -57,6 +57,7 @@ class RowAccount:
         known: how many model calls LangChain's own cache answered.
         adopts: it stands for requests whose row was lost, which may be anybody's.
         closed: True: the row has ended, or its run is left: requests that still come from it are refused.
+        ended: True: the row has ended, and with it what it held open; a row whose run is left may still read an answer.
         refused: one was.
         spare: True: another chain is left that may answer the row.
         stay: the row's stay at one of several endpoints; None: there is only one.
@@ -83,6 +84,7 @@ class RowAccount:
         "closed",
         "cost_pico",
         "cost_source",
+        "ended",
         "flexed",
         "got",
         "index",
@@ -127,7 +129,7 @@ class RowAccount:
         self.on_short: Callable[[bool], None] | None = None
         self.on_wire = 0
         self.got = self.calling = False
-        self.closed = self.adopts = self.refused = False
+        self.closed = self.ended = self.adopts = self.refused = False
         self.known = 0
         self.stay: Stay | None = None
         self.recording: Recording | None = None
@@ -164,7 +166,7 @@ class RowAccount:
 
     def close(self) -> None:
         """End the row: refuse later requests, make waiting threads leave, give everything back."""
-        self.closed = True
+        self.closed = self.ended = True
         if self._permit is not None:
             self.hand_over()
         if self._ends is not None:
@@ -488,7 +490,7 @@ class RowAccount:
     def hold(self, thing: Any) -> None:
         """Note an open object with `drop()`; closing the row calls it."""
         self._loose_ends().hold(thing)
-        if self.closed:
+        if self.ended:
             thing.drop()
 
     def let_go(self, thing: Any) -> None:

@@ -162,7 +162,9 @@ class MemoryRunStore(MemoryRows):
             for row in rows:
                 self._run.put(row)
             if spent is not None:
-                self._run.spent = spent._replace(steps=(*self.spent().steps, *spent.steps)[-STEPS:])
+                now = clock.wall()
+                steps = [(min(at, now), pico) for at, pico in (*self.spent().steps, *spent.steps)]
+                self._run.spent = spent._replace(steps=tuple(steps[-STEPS:]))
         done(None)
 
     def spent(self) -> Spent:

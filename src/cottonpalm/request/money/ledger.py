@@ -114,8 +114,10 @@ class Ledger(WaitQueue[int]):
             self._earlier += new
             limit = self._limits.per_hour
             if limit is not None and new == earlier.total:
-                age_s = clock.wall() - clock.now()
-                self._hour.load(((wall - age_s, pico) for wall, pico in earlier.steps), limit)
+                now = clock.wall()
+                age_s = now - clock.now()
+                # A stamp of the future is one of a clock that was wrong: until it came, nothing could be spent.
+                self._hour.load(((min(wall, now) - age_s, pico) for wall, pico in earlier.steps), limit)
 
     def take(self, amount: int, account: Spending) -> bool:
         """Reserve this amount if all limits are far, so that nobody shares or waits; False: use `try_grant`.

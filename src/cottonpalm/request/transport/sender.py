@@ -76,7 +76,7 @@ class Sender:
         finally:
             INSIDE.reset(token)
             request.extensions = kept
-        return self._reply(response)
+        return self.reply(response)
 
     def once_sync(self, timeout_s: float, body: bytes | None = None) -> Reply:
         """Send once, and block this thread. The timeout limits each socket operation."""
@@ -95,7 +95,7 @@ class Sender:
         finally:
             INSIDE.reset(token)
             request.extensions = kept
-        return self._reply(response)
+        return self.reply(response)
 
     def _with(self, body: bytes | None) -> Any:
         """Return the request, or a copy with another body. The chain's own request is not changed."""
@@ -144,7 +144,8 @@ class Sender:
         error.__cause__ = cause
         return error
 
-    def _reply(self, response: Any) -> Reply:
+    def reply(self, response: Any) -> Reply:
+        """Return what `attempts` is told of a response."""
         still_open = self.stream and response.status_code < 400
         response.request = self.request  # the chain expects its own request, not our copy
         return Reply(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
+from cottonpalm import clock
 from cottonpalm.protocols import Spent
 from cottonpalm.stores.sql import run_rows
 
@@ -23,15 +24,22 @@ _STEP: Final = (
     "INSERT INTO spent (run, at, pico) VALUES (?,?,?)"
     " ON CONFLICT (run, at) DO UPDATE SET pico = spent.pico + excluded.pico"
 )
+_SET_RIGHT: Final = (
+    "INSERT INTO spent (run, at, pico) SELECT run, ?, SUM(pico) FROM spent WHERE run = ? AND at > ? GROUP BY run"
+    " ON CONFLICT (run, at) DO UPDATE SET pico = spent.pico + excluded.pico"
+)
 
 
 def put(db: Connection, run: int, spent: Spent) -> None:
     """Write a run's spending; its steps are added to the stored ones."""
     db.execute(_PUT, (run, spent.account, spent.reported, spent.uncertain, spent.leased))
+    now = clock.wall()
     if spent.steps:
         db.executemany(_STEP, [(run, at, pico) for at, pico in spent.steps])
-        newest = max(at for at, _ in spent.steps)
+        newest = min(now, max(at for at, _ in spent.steps))
         db.execute("DELETE FROM spent WHERE run = ? AND at < ?", (run, newest - KEPT_S))
+    if db.execute(_SET_RIGHT, (now, run, now)).rowcount > 0:  # stamps of a clock that was ahead
+        db.execute("DELETE FROM spent WHERE run = ? AND at > ?", (run, now))
 
 
 def read(rows: Callable[..., list[Any]], run: int) -> Spent:

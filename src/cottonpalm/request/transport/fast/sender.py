@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cottonpalm import clock
@@ -11,7 +12,7 @@ from cottonpalm.request.steps import Done, Kept, Reply
 from cottonpalm.request.transport.client_loops import at_home
 from cottonpalm.request.transport.http1.pool import TooSlow, Unreachable, pool_of
 from cottonpalm.request.transport.http1.reader import Answered, Malformed, Undecodable
-from cottonpalm.request.transport.sender import INSIDE
+from cottonpalm.request.transport.sender import Sender
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,17 +42,20 @@ class FastSender:
         like, pool, at, self.sent = self._like, pool_of(asyncio.get_running_loop()), clock.now(), True
         body = self._body if body is None else body
         read_s = None if like.read_s is None or like.read_s >= timeout_s else like.read_s
+        answered, content = None, None
         try:
             answered = await pool.send(like.origin, like.head(body), body, read_s, timeout_s, began)
-            content = answered.content
+            content = None if answered.foreign else answered.content
         except TimeoutError as exc:
             return Reply(error=self.timed_out(round(clock.now() - at, 3), exc))
         except Unreachable:  # nothing was sent: the SDK's own client may know another way
-            return await self._stock(timeout_s, body)
+            pass
         except (TooSlow, Malformed, OSError) as exc:
             return Reply(error=self._error(exc))
-        if 300 <= (status := answered.status) < 400:
-            return await self._stock(timeout_s, body)  # which follows it
+        if answered is None or 300 <= (status := answered.status) < 400:  # it follows where it is told to go
+            return await self._stock(timeout_s - (clock.now() - at), body, began)
+        if content is None:
+            return self._unpacked(answered)
         if status < 300:
             return Reply(status, answered.headers, content, answered, json=answered.json)
         return Reply(
@@ -92,7 +96,9 @@ class FastSender:
         )
         return error
 
-    async def _stock(self, timeout_s: float, body: bytes) -> Reply:
+    async def _stock(
+        self, timeout_s: float, body: bytes, began: Callable[[Callable[[], None]], None] | None
+    ) -> Reply:
         """Send through the SDK's own HTTP client."""
         like = self._like
         headers = [
@@ -101,17 +107,17 @@ class FastSender:
         request = like.http.Request(
             "POST", like.request.url, headers=headers, content=body, extensions=like.request.extensions
         )
-        token, at = INSIDE.set(True), clock.now()
+        send = partial(like.send, at_home(like.http, like.client()))
+        return await Sender(like.http, request, stream=False, send=send).once(timeout_s, began=began)
+
+    def _unpacked(self, answered: Answered) -> Reply:
+        """The HTTP library unpacks what it can, and leaves what it does not know as it is."""
+        like = self._like
         try:
-            async with asyncio.timeout(timeout_s):
-                response = await like.send(at_home(like.http, like.client()), request)
-        except TimeoutError as exc:
-            return Reply(error=self.timed_out(round(clock.now() - at, 3), exc))
-        except Exception as exc:  # noqa: BLE001 - `attempts` judges it
+            response = response_of(like.http, like.request, answered)
+        except like.http.DecodingError as exc:
             return Reply(error=exc)
-        finally:
-            INSIDE.reset(token)
-        return Reply(response.status_code, response.headers, response.content, response)
+        return Sender(like.http, like.request, stream=False, send=like.send).reply(response)
 
 
 def _below(http: Any, kind: type, said: str) -> Exception | None:

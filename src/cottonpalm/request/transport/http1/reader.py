@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from contextlib import suppress
 from typing import Any, Final
@@ -13,6 +14,9 @@ CRLF: Final = b"\r\n"
 _NO_BODY: Final = frozenset({204, 304})
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _PLAIN: Final = frozenset({"", "identity"})
+_KNOWN: Final = _PLAIN | {"gzip", "x-gzip"}
+_EMPTY_LINE: Final = re.compile(rb"\n\r?\n")  # the HTTP library takes a bare line feed for a line's end, too
+_FOLDED: Final = re.compile(r"\r?\n[ \t]+")
 
 
 class Malformed(Exception):
@@ -57,8 +61,13 @@ class Answered:
         return self.headers.get("content-encoding", "").lower()
 
     @property
+    def foreign(self) -> bool:
+        """Whether the body is packed in a way that was not asked for, and that only the HTTP library may know."""
+        return self.packed not in _KNOWN
+
+    @property
     def content(self) -> bytes:
-        """The body, unpacked.
+        """The body, unpacked; not of one that is `foreign`.
 
         Raises:
             Undecodable: it is not packed as it says.
@@ -68,10 +77,8 @@ class Answered:
         return self._content
 
     def _unpacked(self) -> bytes:
-        if (packed := self.packed) in _PLAIN or not self.body:
+        if self.packed in _PLAIN or not self.body:
             return self.body
-        if packed not in ("gzip", "x-gzip"):
-            raise Malformed(f"a body packed as {packed!r}, which was not asked for")
         unpack = zlib.decompressobj(_GZIP)
         try:
             return unpack.decompress(self.body) + unpack.flush()
@@ -152,16 +159,16 @@ class Reader:
 
     def _begin(self, data: bytes) -> bytes | None:
         """Read the head; return the bytes after it, or None if it is not there yet."""
-        end = data.find(b"\r\n\r\n")
-        if end < 0:
+        end = _EMPTY_LINE.search(data)
+        if end is None:
             if len(data) > LONGEST_HEAD:
                 raise Malformed("Receive buffer too long")
             self._buffer = data
             return None
-        first, *lines = data[:end].decode("latin-1").split("\r\n")
+        first, *lines = [line.removesuffix("\r") for line in _lines(data[: end.start()])]
         version, status, reason = _status(first)
         raw = [_header(line) for line in lines]
-        rest = data[end + 4 :]
+        rest = data[end.end() :]
         self._buffer = b""
         if 100 <= status < 200:
             if status == 101:
@@ -286,6 +293,14 @@ def _size(line: bytes) -> int:
     if not digits or len(digits) > 16 or not all(byte in b"0123456789abcdefABCDEF" for byte in digits):
         raise Malformed(f"illegal chunk header: {bytearray(line) + CRLF!r}")
     return int(digits, 16)
+
+
+def _lines(head: bytes) -> list[str]:
+    """Return the lines of a head; one that begins with a blank goes on with the line before."""
+    text = head.decode("latin-1")
+    if "\n " in text or "\n\t" in text:
+        text = _FOLDED.sub(" ", text)
+    return text.split("\n")
 
 
 def _status(line: str) -> tuple[bytes, int, bytes]:
