@@ -69,7 +69,15 @@ def test_messages_are_read_in_every_shape_that_they_are_written_in(value: Any) -
     assert [(each.type, each.content) for each in found] == [(each.type, each.content) for each in TALK]
 
 
-@pytest.mark.parametrize("value", [[], 3, None, [{"text": "no role"}], "[1]"])
+@pytest.mark.parametrize("text", ["[urgent] Where is my order?", "{name} says hello", "[1] and [2]", " {x"])
+def test_a_plain_text_may_begin_with_a_bracket(text: str) -> None:
+    assert [each.content for each in messages_of(text, "talk")] == [text]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[], 3, None, [{"text": "no role"}], "[1]", '[{"role": "user", "content": "cut sho', '{"role": "us'],
+)
 def test_what_is_no_message_is_said_with_its_column(value: Any) -> None:
     with pytest.raises(ValueError, match="'talk' holds no messages"):
         messages_of(value, "talk")
