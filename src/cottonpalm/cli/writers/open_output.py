@@ -238,6 +238,11 @@ def whole_output(
     )
 
 
+def is_table(path: str) -> bool:
+    """Whether an output has columns."""
+    return not output_file.is_stream(path) and format_of(path, "output").kind != "jsonl"
+
+
 def writer_of(kind: Kind, csv: CsvForm) -> Write:
     """Return the function that writes this kind of file."""
     if kind == "parquet":
