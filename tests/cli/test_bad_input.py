@@ -36,6 +36,11 @@ def refused(said: object, *parts: str) -> None:
         ("in.jsonl", b'"text"\n', "in.jsonl line 1: a row is a JSON object"),
         ("in.jsonl", b'{"text": "\xff"}\n', "in.jsonl line 1: byte 11 is not UTF-8"),
         ("in.csv", b"text,text\na,b\n", "in.csv line 1: the column 'text' is named twice"),
+        (
+            "in.csv",
+            b"id,text,,\n1,a,,\n",
+            "in.csv line 1: 2 columns have no name, the first of them is number 3 of 4: name them, or delete them",
+        ),
         ("in.csv", b"text\na,b\n", "in.csv line 2: 2 cells, the header names 1"),
         (
             "in.jsonl",

@@ -50,7 +50,7 @@ def test_a_named_server_has_its_own_address_and_key(monkeypatch: pytest.MonkeyPa
 
 
 def test_what_langchain_knows_besides_names_the_package_to_install(folder: Path) -> None:
-    with pytest.raises(Problem, match=r"pip install langchain-cohere") as caught:
+    with pytest.raises(Problem, match=r"pip install langchain langchain-cohere") as caught:
         build_model("cohere:command-r", {}, None)
     assert "None" not in str(caught.value)
     with pytest.raises(Problem, match=r"did you mean mistral\?"):
@@ -153,6 +153,10 @@ def test_a_no_in_the_file_means_no(ask: Command, server: Loopback, folder: Path,
         ("run = 3\n", "write [run] on a line of its own, and its options below"),
         ('profile = "trial"\n', "write [profile.NAME] on a line of its own, and its options below"),
         ("[profile]\ntrial = 3\n", "write [profile.trial] on a line of its own, and its options below"),
+        ('[run]\nbudget = "five"\n', "Invalid value for '--budget': Input should be a valid number"),
+        ("[run]\nretries = 2.5\n", "Invalid value for '--retries': Input should be a valid integer"),
+        ("[profile.trial]\nlimit = 0\n", "Invalid value for '--limit': "),
+        ("[run]\nlimit = true\n", "limit = true: this option takes a value, not true or false"),
     ],
 )
 def test_what_the_file_cannot_mean_is_said(cottonpalm: Command, folder: Path, text: str, says: str) -> None:
@@ -160,6 +164,27 @@ def test_what_the_file_cannot_mean_is_said(cottonpalm: Command, folder: Path, te
     (folder / "cottonpalm.toml").write_text(text)
     profile = ("--profile", "trial") if "trial" in text else ()
     assert f"cottonpalm.toml: {says}" in cottonpalm("run", "in.jsonl", "-o", "out.jsonl", *profile).one_line
+
+
+def test_a_wrong_value_on_the_command_line_is_not_the_files(cottonpalm: Command, folder: Path) -> None:
+    rows(folder / "in.jsonl", 1)
+    (folder / "other.toml").write_text("[run]\nbudget = 5\nretries = 2.5\n")
+    words = ("run", "in.jsonl", "-o", "out.jsonl", "--config", "other.toml")
+    assert cottonpalm(*words).one_line.startswith("cottonpalm: other.toml: Invalid value for '--retries'")
+    said = cottonpalm(*words, "--retries", "1", "--budget", "five").one_line
+    assert said.startswith("cottonpalm: Invalid value for '--budget'")
+
+
+def test_what_only_a_run_can_do_may_stand_in_the_file_when_it_is_planned(
+    cottonpalm: Command, folder: Path
+) -> None:
+    rows(folder / "in.jsonl", 2)
+    (folder / "cottonpalm.toml").write_text(
+        '[run]\nmodel = "openai:gpt-4o-mini"\nbase-url = "http://127.0.0.1:9/v1"\nprompt = "{text}"\n'
+        'executor = "processes"\nworkers = 2\nstream = true\ncolumns = "a"\nsample = 0\ndashboard = true\n'
+    )
+    assert "2 rows" in cottonpalm("plan", "in.jsonl").out
+    assert cottonpalm("run", "in.jsonl", "-o", "out.jsonl", "--dry-run").code == 0
 
 
 def test_an_option_that_may_be_given_several_times_needs_no_list(

@@ -333,6 +333,57 @@ def test_a_dry_run_says_which_stored_rows_would_be_asked_again_and_why(ask: Comm
     assert ask("in.jsonl", "-o", "out.jsonl", "--id-field", "n").code == 0  # the run is held by nobody
 
 
+def test_a_dry_run_refuses_another_chain_as_the_run_would(
+    ask: Command, cottonpalm: Command, server: Loopback, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows(folder / "in.jsonl", 3)
+    ask("in.jsonl", "-o", "out.jsonl")
+    asked = server.requests
+    for words, prompt in (((), "shout {text}"), (("--temperature", "1"), "say {text}")):
+        said = ask("in.jsonl", "-o", "out.jsonl", "--dry-run", *words, prompt=prompt)
+        assert (said.code, said.err) == (2, ask("in.jsonl", "-o", "out.jsonl", *words, prompt=prompt).err)
+        assert "run 'out' began with another chain" in said.err
+        assert "would be asked" not in said.err
+    fresh = ask("in.jsonl", "-o", "out.jsonl", "--dry-run", "--fresh", prompt="shout {text}")
+    assert (
+        "run out would be forgotten (--fresh), 3 answers and 0 failed rows: all rows would be asked"
+        in fresh.err
+    )
+    assert (
+        "run out has done 3 of 3 rows; 0 would be asked"
+        in ask("in.jsonl", "-o", "out.jsonl", "--dry-run").err
+    )
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    without = cottonpalm(
+        "run",
+        "in.jsonl",
+        "-o",
+        "out.jsonl",
+        "--dry-run",
+        "--model",
+        "openai:gpt-4o-mini",
+        "--prompt",
+        "other {text}",
+    )
+    assert without.code == 0
+    assert "note: whether run out began with the same chain was not looked at: " in without.err
+    assert server.requests == asked
+
+
+def test_a_dry_run_of_a_run_without_an_answer_says_that_it_begins_anew(
+    ask: Command, server: Loopback, folder: Path
+) -> None:
+    server.script(lambda _: bad_key())
+    rows(folder / "in.jsonl", 1)
+    ask("in.jsonl", "-o", "out.jsonl")
+    said = ask("in.jsonl", "-o", "out.jsonl", "--dry-run", prompt="shout {text}")
+    assert said.code == 0
+    assert (
+        "run out has no answer yet, so it would begin anew with what was changed: all rows would be asked"
+        in said.err
+    )
+
+
 def test_a_dry_run_of_a_chain_shows_its_input(cottonpalm: Command, folder: Path) -> None:
     rows(folder / "in.jsonl", 1)
     (folder / "cp_dry.py").write_text(

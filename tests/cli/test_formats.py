@@ -148,6 +148,28 @@ def test_formulas_are_said_and_guarded_when_asked(app: Path, cottonpalm: Command
     assert [row["output"] for row in read(app / "safe.csv")] == ["'=1+1", "-5", "x"]
 
 
+def test_a_finished_table_is_written_again_when_it_is_wanted_in_another_form(app: Path) -> None:
+    write(app / "in.csv", [{"text": "=1+1"}])
+    (app / "parts.py").write_text(
+        "from langchain_core.runnables import RunnableLambda\n"
+        "chain = RunnableLambda(lambda row: {'said': row['text'], 'long': len(row['text'])})\n"
+    )
+    table = (app / "in.csv", app / "out.csv")
+    for words, begins, said in (
+        ((), b"text,output,", "=1+1"),
+        (("--guard-formulas",), b"text,output,", "'=1+1"),
+        (("--guard-formulas", "--bom"), b"\xef\xbb\xbftext,output,", "'=1+1"),
+        (("--columns", "said"), b"text,said,status,", "=1+1"),
+        (("--columns", "said,long"), b"text,said,long,", "=1+1"),
+    ):
+        assert run(*table, *words, chain="parts:chain") == 0
+        assert (app / "out.csv").read_bytes().startswith(begins), words
+        assert (app / "out.csv").read_text("utf-8-sig").splitlines()[1].startswith(f"{said},"), words
+    at = (app / "out.csv").stat().st_mtime_ns
+    assert run(*table, "--columns", "said,long", chain="parts:chain") == 0
+    assert (app / "out.csv").stat().st_mtime_ns == at, "what is as it is wanted is left alone"
+
+
 def test_parquet_keeps_the_types_of_the_input(app: Path) -> None:
     table = pa.table(
         {

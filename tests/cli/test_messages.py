@@ -69,7 +69,15 @@ def test_messages_are_read_in_every_shape_that_they_are_written_in(value: Any) -
     assert [(each.type, each.content) for each in found] == [(each.type, each.content) for each in TALK]
 
 
-@pytest.mark.parametrize("value", [[], 3, None, [{"text": "no role"}], "[1]"])
+@pytest.mark.parametrize("text", ["[urgent] Where is my order?", "{name} says hello", "[1] and [2]", " {x"])
+def test_a_plain_text_may_begin_with_a_bracket(text: str) -> None:
+    assert [each.content for each in messages_of(text, "talk")] == [text]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[], 3, None, [{"text": "no role"}], "[1]", '[{"role": "user", "content": "cut sho', '{"role": "us'],
+)
 def test_what_is_no_message_is_said_with_its_column(value: Any) -> None:
     with pytest.raises(ValueError, match="'talk' holds no messages"):
         messages_of(value, "talk")
@@ -145,6 +153,30 @@ def test_several_answers_are_a_list_or_the_one_given_most_often(
     assert server.requests == 6
     assert "--vote needs --n" in run("in.jsonl", "-p", "{q}", "--vote", "-o", "o.jsonl").one_line
     assert most_common([{"a": 1}, {"a": 2}, {"a": 2}]) == {"a": 2}
+
+
+def test_what_a_table_lacks_because_of_its_named_columns_is_said(
+    run: Command, cottonpalm: Command, folder: Path
+) -> None:
+    write(folder / "in.jsonl", [{"q": "abc"}, {"q": "de"}])
+    asked = ("in.jsonl", "-p", "{q}", "-o", "out.csv")
+    said = run(*asked, "--columns", "label")
+    assert (
+        "note: 2 answers are no objects, so the table lacks them: the same command without --columns"
+        in said.err
+    )
+    assert "answer to" not in (folder / "out.csv").read_text()
+    assert run(*asked).code == 0
+    assert (folder / "out.csv").read_text().count("answer to") == 2
+    (folder / "own_fields.py").write_text(
+        "from langchain_core.runnables import RunnableLambda\n"
+        "chain = RunnableLambda(lambda row: {'label': row['q'], 'size': 1})\n"
+    )
+    words = ("run", "in.jsonl", "--chain", "own_fields:chain", "--columns", "lable,size")
+    said = cottonpalm(*words, "-o", "own.csv")
+    assert "note: no answer has 'lable', which --columns names; the first has 'label', 'size'" in said.err
+    assert "'size', which" not in said.err
+    assert "note" not in cottonpalm(*words, "-o", "own.jsonl").err, "a line has the whole answer"
 
 
 def test_the_named_fields_of_a_chains_answers_become_columns(cottonpalm: Command, folder: Path) -> None:

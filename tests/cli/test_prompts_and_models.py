@@ -22,11 +22,11 @@ def texts(template: str, row: dict[str, object], system: str | None = None) -> l
 
 def test_known_columns_are_replaced_and_every_other_brace_stays() -> None:
     row = {"text": "{id} {text}", "id": "7"}
-    assert texts('{text} {{other}} {{id}} {"json": {}} {text.upper} {text!r} {3}', row) == [
-        '{id} {text} {other} {7} {"json": {}} {text.upper} {text!r} {3}'
+    assert texts('{text} {{other}} {{id}} {"json": {}} {3}', row) == [
+        '{id} {text} {other} {7} {"json": {}} {3}'
     ]
-    meant = row_prompt("{text} {other} {{other}}", None, row, "rows.csv", literal=True)
-    assert meant.invoke(row)[0].content == "{id} {text} {other} {{other}}"
+    meant = row_prompt("{text} {other} {{other}} {text.upper} {text!r}", None, row, "rows.csv", literal=True)
+    assert meant.invoke(row)[0].content == "{id} {text} {other} {{other}} {text.upper} {text!r}"
 
 
 def test_values_that_are_no_text_are_put_in_as_json() -> None:
@@ -227,9 +227,50 @@ def test_blanks_in_the_name_of_a_column_belong_to_it() -> None:
         row_prompt("about {text}", None, ["id", " text"], "rows.csv")
 
 
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (
+            "{Reveiw text} of {id}",
+            "names {Reveiw text}, which is no column of in.jsonl; did you mean {Review text}?",
+        ),
+        ("{review-text} of {id}", "did you mean {Review text}?"),
+        ("{user.name} of {id}", "did you mean {user_name}?"),
+        (
+            "{item.title} of {id}",
+            "{item.title}: it can name whole columns only. {item} sends all of that one",
+        ),
+        ("{item[title]} of {id}", "{item[title]}: it can name whole columns only"),
+        ("{item['title']} of {id}", "{item['title']}: it can name whole columns only"),
+        ("{id!r} of {item}", "{id!r}: it can name whole columns only"),
+        ("{price:.2f} of {id}", "{price:.2f}: it can name whole columns only"),
+    ],
+)
+def test_a_longer_name_that_would_be_sent_as_it_stands_is_refused(template: str, said: str) -> None:
+    columns = ["id", "Review text", "user_name", "item", "price"]
+    for prompt, system in ((template, None), ("{id}", template)):
+        with pytest.raises(Problem) as caught:
+            row_prompt(prompt, system, columns, "in.jsonl")
+        assert said in str(caught.value)
+    assert row_prompt(template, None, columns, "in.jsonl", literal=True).template == template
+    named = row_prompt(
+        "{item.title} {price:.2f}", None, ["item.title", "price:.2f", "item", "price"], "in.csv"
+    )
+    assert named.columns == ("item.title", "price:.2f")
+
+
 def test_braces_that_are_no_column_at_all_stay() -> None:
     row = {"id": "7", "text": "a"}
-    for template in ("{ 1, 2 } {text}", "{ foo } {text}", '{"text": {text}}', "{{text}} of {text}"):
+    for template in (
+        "{ 1, 2 } {text}",
+        "{ foo } {text}",
+        '{"text": {text}}',
+        "{{text}} of {text}",
+        "{{text.x}} of {text}",
+        "{id: number, text: string} {text}",
+        "f(x) { return text; } {text}",
+        "{os.path} {the text} {text}",
+    ):
         wanted = template.replace("{text}", "a")
         assert row_prompt(template, None, row, "rows.csv").invoke(row)[0].content == wanted
 

@@ -16,7 +16,8 @@ from cottonpalm.types import ErrorRecord, Kind, Outcome
 
 def test_who_holds_a_run_is_said_in_words() -> None:
     info = RunInfo("r", 0.0, 0, 0, 0, 0, {}, "host-1 4711 1795618678")
-    assert (holder_of(info) or "").startswith("process 4711 on host-1, since 2026-11-")
+    said = holder_of(info) or ""
+    assert re.fullmatch(r"process 4711 on host-1, since 2026-11-\d\d \d\d:\d\d:\d\d \S+", said)
     assert holder_of(info._replace(holder=None)) is None
     assert holder_of(info._replace(holder="this process (pid 3)")) == "this process (pid 3)"
 

@@ -52,6 +52,7 @@ def test_a_run_in_detail_shows_its_failures_by_kind_with_the_first_of_each(cotto
     first = "2 (a fault that may pass); the first, row 4 (index 3): "
     assert shown["transient"].startswith(f"{first}OpenAIAPIError: 500 Internal Server Error: ")
     assert shown["exit code"] == "3"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+", shown["begun"]), "local, and whose"
 
 
 def test_a_long_run_shows_its_few_failures_without_reading_the_others_and_of_many_the_first(

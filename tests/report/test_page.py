@@ -6,12 +6,13 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
 import pytest
 
-from cottonpalm.observers.page.compare import compare, compared, verdict
+from cottonpalm.observers.page.compare import compare, compared, compared_text, verdict
 from cottonpalm.observers.page.head import verdict as verdict_of
 from cottonpalm.observers.page.run_page import page_of
 from tests.report import stories
@@ -158,6 +159,23 @@ def test_two_runs_are_compared_in_words_and_in_numbers() -> None:
     assert rows["Money"].verdict == rows["Requests"].verdict == rows["Failed rows"].verdict == ""
     back = {row.name: row.verdict for row in compared(b, a)}
     assert (back["Time"], back["Rows a second"], back["A row, p50"]) == ("worse", "worse", "worse")
+
+
+def test_a_run_that_went_on_is_not_called_faster_for_the_few_rows_of_its_latest_start() -> None:
+    b, whole = stories.other_story(), stories.long_story()
+    retried = replace(
+        whole.report, wall_s=60.0, counts=replace(whole.report.counts, ok=400, failed=12, stored=47_588)
+    )
+    a = replace(whole, report=retried)
+    assert verdict(a, b) == (
+        "B took 40 min 00 s for 48,000 of its 48,000 rows, A 1 min 00 s for 412 of its 48,000 rows"
+        f"; in all, B cost the same ({_money(b)})."
+    )
+    rows = {row.name: row for row in compared(a, b)}
+    assert rows["Time"].verdict == rows["Rows a second"].verdict == ""
+    assert "are those of each run's latest start" in Page(compare(a, b)).said
+    assert "are those of each run's latest start" in compared_text(a, b)
+    assert "latest start" not in compared_text(whole, b)
 
 
 def _money(story: Story) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -35,6 +35,14 @@ def describe(chain: Any, extra: dict[str, Any] | None = None) -> dict[str, Any]:
     found = {part.path: _description(part.runnable) for part in parts(chain)}
     found = {path: form for path, form in found.items() if form}
     return found | {name: described(value) for name, value in (extra or {}).items()}
+
+
+def together(described: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the descriptions of a chain and of its fallbacks as one: what a run keeps, and is compared with."""
+    found = dict(described[0])
+    for number, fallback in enumerate(described[1:], 1):
+        found.update({f"fallback {number}: {path}": part for path, part in fallback.items()})
+    return found
 
 
 def digest(description: dict[str, Any]) -> bytes:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.cli.problems import Problem, os_problem
+from cottonpalm.cli.typer_classes import PORT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 NAME: Final = "cottonpalm.toml"
 BEGINNING: Final = """\
@@ -30,13 +31,16 @@ BEGINNING: Final = """\
 """
 
 
-def options_of(file: str | None, profile: str | None, command: Any) -> dict[str, Any]:
+def options_of(
+    file: str | None, profile: str | None, command: Any, others: Iterable[Any] = ()
+) -> dict[str, Any]:
     """Return the defaults that a file gives to a command, by the names of its parameters.
 
     Args:
         file: as it was named; None: `cottonpalm.toml` in this folder, if there is one.
         profile: the profile that is asked for.
-        command: of click; its options say what the file may name.
+        command: of click; its options are those that the file may give.
+        others: commands that the file is for, too; it may name their options, and this one does without.
 
     Raises:
         Problem: the file cannot be read, or names what is no option or no profile.
@@ -52,7 +56,7 @@ def options_of(file: str | None, profile: str | None, command: Any) -> dict[str,
     profiles = _table(data.get("profile", {}), path, "[profile.NAME]")
     if profile is not None and profile not in profiles:
         raise Problem(f"--profile {profile}: {path} has {', '.join(map(repr, profiles)) or 'no profile'}")
-    known = {word.lstrip("-"): one for one in command.params for word in (*one.opts, *one.secondary_opts)}
+    known = {word: one for each in (*others, command) for word, one in _words(each).items()}
     found: dict[str, Any] = {}
     for table, title in (
         (data.get("run", {}), "[run]"),
@@ -62,6 +66,11 @@ def options_of(file: str | None, profile: str | None, command: Any) -> dict[str,
             if (option := _option(key, known, path)) is not None:
                 found[str(option.name)] = _meant(key, value, option, path)
     return found
+
+
+def _words(command: Any) -> dict[str, Any]:
+    """The options of a command by their spellings, without dashes."""
+    return {word.lstrip("-"): one for one in command.params for word in (*one.opts, *one.secondary_opts)}
 
 
 def _table(value: Any, path: Path, title: str) -> dict[str, Any]:
@@ -80,6 +89,10 @@ def _meant(key: str, value: Any, option: Any, path: Path) -> Any:
         return value if isinstance(value, list) else [value]
     if isinstance(value, list):
         raise Problem(f"{path}: {key} = {value!r}: give one value, not a list")
+    if isinstance(value, bool) and f"--{key}" == PORT:  # as on the command line, without a port
+        return "auto" if value else None
+    if isinstance(value, bool) and not getattr(option, "is_flag", False):
+        raise Problem(f"{path}: {key} = {str(value).lower()}: this option takes a value, not true or false")
     return value
 
 
@@ -95,12 +108,11 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 def _option(key: str, known: Mapping[str, Any], path: Path) -> Any:
     """Return the parameter that a key of the file means; None where only another command has it."""
-    found = known.get(key.replace("_", "-"))
-    if found is not None or key.replace("_", "-") in ALL:
-        return found
+    if (word := key.replace("_", "-")) in known:
+        return known[word]
     import difflib
 
-    near = difflib.get_close_matches(key, [*known, *ALL], n=1)
+    near = difflib.get_close_matches(key, known, n=1)
     raise Problem(f"{path}: no option {key!r}{f'; did you mean {near[0]}?' if near else ''}")
 
 
@@ -119,12 +131,3 @@ def write_beginning() -> Path:
     except OSError as error:
         raise os_problem("write", NAME, error) from error
     return path
-
-
-ALL: Final = frozenset(  # options that `run` has and `plan` has not, or the other way round
-    (
-        "output", "accept-truncated", "priority-field", "max-concurrency", "rpm", "tpm", "timeout", "no-hedge",
-        "transport", "retries", "max-failures", "mode", "detach", "deadline", "batch-host", "fresh", "overwrite",
-        "bom", "guard-formulas", "report", "events", "dashboard", "progress", "verbose", "dry-run", "sample",
-    )
-)  # fmt: skip

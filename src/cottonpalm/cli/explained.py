@@ -55,7 +55,8 @@ def explain(error: Exception, state: Mapping[str, Any]) -> int:
         return Code.USAGE
     if hasattr(error, "format_message"):  # the parser's own error
         command = getattr(getattr(error, "ctx", None), "command_path", "cottonpalm")
-        screen.error(f"{_said_of(error.format_message())} ({command} --help shows what there is)")
+        said = f"{_file_of(error)}{_said_of(error.format_message())}"
+        screen.error(f"{said} ({command} --help shows what there is)")
         return Code.USAGE
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         screen.error(f"the name {error.filename} is too long for this file system: choose a shorter one")
@@ -63,6 +64,19 @@ def explain(error: Exception, state: Mapping[str, Any]) -> int:
     screen.error(f"unexpected {type(error).__name__}: {error}{'' if screen.verbose else ' (-v shows where)'}")
     screen.traceback(error)
     return Code.UNEXPECTED
+
+
+def _file_of(error: Any) -> str:
+    """Name the file of options, where the value that the parser refuses stands there."""
+    context, option = getattr(error, "ctx", None), getattr(error, "param", None)
+    if context is None or option is None:
+        return ""
+    source = context.get_parameter_source(option.name)
+    if source is None or source.name != "DEFAULT_MAP":
+        return ""
+    from cottonpalm.cli.config_file import NAME
+
+    return f"{context.params.get('config') or NAME}: "
 
 
 def _said_of(usage: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -256,8 +256,13 @@ def _configure(context: typer.Context, file: str | None) -> str | None:
     if not context.resilient_parsing:
         from cottonpalm.cli.config_file import options_of
 
-        profile = _said("--profile", context.find_root().obj["argv"])
-        context.default_map = {**options_of(file, profile, context.command), **(context.default_map or {})}
+        root: Any = context.find_root()
+        profile = _said("--profile", root.obj["argv"])
+        both = [root.command.commands[name] for name in ("run", "plan")]
+        context.default_map = {
+            **options_of(file, profile, context.command, both),
+            **(context.default_map or {}),
+        }
     return file
 
 

@@ -71,7 +71,7 @@ def run(
     if dry_run:
         from cottonpalm.cli.commands.dry_run import show_first_rows
 
-        return show_first_rows(job, screen, store, name, named=bool(run) or fresh or overwrite)
+        return show_first_rows(job, screen, store, name, named=bool(run) or overwrite, fresh=fresh)
     if job.input == job.output == "-" and run is None:
         screen.say(f"this run's name is {name}")
 

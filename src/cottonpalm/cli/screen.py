@@ -219,7 +219,7 @@ def holder_of(info: RunInfo) -> str | None:
     if len(words) != 3 or not words[2].isdecimal():  # another kind of store describes it in its own way
         return info.holder
     since = dt.datetime.fromtimestamp(int(words[2]), dt.UTC).astimezone()
-    return f"process {words[1]} on {words[0]}, since {since:%Y-%m-%d %H:%M:%S}"
+    return f"process {words[1]} on {words[0]}, since {since:%Y-%m-%d %H:%M:%S %Z}"
 
 
 def show_block(title: str, parts: Iterable[tuple[str, str]]) -> None:

@@ -35,10 +35,7 @@ class ChainFacts:
         """Describe what the answers depend on, part by part, without secrets; or use the user's version string."""
         if self._settings.fingerprint is not None:
             return {"fingerprint": self._settings.fingerprint}
-        parts = dict(self._described[0])
-        for number, described in enumerate(self._described[1:], 1):
-            parts.update({f"fallback {number}: {path}": part for path, part in described.items()})
-        return parts
+        return fingerprint.together(self._described)
 
     @cached_property
     def _described(self) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Row: TypeAlias = dict[str, Any]
+AN_OBJECT: Final = re.compile(r'\s*(\[\s*)?\{\s*"')  # how messages begin that are written as JSON
 ADDRESS: Final = re.compile(r"https?://", re.IGNORECASE)
 DATA: Final = re.compile(r"data:(?P<kind>image/[\w.+-]+);base64,(?P<content>.*)", re.DOTALL)
 KINDS: Final = (
@@ -149,10 +150,8 @@ def messages_of(value: Any, column: str) -> list[BaseMessage]:
     Raises:
         ValueError: it holds none of a known shape.
     """
-    if isinstance(value, str):
-        if not value.lstrip().startswith(("[", "{")):
-            return [HumanMessage(value)]
-        value = orjson.loads(value)
+    if isinstance(value, str) and isinstance(value := _json_or_text(value, column), HumanMessage):
+        return [value]
     if isinstance(value, dict):
         value = value.get("messages", [value])
     if hasattr(value, "tolist"):  # of a Parquet file
@@ -166,6 +165,24 @@ def messages_of(value: Any, column: str) -> list[BaseMessage]:
     if not found:
         raise ValueError(f"{column!r} holds no messages: it is empty")
     return found
+
+
+def _json_or_text(text: str, column: str) -> Any:
+    """What JSON text says, or the text as a message.
+
+    Raises:
+        ValueError: it begins as JSON of messages does, and is none.
+    """
+    if not text.lstrip().startswith(("[", "{")):
+        return HumanMessage(text)
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        if not AN_OBJECT.match(text):  # "[urgent] Where is my order?"
+            return HumanMessage(text)
+        raise ValueError(  # the error itself would count as an answer that is no JSON
+            f"{column!r} holds no messages: it begins as JSON does, and is none: {error}"
+        ) from None
 
 
 def _message(value: Any) -> BaseMessage:

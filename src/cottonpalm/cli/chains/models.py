@@ -94,7 +94,8 @@ def build_model(
             return _brought(provider, wish)
         return _by_langchain(provider, wish)
     except ImportError as error:
-        package = BY_LANGCHAIN.get(provider) or f"'cottonpalm[{_extra(provider)}]'"
+        own = BY_LANGCHAIN.get(provider)  # by `init_chat_model` of langchain, which may be missing as well
+        package = f"langchain {own}" if own else f"'cottonpalm[{_extra(provider)}]'"
         missing = f" ({error.name})" if error.name else ""
         raise Problem(
             f"{flag} {spec} needs a package that is not installed{missing}: pip install {package}"

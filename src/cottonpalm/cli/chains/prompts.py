@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 
 LIKE_A_COLUMN: Final = re.compile(r"(?<!\{)\{([^\S\n]*)(\w+)([^\S\n]*)\}(?!\})")
+LIKE_A_LONGER_NAME: Final = re.compile(r"(?<!\{)\{([^{}\n\"':]+)\}(?!\})")
+PART_OF_A_COLUMN: Final = re.compile(
+    r"(?<!\{)\{(\w+)(?:[.\[!]|:[.,<>^=+])[^{}\n]*\}(?!\})"
+)  # as Python writes it
 DOUBLED: Final = re.compile(r"\{\{(\w+)\}\}")
 
 
@@ -95,6 +99,7 @@ def row_prompt(
     if columns and not literal:  # without columns, that is what to say
         for text in (template, system or ""):
             _check_names(text, columns, source)
+            _check_longer_names(text, columns, source)
         _check_doubled([template, system or ""], columns)
     if not used:
         braced = ", ".join(f"{{{name}}}" for name in columns[:12]) or "its columns (the first row has none)"
@@ -136,6 +141,24 @@ def _check_names(text: str, columns: list[str], source: str) -> None:
         )
 
 
+def _check_longer_names(text: str, columns: list[str], source: str) -> None:
+    """Refuse a name of several words that is nearly a column, and what would be a part of one: both would be sent."""
+    for match in PART_OF_A_COLUMN.finditer(text):
+        if match[1] in columns and match[0][1:-1] not in columns:
+            raise Problem(
+                f"the prompt says {match[0]}: it can name whole columns only. {{{match[1]}}} sends all of that one, an "
+                "object as JSON; a --chain can take a part. If it is meant as it stands, say --literal-braces"
+            )
+    for match in LIKE_A_LONGER_NAME.finditer(text):
+        if LIKE_A_COLUMN.match(match[0]) or match[1] in columns:
+            continue
+        if near := _near(match[1].strip(), columns, cutoff=0.8):
+            raise Problem(
+                f"the prompt names {match[0]}, which is no column of {source}; did you mean {{{near[0]}}}? "
+                "If it is meant as it stands, say --literal-braces"
+            )
+
+
 def _check_doubled(texts: list[str], columns: list[str]) -> None:
     """Refuse columns that are only named in double braces, as other template languages have it."""
     singly = {match[0][1:-1] for text in texts for match in LIKE_A_COLUMN.finditer(text)}
@@ -147,10 +170,10 @@ def _check_doubled(texts: list[str], columns: list[str]) -> None:
         )
 
 
-def _near(word: str, columns: list[str]) -> list[str]:
+def _near(word: str, columns: list[str], *, cutoff: float = 0.6) -> list[str]:
     """The column that a misspelt word may mean, whatever its case; at most one."""
     lower = {name.strip().lower(): name for name in columns}
-    return [lower[name] for name in difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.6)]
+    return [lower[name] for name in difflib.get_close_matches(word.lower(), lower, n=1, cutoff=cutoff)]
 
 
 def _meant(text: str, columns: list[str]) -> str:

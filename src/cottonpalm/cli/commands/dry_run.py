@@ -6,8 +6,10 @@ from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from cottonpalm.chain.fingerprint import describe, together
 from cottonpalm.chain.questions import names_read, question_by
-from cottonpalm.cli.chains.build import form_of, prompt_of
+from cottonpalm.cli import wording
+from cottonpalm.cli.chains.build import build, form_of, prompt_of
 from cottonpalm.cli.chains.importing import load_chain
 from cottonpalm.cli.chains.messages import request_of, shown
 from cottonpalm.cli.held_store import existing_store
@@ -18,7 +20,8 @@ from cottonpalm.cli.screen import show_block
 from cottonpalm.cli.writers.open_output import check_name
 from cottonpalm.engine.input.known_by import part_of
 from cottonpalm.engine.input.reader import Broken, Reader
-from cottonpalm.errors import RunBusy
+from cottonpalm.errors import ChainChanged, RunBusy
+from cottonpalm.observers.formatting import count
 from cottonpalm.planning.planner import asked_again
 from cottonpalm.protocols import RETRYABLE
 from cottonpalm.stores import database_of
@@ -28,19 +31,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from collections.abc import Set as AbstractSet
 
+    from cottonpalm.cli.held_store import HeldRun, HeldStore
     from cottonpalm.cli.readers.rows import InputRows, Row
     from cottonpalm.cli.screen import Screen
     from cottonpalm.cli.spec import RunSpec
+    from cottonpalm.protocols import RunInfo
 
 FIRST: Final = 3  # rows shown
 Part = tuple[str, str]  # a label and a text
 
 
-def show_first_rows(job: RunSpec, screen: Screen, store: str, run: str, *, named: bool) -> Code:
+def show_first_rows(
+    job: RunSpec, screen: Screen, store: str, run: str, *, named: bool, fresh: bool = False
+) -> Code:
     """Show what the first rows would ask, on stdout; and where the store has the run, what of it would be asked again.
 
     Raises:
-        Problem: the input, the prompt or the chain cannot be used, or the run is another file's.
+        Problem: the input, the prompt or the chain cannot be used, or the run is another file's or another chain's.
     """
     form = form_of(job)
     with closing(rows_of(job)) as rows:
@@ -51,14 +58,18 @@ def show_first_rows(job: RunSpec, screen: Screen, store: str, run: str, *, named
                 show_block(f"row {number + 1} would fail", [("", row.error.message)])
             else:
                 show_block(f"row {number + 1}", parts(row))
-    for said in _of_the_run(job, store, run, named=named):
+    for said in _of_the_run(job, store, run, named=named or fresh, fresh=fresh):
         screen.say(said)
     screen.say("nothing was called; without --dry-run the command does it")
     return Code.OK
 
 
-def _of_the_run(job: RunSpec, url: str, name: str, *, named: bool) -> Iterator[str]:
-    """Say how many rows the run has done, how many would be asked, and why some of them again."""
+def _of_the_run(job: RunSpec, url: str, name: str, *, named: bool, fresh: bool) -> Iterator[str]:
+    """Say how many rows the run has done, how many would be asked, and why some of them again.
+
+    Raises:
+        Problem: the run is another file's, or has answers of another chain.
+    """
     database = database_of(url)
     if job.read_once or database is None or not database.exists():
         return
@@ -67,24 +78,55 @@ def _of_the_run(job: RunSpec, url: str, name: str, *, named: bool) -> Iterator[s
             return
         if not named:
             check_name(info, job.input, job.output)
-        try:
-            run = store.open_run(name, None)
-        except RunBusy:
-            yield f"note: another process works on run {name}, so what it holds was not looked at"
-            return
-        with closing(run), closing(rows_of(job)) as rows:
-            reader = Reader(
-                ids=RowFields(job.id_field).ids,
-                store=run,
-                keyed=True,
-                skip=True,
-                question=question_by(_reads(job, rows)),
-                read=part_of(run),
-            )
-            asked = sum(item is not None and item.broken is None for item in map(reader.item, rows))
-            held = sum(number for status, number in run.counts().items() if status != RETRYABLE)
-            yield f"run {name} has done {reader.stored:,} of {reader.read:,} rows; {asked:,} would be asked"
-            yield from (f"note: {why}" for why in asked_again(reader, held))
+        if fresh:
+            held = f"{count(info.ok, 'answer')} and {count(info.failed, 'failed row')}"
+            yield f"run {name} would be forgotten (--fresh), {held}: all rows would be asked"
+        else:
+            yield from _of_what_it_holds(job, store, info)
+
+
+def _of_what_it_holds(job: RunSpec, store: HeldStore, info: RunInfo) -> Iterator[str]:
+    name = info.name
+    description, why = _description(job)
+    if description is None:
+        yield f"note: whether run {name} began with the same chain was not looked at: {why}"
+    try:
+        run = store.open_run(name, description)
+    except RunBusy:
+        yield f"note: another process works on run {name}, so what it holds was not looked at"
+        return
+    except ChainChanged as changed:
+        if info.ok or store.batches(name):
+            raise Problem(wording.here(str(changed))) from changed
+        yield f"run {name} has no answer yet, so it would begin anew with what was changed: all rows would be asked"
+        return
+    with closing(run), closing(rows_of(job)) as rows:
+        yield from _counted(job, run, rows)
+
+
+def _counted(job: RunSpec, run: HeldRun, rows: InputRows) -> Iterator[str]:
+    reader = Reader(
+        ids=RowFields(job.id_field).ids,
+        store=run,
+        keyed=True,
+        skip=True,
+        question=question_by(_reads(job, rows)),
+        read=part_of(run),
+    )
+    asked = sum(item is not None and item.broken is None for item in map(reader.item, rows))
+    held = sum(number for status, number in run.counts().items() if status != RETRYABLE)
+    yield f"run {run.name} has done {reader.stored:,} of {reader.read:,} rows; {asked:,} would be asked"
+    yield from (f"note: {why}" for why in asked_again(reader, held))
+
+
+def _description(job: RunSpec) -> tuple[dict[str, Any] | None, str]:
+    """What the answers would depend on, as the run itself keeps it; or why it cannot be told, as without a key."""
+    try:
+        with closing(rows_of(job)) as rows:
+            built = build(job, rows, quiet=True)
+    except Problem as problem:
+        return None, str(problem)
+    return together([describe(chain) for chain in (built.chain, *built.fallbacks)]), ""
 
 
 def _reads(job: RunSpec, rows: InputRows) -> AbstractSet[str] | None:

@@ -25,8 +25,9 @@ from cottonpalm.cli.readers.open_rows import reading_of
 from cottonpalm.cli.readers.rows import RowFields
 from cottonpalm.cli.signals import Signals
 from cottonpalm.cli.streamed import outcomes_of
-from cottonpalm.cli.writers.open_output import CsvForm, make_output
+from cottonpalm.cli.writers.open_output import CsvForm, is_table, make_output
 from cottonpalm.cli.writers.output import AllSlots, RunSlots
+from cottonpalm.cli.writers.tables import Fields
 from cottonpalm.config import Budget
 from cottonpalm.engine.shared import LENT
 from cottonpalm.errors import RunStopped, StoreError
@@ -80,6 +81,7 @@ class Session:
         self._facts_due_s = 0.0
         self._left_out = 0  # answers of the run that are of no row of the input
         self._fields: list[str] | None = None  # of answers that are objects
+        self._named: Fields | None = None  # of them, those that the user named for a table
 
     @property
     def name(self) -> str:
@@ -174,6 +176,8 @@ class Session:
             # Else `collect` would go on with this command, and not with the one that sent the batches.
             self._kept.set_meta(**self._job.as_json())
         self._fields = fields_of(self._job, built)
+        if self._fields and self._job.columns is not None and is_table(self._job.output):
+            self._named = Fields(self._fields)
         output = make_output(
             self._job.output,
             self._rows,
@@ -226,6 +230,8 @@ class Session:
         slot = run.slot(outcome.index)
         if not outcome.stored:
             self._tally.add(outcome)
+            if self._named is not None and outcome.status == "ok":
+                self._named.see(outcome.output)
         if self._broken is None:
             try:
                 output.write(outcome, slot)
@@ -258,7 +264,7 @@ class Session:
             slots = RunSlots(run)
             whole = slots if self._job.limit is None else AllSlots(slots, self._kept)
             output.finish(whole, complete=self._rows.ended)
-            for note in output.notes:
+            for note in (*output.notes, *(() if self._named is None else self._named.notes())):
                 self._screen.say(f"note: {note}")
         except Problem as problem:
             self._broken = problem

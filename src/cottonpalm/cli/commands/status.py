@@ -102,7 +102,7 @@ def _out(batch: Batch, past: list[Batch]) -> tuple[str, str]:
     since = dt.datetime.fromtimestamp(batch.sent_at or batch.planned_at, dt.UTC).astimezone()
     done = f", {state.done:,} done" if state is not None and state.done else ""
     phase = state.phase.value if state is not None else batch.stage.value
-    said = f"{batch.lane.label}, {batch.rows:,} rows{done}, {phase} since {since:%Y-%m-%d %H:%M:%S}"
+    said = f"{batch.lane.label}, {batch.rows:,} rows{done}, {phase} since {since:%Y-%m-%d %H:%M:%S %Z}"
     said += ", being cancelled" if batch.cancelling else _expected(batch, past)
     said += f", up to {money(batch.reserved)}" if batch.reserved else ""
     return f"batch {batch.batch_id or batch.tag}", said
@@ -119,7 +119,7 @@ def _expected(batch: Batch, past: list[Batch]) -> str:
     if left_s is None:
         return ""
     then = dt.datetime.fromtimestamp(now + left_s, dt.UTC).astimezone()
-    return f", expected {then:%Y-%m-%d %H:%M}"
+    return f", expected {then:%Y-%m-%d %H:%M %Z}"
 
 
 def _reasons(rows: StoredRows) -> dict[str, Reason]:
@@ -156,7 +156,7 @@ def _failed(rows: StoredRows, most: int) -> Iterator[list[int]]:
 def _details(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, Any]]:
     facts, job = info.meta.get("facts", {}), info.meta.get(META, {})
     yield "run", info.name
-    yield "begun", f"{dt.datetime.fromtimestamp(info.created, dt.UTC).astimezone():%Y-%m-%d %H:%M:%S}"
+    yield "begun", f"{dt.datetime.fromtimestamp(info.created, dt.UTC).astimezone():%Y-%m-%d %H:%M:%S %Z}"
     yield "ok", f"{info.ok:,}"
     yield (
         "failed",

@@ -41,7 +41,7 @@ class Mark:
         doubles: True: some rows may have two lines, of which the later one counts.
         moved: True: the lines' numbers are not the store's, since the input was edited.
         replacing: True: the file was being replaced, so the old and the new file are both ours.
-        layout: for a file written in one go: which rows it holds, in which order.
+        layout: for a file written in one go: which rows it holds, in which order, and how it is written.
         seq: every outcome up to this number is in the file; -1: not known, look at each row.
     """
 

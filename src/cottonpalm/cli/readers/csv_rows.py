@@ -124,6 +124,11 @@ class Csv(LineRows):
         if header[0].lstrip().startswith("{") and _is_json(self._first_line):
             raise Problem(f"{self.name} holds lines of JSON, no CSV: name it .jsonl")
         self._check_separator(header)
+        if header.count("") > 1:  # as Excel writes columns that were emptied
+            raise Problem(
+                f"{self.name} line {self.begins}: {header.count('')} columns have no name, the first of them is number "
+                f"{header.index('') + 1} of {len(header)}: name them, or delete them"
+            )
         seen = set[str]()
         for name in header:
             if name in seen:

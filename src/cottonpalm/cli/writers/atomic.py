@@ -42,6 +42,7 @@ class WholeOutput:
         path: the absolute path, or an address.
         write: writes the format.
         packing: how the file is packed.
+        form: a short name for how the format is written; a file of another form is written again.
         overwrite: replace a file that the run did not write.
         layout: returns the columns; called at the end.
         unpack: makes an outcome from a stored record.
@@ -55,13 +56,14 @@ class WholeOutput:
         path: str,
         write: Write,
         packing: Packing,
+        form: str,
         *,
         overwrite: bool,
         layout: Callable[[], Layout],
         unpack: Unpack,
     ) -> None:
         self._path, self._write, self._packing, self._overwrite = path, write, packing, overwrite
-        self._layout, self._unpack = layout, unpack
+        self._form, self._layout, self._unpack = form, layout, unpack
         self._changed = False  # what stands there is not what the mark says
         self.notes: list[str] = []
 
@@ -80,10 +82,17 @@ class WholeOutput:
         """Write the file again if anything differs; rows behind those that were read keep their answers."""
         if not complete and not isinstance(slots, AllSlots):
             slots = AllSlots(slots, self._store)
+        outcomes = partial(records, self._store, self._unpack, slots)
+        table = Table(outcomes=outcomes, **self._layout()._asdict())
         order = layout_of(slots)
-        if self._changed or order != self._mark.layout or self._store.last_seq() > self._mark.seq:
-            outcomes = partial(records, self._store, self._unpack, slots)
-            self.put(Table(outcomes=outcomes, **self._layout()._asdict()), order)
+        known = self._mark.layout == self._named(order, table)
+        if self._changed or not known or self._store.last_seq() > self._mark.seq:
+            self.put(table, order)
+
+    def _named(self, order: str, table: Table) -> str:
+        """The rows, and how they are written: `--bom` or `--columns` said later is no less meant."""
+        fields = "" if table.fields is None else ",".join(table.fields)
+        return " ".join(filter(None, (order, self._form, fields)))
 
     def put(self, table: Table, order: str) -> None:
         """Write the file again.
@@ -101,7 +110,7 @@ class WholeOutput:
             file.flush()
             self._mark.size = file.seek(0, os.SEEK_END)
             self._mark.recognise(file.fileno())
-        self._mark.replacing, self._mark.layout, self._mark.seq = False, order, seq
+        self._mark.replacing, self._mark.layout, self._mark.seq = False, self._named(order, table), seq
         self._mark.written, self._mark.moved = None, True  # in case a later run appends lines to this file
         self._mark.keep(self._store)
 

@@ -54,6 +54,12 @@ class CsvForm(NamedTuple):
         """Return the same with the input's delimiter, where none was said."""
         return self if self.delimiter or delimiter is None else self._replace(delimiter=delimiter)
 
+    @property
+    def name(self) -> str:
+        """A short name; of the usual form, none."""
+        cut = "" if self.delimiter in (None, ",") else self.delimiter
+        return " ".join(filter(None, ("guarded" if self.guard else "", "bom" if self.bom else "", cut)))
+
 
 def run_name(source: str, target: str) -> str:
     """Return the name of a run without `--run`: from the output's name, else from the input's, else a new name."""
@@ -214,20 +220,27 @@ def whole_output(
 ) -> WholeOutput:
     """Return an output that is written in one go, in the format of its name."""
     form = format_of(path, "output")
+    csv = csv._replace(delimiter="\t") if is_tabbed(path) else csv
     if form.kind == "plugin":
         from cottonpalm.cli.writers.plugin_table import write_with
 
         write = write_with(suffix_of(path))
     else:
-        write = writer_of(form.kind, csv if not is_tabbed(path) else csv._replace(delimiter="\t"))
+        write = writer_of(form.kind, csv)
     return WholeOutput(
         path,
         write,
         form.packing,
+        csv.name if form.kind == "csv" else "",
         overwrite=overwrite,
         layout=layout,
         unpack=unpack,
     )
+
+
+def is_table(path: str) -> bool:
+    """Whether an output has columns."""
+    return not output_file.is_stream(path) and format_of(path, "output").kind != "jsonl"
 
 
 def writer_of(kind: Kind, csv: CsvForm) -> Write:

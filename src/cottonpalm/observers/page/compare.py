@@ -65,9 +65,12 @@ class Measured:
 def compared(a: Story, b: Story) -> list[Measured]:
     """All that is compared."""
     one, other = a.report, b.report
+    whole = not (_goes_on(a) or _goes_on(b))  # else the two did not do the same work in that time
     return [
-        Measured("Time", one.wall_s or None, other.wall_s or None, duration),
-        Measured("Rows a second", one.rows_per_s or None, other.rows_per_s or None, per_second, 1),
+        Measured("Time", one.wall_s or None, other.wall_s or None, duration, -1 if whole else 0),
+        Measured(
+            "Rows a second", one.rows_per_s or None, other.rows_per_s or None, per_second, 1 if whole else 0
+        ),
         Measured("Money", a.cost_usd, b.cost_usd, money_usd),
         Measured("Money a row", _a_row(a), _a_row(b), money_usd),
         Measured("Failed rows", a.failed, b.failed, _whole),
@@ -77,6 +80,16 @@ def compared(a: Story, b: Story) -> list[Measured]:
         Measured("Requests", one.counts.requests, other.counts.requests, _whole, 0),
         Measured("Answers from the cache", one.counts.cached, other.counts.cached, _whole, 0),
     ]
+
+
+def _goes_on(story: Story) -> bool:
+    """Whether rows were done before its latest life, of which alone its report is: it was resumed, or retried."""
+    return story.report.counts.stored > 0
+
+
+def _did(story: Story) -> str:
+    counts = story.report.counts
+    return f"{counts.ok + counts.failed:,} of its {count(round(story.ok + story.failed), 'row')}"
 
 
 def _whole(value: float) -> str:
@@ -121,7 +134,12 @@ def compare(a: Story, b: Story, *, written: float | None = None) -> str:
 def compared_text(a: Story, b: Story) -> str:
     """The same in short, for a terminal of 80 columns."""
     names = (clean(story.name or "no name", 30) for story in (a, b))
-    lines = ["A is {}, B is {}.".format(*names), verdict(a, b), *textwrap.wrap(lede(a, b), 80), ""]
+    lines = [
+        "A is {}, B is {}.".format(*names),
+        *textwrap.wrap(verdict(a, b), 80),
+        *textwrap.wrap(lede(a, b), 80),
+        "",
+    ]
     lines.append(f"{'':<24}{'A':>18}{'B':>18}{'change':>12}")
     for row in compared(a, b):
         if row.a or row.b:
@@ -163,9 +181,14 @@ def _who(letter: str, story: Story, class_: str) -> Markup:
 def verdict(a: Story, b: Story) -> str:
     """What became better or worse, in one sentence."""
     by_name = {row.name: row for row in compared(a, b)}
-    parts = [_took(by_name["Time"]), *_cost(by_name["Money"])]
+    cost = list(_cost(by_name["Money"]))
+    said = " and ".join([_took(by_name["Time"]), *cost])
+    if (_goes_on(a) or _goes_on(b)) and a.report.wall_s and b.report.wall_s:
+        took = (
+            f"B took {duration(b.report.wall_s)} for {_did(b)}, A {duration(a.report.wall_s)} for {_did(a)}"
+        )
+        said = "; ".join([took, *(f"in all, B {each}" for each in cost)])
     failed = round(b.failed - a.failed)
-    said = " and ".join(parts)
     if failed:
         said += f"; {count(abs(failed), 'row')} {'more' if failed > 0 else 'fewer'} failed"
     return f"{said}."
@@ -193,6 +216,10 @@ def _cost(money: Measured) -> Iterator[str]:
 def lede(a: Story, b: Story) -> str:
     """What may be behind it."""
     said = []
+    if _goes_on(a) or _goes_on(b):
+        said.append(
+            "Times, rates, requests and what bound are those of each run's latest start; money and rows, of all."
+        )
     shares = [(_share(a.report, state), _share(b.report, state), state) for state in _states(a, b)]
     moved = [row for row in shares if abs(row[0] - row[1]) >= MOVED]
     for one, other, state in sorted(moved, key=lambda row: -abs(row[0] - row[1]))[:2]:

@@ -46,9 +46,7 @@ class SqlRunStore:
         self._store = store  # a run keeps its store alive
         self._database, self._home, self._writer, self._reader = parts
         self._run, self._lease = run, lease
-        self._reader.wait_s = (
-            BUSY_S  # a run waits for a server that is away, when it reads and when it writes
-        )
+        self._reader.wait_s = BUSY_S  # a run waits for a server that is away when it reads, as when it writes
         self._seq = run_rows.read(self._reader.rows, run).seq  # of the outcome that was written last
         # A closed store reports in place, and may be written to from there.
         self._numbering = threading.RLock()
