@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
 LIKE_A_COLUMN: Final = re.compile(r"(?<!\{)\{([^\S\n]*)(\w+)([^\S\n]*)\}(?!\})")
 LIKE_A_LONGER_NAME: Final = re.compile(r"(?<!\{)\{([^{}\n\"':]+)\}(?!\})")
-PART_OF_A_COLUMN: Final = re.compile(
-    r"(?<!\{)\{(\w+)(?:[.\[!]|:[.,<>^=+])[^{}\n]*\}(?!\})"
-)  # as Python writes it
+# As Python's `str.format` writes it.
+PART_OF_A_COLUMN: Final = re.compile(r"(?<!\{)\{(\w+)(?:[.\[!]|:[.,<>^=+])[^{}\n]*\}(?!\})")
 DOUBLED: Final = re.compile(r"\{\{(\w+)\}\}")
 
 
