@@ -316,6 +316,20 @@ def test_what_a_rejected_request_wanted_and_the_quota_did_not_hold() -> None:
     quotas.learn(request, shows, PATIENCE_S)
     assert quotas.empty(request, shows)
     assert not quotas.empty(request, shows[:1]), "as much as it wants is enough"
+    nearly = Quota("tokens", 9_000.0, 620.0, 1.0)
+    assert quotas.empty(request, [nearly]), "what it wants is our estimate, a quarter more is as likely"
+    assert not quotas.empty(request, [nearly._replace(remaining=630.0)])
+
+
+def test_of_tokens_a_quarter_more_than_a_request_is_expected_to_take_has_to_be_left() -> None:
+    quotas = Quotas()
+    for nth, left in enumerate((3_120.0, 2_120.0, 1_120.0, 120.0)):
+        for _ in range(10):
+            request = sent(quotas, float(nth), 100.0)
+        quotas.learn(request, [Quota("tokens", 9_000.0, left, 60.0)], PATIENCE_S)
+    assert quotas.trusted
+    assert quotas.wait_s(3.0, 90.0, 0.0)[0] == 0.0
+    assert quotas.wait_s(3.0, 100.0, 0.0)[1] == "tokens", "120 of 125"
 
 
 def tells(shown: Shown, lefts: list[float], *, limit: float = 600.0, each_s: float = 1.0) -> list[bool]:

@@ -140,7 +140,9 @@ class Tries:
         # If others are accepted, or may be by now, and no wait is named, we need no pause: the limiter finds its pace.
         if fault.retry_after_s is None and run.retry.throttle_wait_s is not None:
             sleep_s = hinted_s(run.retry.throttle_wait_s, run.rng)
-        elif fault.retry_after_s is not None or not (accepted or limiter.in_flight > 1):
+        elif fault.retry_after_s is not None:
+            pause_s = fault.retry_after_s  # no later: one goes first, so no crowd comes back
+        elif not (accepted or limiter.in_flight > 1):
             pause_s = _wait_s(fault, run, self.rejections)
         self._count(accepted, rejected)
         suspect = self.among >= OWN and not limiter.came_through.explains(self.rejections, accepted)

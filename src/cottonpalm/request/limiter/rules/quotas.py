@@ -6,7 +6,7 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.request.limiter.rules.causes import HOLD, USUAL
+from cottonpalm.request.limiter.rules.causes import APART, HOLD, USUAL
 from cottonpalm.request.limiter.rules.sent import NOTHING
 from cottonpalm.request.limiter.rules.shown import Shown
 
@@ -72,7 +72,7 @@ class Quotas:
             return _FREE
         self.read()
         longest_s, binding = 0.0, None
-        totals, costs = self._totals(), by_unit((1.0, ask, min(ask, output)))
+        totals, costs = self._totals(), _at_most((1.0, ask, min(ask, output)))
         for unit, shown in self.shown.items():
             if not shown.trusted:
                 continue
@@ -153,7 +153,7 @@ class Quotas:
 
     def empty(self, request: Sent, quotas: Sequence[Quota]) -> bool:
         """One of them does not hold what a rejected request wanted."""
-        wanted = by_unit(request.use)
+        wanted = _at_most(request.use)
         return any(quota.remaining < wanted[PLACES[quota.unit]] for quota in quotas)
 
 
@@ -161,6 +161,12 @@ def by_unit(use: Use) -> tuple[float, float, float, float]:
     """The part of each unit, at its place."""
     requests, tokens, output = use
     return requests, tokens, output, tokens - output
+
+
+def _at_most(use: Use) -> tuple[float, float, float, float]:
+    """What of each unit is taken: tokens are estimates, so a little more."""
+    requests, tokens, output = use
+    return by_unit((requests, (1 + APART) * tokens, (1 + APART) * output))
 
 
 def _plus(one: Use, other: Use, times: float = 1.0) -> Use:
