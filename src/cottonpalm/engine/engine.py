@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -69,7 +68,7 @@ class Engine:
         release: Callable[[], None] = lambda: None,
     ) -> None:
         self.job, self.account, self.reader, self.store = job, account, reader, store
-        self.outbox = Outbox(ROOM if job.lane is None else OUT_ROOM)
+        self.outbox = Outbox(ROOM if job.terms is None else OUT_ROOM)
         self._source, self._judge, self._release = source, judge, release
         self._telling = Telling(job.settings.observers)
         self._emit = self._telling.emit
@@ -79,7 +78,7 @@ class Engine:
             job.cap,
             ordered=job.ordered,
             whole=self._whole,
-            recorded=job.lane is not None,
+            recorded=job.terms is not None,
             kept=job.settings.cap,
         )
         self._loop = OwnLoop(self._turn)
@@ -154,8 +153,7 @@ class Engine:
         rows, delivery = self._scheduler(loop, window, gates, chunks)
         gates.extend(self._gates(rows))
         calling = Calling(self.job, self.account, self._judge, self._stopping)
-        lazy = not isinstance(self._source, Sequence)
-        executor = calling.executor(rows, self.store, self._pieces(), lazy=lazy)
+        executor = calling.executor(rows, self.store, self._pieces())
         self._have(window, rows, executor, calling.workers)
         stall = StallWatch(self.job.settings.stall_timeout_s, self.account, loop, self._stalled)
         self._listen()

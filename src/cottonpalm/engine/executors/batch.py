@@ -28,8 +28,8 @@ from cottonpalm.types import Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cottonpalm.engine.executors.answering import Terms
     from cottonpalm.engine.executors.local import LocalExecutor
+    from cottonpalm.engine.executors.terms import Terms
     from cottonpalm.protocols import Admitted, Inner, Later, RowSource
     from cottonpalm.providers.batches.stages import Batch, KeepsBatches, Member
     from cottonpalm.request.run_account import RunAccount
