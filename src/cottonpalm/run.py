@@ -14,13 +14,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from cottonpalm.errors import RunBusy
+from cottonpalm.events import RowFinished
 from cottonpalm.runtime import loop_shutdown
 from cottonpalm.runtime.bridge import bridge
 from cottonpalm.runtime.threads import running_loop
 from cottonpalm.setting_checks import most_rows
+from cottonpalm.types import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
     from typing import Self
 
     from cottonpalm.config import Budget
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from cottonpalm.protocols import RunStore
     from cottonpalm.runtime.bridge import Call
     from cottonpalm.stats import Stats
-    from cottonpalm.types import Outcome
 
 GRACE_S: Final = 5.0  # a reader that leaves a run waits at most so long until the run has settled
 
@@ -267,7 +268,11 @@ class Run(BaseRun):
 
     def _read_all(self) -> list[Outcome]:
         if self._kept is None:
-            before, found = self._handed_out, sorted(self, key=lambda outcome: outcome.index)
+            before = self._handed_out
+            all_got: Iterator[Any] = self
+            ended = (got.outcome if isinstance(got, RowFinished) else got for got in all_got)
+            outcomes = (got for got in ended if isinstance(got, Outcome))  # no other events
+            found = sorted(outcomes, key=lambda outcome: outcome.index)
             if before and not found:
                 raise RuntimeError(
                     "all outcomes were read already, and a run made by start hands each out once: make the table in "
