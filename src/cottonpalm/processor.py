@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import langchain_core.runnables.base  # noqa: F401 - before the stack is deep: there Python 3.11 loads it 15 % slower
 
@@ -27,14 +27,17 @@ from cottonpalm.stores import shown as shown_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+    from typing import Unpack
 
     from langchain_core.runnables import Runnable, RunnableConfig
 
     from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, Cache, RateLimit, RetryPolicy
     from cottonpalm.engine.input.reader import Rows
+    from cottonpalm.engine.output.stream_events import StreamEvent
     from cottonpalm.planning.plan import Plan
     from cottonpalm.protocols import Observer, Store
     from cottonpalm.request.limiter.limiters import Limits
+    from cottonpalm.starting import Either, Ids, Ranks, Streamed, Whole
     from cottonpalm.types import Item, Outcome
 
 AnyRun = TypeVar("AnyRun", bound=BaseRun)
@@ -383,6 +386,16 @@ class BatchProcessor(ChainFace):
 
     # -- any iterable of rows, lazily
 
+    @overload
+    def start(self, rows: Rows, ids: Ids = ..., priorities: Ranks = ..., **how: Unpack[Whole]) -> Run: ...
+    @overload
+    def start(
+        self, rows: Rows, ids: Ids = ..., priorities: Ranks = ..., **how: Unpack[Streamed]
+    ) -> Run[StreamEvent]: ...
+    @overload
+    def start(
+        self, rows: Rows, ids: Ids = ..., priorities: Ranks = ..., **how: Unpack[Either]
+    ) -> Run[Any]: ...
     def start(
         self,
         rows: Rows,
@@ -393,7 +406,7 @@ class BatchProcessor(ChainFace):
         skip_stored: bool = False,
         retry_failed: bool = False,
         stream: bool = False,
-    ) -> Run:
+    ) -> Run[Any]:
         """Make a run over any iterable of rows, read lazily; iterate it inside `with` to get outcomes as they complete.
 
         The run is opened in the store now; no row is read and no model called before the `with`.
@@ -415,6 +428,18 @@ class BatchProcessor(ChainFace):
         more |= {"skip_stored": skip_stored, "retry_failed": retry_failed}
         return self._streaming(self._runs.run(rows_in(rows), streaming=stream, **more), stream)
 
+    @overload
+    def astart(
+        self, rows: Rows, ids: Ids = ..., priorities: Ranks = ..., **how: Unpack[Whole]
+    ) -> AsyncRun: ...
+    @overload
+    def astart(
+        self, rows: Rows, ids: Ids = ..., priorities: Ranks = ..., **how: Unpack[Streamed]
+    ) -> AsyncRun[StreamEvent]: ...
+    @overload
+    def astart(
+        self, rows: Rows, ids: Ids = ..., priorities: Ranks = ..., **how: Unpack[Either]
+    ) -> AsyncRun[Any]: ...
     def astart(
         self,
         rows: Rows,
@@ -425,7 +450,7 @@ class BatchProcessor(ChainFace):
         skip_stored: bool = False,
         retry_failed: bool = False,
         stream: bool = False,
-    ) -> AsyncRun:
+    ) -> AsyncRun[Any]:
         """`start` on the running loop: iterate inside `async with`, which opens the store, on a thread."""
         more: dict[str, Any] = {"ids": ids, "priorities": priorities, "configs": same_for_all(config)}
         more |= {"skip_stored": skip_stored, "retry_failed": retry_failed}

@@ -11,13 +11,16 @@ import asyncio
 import warnings
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple
 
 from cottonpalm.errors import RunBusy
+from cottonpalm.events import RowFinished
 from cottonpalm.runtime import loop_shutdown
 from cottonpalm.runtime.bridge import bridge
 from cottonpalm.runtime.threads import running_loop
 from cottonpalm.setting_checks import most_rows
+from cottonpalm.starting import Told
+from cottonpalm.types import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -31,7 +34,6 @@ if TYPE_CHECKING:
     from cottonpalm.protocols import RunStore
     from cottonpalm.runtime.bridge import Call
     from cottonpalm.stats import Stats
-    from cottonpalm.types import Outcome
 
 GRACE_S: Final = 5.0  # a reader that leaves a run waits at most so long until the run has settled
 
@@ -232,7 +234,7 @@ class BaseRun:
         self._kept = outcomes
 
 
-class Run(BaseRun):
+class Run(BaseRun, Generic[Told]):
     """A run read by synchronous code. Iterate inside `with`, where it begins."""
 
     _made_by, _made_to = "made by start", "`with` or `for`"
@@ -257,7 +259,7 @@ class Run(BaseRun):
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Outcome:
+    def __next__(self) -> Told:
         self._begin()
         if self.stream is not None and self.stream.waiting:
             return self.stream.waiting.popleft()  # type: ignore[return-value]  # as `start` says
@@ -267,7 +269,10 @@ class Run(BaseRun):
 
     def _read_all(self) -> list[Outcome]:
         if self._kept is None:
-            before, found = self._handed_out, sorted(self, key=lambda outcome: outcome.index)
+            before = self._handed_out
+            ended = (got.outcome if isinstance(got, RowFinished) else got for got in self)
+            outcomes = (got for got in ended if isinstance(got, Outcome))  # no other events
+            found = sorted(outcomes, key=lambda outcome: outcome.index)
             if before and not found:
                 raise RuntimeError(
                     "all outcomes were read already, and a run made by start hands each out once: make the table in "
@@ -287,7 +292,7 @@ class Run(BaseRun):
             _ = self._call.error  # the outbox has already given it to the reader
 
 
-class AsyncRun(BaseRun):
+class AsyncRun(BaseRun, Generic[Told]):
     """A run on the caller's own loop. Iterate inside `async with`, where it begins; one reader at a time."""
 
     _made_by, _made_to = "made by astart", "`async with` or `async for`"
@@ -306,7 +311,7 @@ class AsyncRun(BaseRun):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Outcome:
+    async def __anext__(self) -> Told:
         if self._task is None:
             await self._begin()
         if self.stream is not None and self.stream.waiting:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cottonpalm.providers.batches.choice import ADAPTERS
 from cottonpalm.providers.batches.lanes import Lane
-from cottonpalm.providers.batches.lines import CUSTOM_ID, Limits
+from cottonpalm.providers.batches.lines import Limits
 from cottonpalm.providers.batches.packing import (
     FRAME,
     SHARE,
@@ -27,6 +27,7 @@ from cottonpalm.providers.batches.queue import Queue, told_limit
 from cottonpalm.providers.batches.scratch import BLOCK, Scratch
 from cottonpalm.providers.batches.spool import Packed, Spool, TooBig
 from cottonpalm.providers.batches.stages import Batch, Member, Stage, custom_id, number_of
+from tests.support.batch_apis.rules import CUSTOM_ID
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -114,6 +114,20 @@ def test_the_page_names_files_that_exist(page: str) -> None:
         assert name == "go.py" or any(file.endswith(f"/{name}") for file in files), f"{page} names {name}"
 
 
+def test_the_table_of_rooms_names_them_all() -> None:
+    package = ROOT / "src" / "cottonpalm"
+    folders = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    files = {path.name for path in package.glob("*.py") if not path.name.startswith("__")}
+    table = (
+        (ROOT / "docs" / "architecture.md")
+        .read_text(encoding="utf-8")
+        .partition("| room |")[2]
+        .partition("\n\n")[0]
+    )
+    named = [line.split("|")[1] for line in table.splitlines()[2:]]
+    assert set(re.findall(r"`([\w/.]+)`", "".join(named))) == folders | files
+
+
 def test_every_page_can_be_reached_from_the_index() -> None:
     docs = ROOT / "docs"
     linked = {(docs / link.partition("#")[0]).resolve() for link in links(docs / "index.md")}

@@ -68,7 +68,7 @@ def test_a_run_is_paused_and_goes_on_from_another_process(tmp_path: Path, outsid
     with started(slow, tmp_path) as run:
         until(lambda: len(slow.begun) == 4)
         outside.order("r", held=True)
-        until(lambda: run._engine._admission.held)
+        until(lambda: run._engine._backpressure.held)
         slow.free.set()
         until(lambda: run.stats.ok == 4)
         assert len(slow.begun) == 4  # those in flight are finished, no other begins

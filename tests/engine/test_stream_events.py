@@ -90,3 +90,11 @@ def test_a_reader_in_synchronous_code_gets_the_same_events() -> None:
     with BatchProcessor(RunnableGenerator(speaks)).start([0], stream=True) as run:
         seen = list(run)
     assert [type(event) for event in seen] == [RowStarted, *[RowChunk] * 10, RowFinished]
+
+
+def test_a_table_of_a_streaming_run_has_its_outcomes() -> None:
+    with BatchProcessor(RunnableGenerator(speaks)).start([0, 1], stream=True) as run:
+        assert isinstance(next(run), RowStarted)
+        table = run.to_arrow()
+    assert table["input"].to_pylist() == [0, 1]
+    assert [len(text.split()) for text in table["output"].to_pylist()] == [10, 10]

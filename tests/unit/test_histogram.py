@@ -1,4 +1,4 @@
-"""The histogram and the timeline: right within their stated error, whole when merged, bounded in memory."""
+"""The histogram and the timeline: right within their stated error, bounded in memory."""
 
 from __future__ import annotations
 
@@ -31,17 +31,6 @@ def test_a_quantile_is_within_its_error_of_the_exact_value_of_that_rank(
 ) -> None:
     exact = sorted(seen)[int(share * (len(seen) - 1))]
     assert histogram_of(seen).quantile(share) == pytest.approx(exact, rel=ERROR * 1.001)
-
-
-@given(values, values, shares)
-def test_two_histograms_merged_are_as_one_that_saw_all(
-    one: list[float], other: list[float], share: float
-) -> None:
-    merged, whole = histogram_of(one), histogram_of(one + other)
-    merged.merge(histogram_of(other))
-    assert merged.quantile(share) == whole.quantile(share)
-    assert (merged.count, merged.highest) == (whole.count, whole.highest)
-    assert merged.total == pytest.approx(whole.total)
 
 
 @given(st.lists(st.floats(0, 1e300), max_size=300))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from cottonpalm.engine.chain_facts import ChainFacts
 from cottonpalm.engine.classifier import Classifier
 from cottonpalm.engine.engine import Engine
 from cottonpalm.engine.executors.caller import Caller, one_of
+from cottonpalm.engine.executors.terms import Terms
 from cottonpalm.engine.input import asked_again
 from cottonpalm.engine.input.failed_rows import failed_rows
 from cottonpalm.engine.input.known_by import begin_by
@@ -27,7 +29,7 @@ from cottonpalm.providers.batches.stages import KeepsBatches
 from cottonpalm.settings import travelling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from langchain_core.runnables import Runnable
 
@@ -123,11 +125,7 @@ class Builder:
         batched = many and not streaming and (settings.mode != "live" or book is not None)
         job = Job(
             settings=settings,
-            lane=settings.lane if batched else None,
-            rehearsed=min(map(traits.rehearsed, facts.chains)) if batched else 0,
-            tools=batched and any(traits.may_run_tools(chain) for chain in facts.chains),
-            keeps_state=batched and any(map(traits.keeps_state, facts.chains)),
-            linear=batched and all(traits.one_at_a_time(chain) for chain in facts.chains),
+            terms=self._terms(settings, rows) if batched else None,
             callers=[one_of(equal, account, self.judge, self.judge.out_of_money), *fallbacks],
             streaming=streaming,
             many=many,
@@ -154,6 +152,23 @@ class Builder:
             self.judge,
             store=run_store,
             release=shared if opened is None else _both(shared, opened.release),
+        )
+
+    def _terms(self, settings: Settings, rows: Any) -> Terms:
+        """Return how these rows go through batches."""
+        chains, types = self.facts.chains, self.facts.types
+        return Terms(
+            lane=settings.lane,
+            name=settings.run or "",
+            linear=all(map(traits.one_at_a_time, chains)),
+            keeps_state=any(map(traits.keeps_state, chains)),
+            sends=settings.mode != "live",
+            detach=settings.detach,
+            deadline_s=settings.deadline_s,
+            cheapest=settings.mode == "auto",
+            lazy=not isinstance(rows, Sequence),
+            rehearsed=min(map(traits.rehearsed, chains)),
+            tools=types if any(map(traits.may_run_tools, chains)) else None,
         )
 
     def _workers(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cottonpalm.engine.classifier import Classifier
     from cottonpalm.engine.executors.batch import BatchExecutor
     from cottonpalm.engine.executors.links import Begin, Pool
+    from cottonpalm.engine.executors.terms import Terms
     from cottonpalm.engine.executors.workers import WorkersExecutor
     from cottonpalm.engine.job import Job
     from cottonpalm.engine.output.outbox import Pieces
@@ -38,21 +39,19 @@ class Calling:
         self._job, self._account, self._judge, self._stopping = job, account, judge, stopping
         self._crew = Crew(loop=asyncio.get_running_loop())
 
-    def executor(
-        self, rows: Scheduler, store: RunStore | None, pieces: Pieces | None, *, lazy: bool
-    ) -> Executor:
+    def executor(self, rows: Scheduler, store: RunStore | None, pieces: Pieces | None) -> Executor:
         """Make the executor that calls the chain for these rows. Only this place chooses it.
 
         Args:
             rows: what it takes them from.
             store: where batches are kept.
             pieces: where a streaming run puts its pieces; None: it does not stream.
-            lazy: nobody knows how many rows there are.
         """
         if self._job.workers is not None:
             return self._at_workers(self._job.workers)
         send = self._send(rows, pieces)
-        return self._local(send) if self._job.lane is None else self._batches(send, store, lazy=lazy)
+        terms = self._job.terms
+        return self._local(send) if terms is None else self._batches(terms, send, store)
 
     def close(self) -> None:
         """The run is over."""
@@ -76,26 +75,11 @@ class Calling:
             item_timeout_s=self._job.settings.item_timeout_s,
         )
 
-    def _batches(self, send: Inner, store: RunStore | None, *, lazy: bool) -> BatchExecutor:
-        from cottonpalm.engine.executors.answering import Terms  # noqa: PLC0415 - few runs have one
+    def _batches(self, terms: Terms, send: Inner, store: RunStore | None) -> BatchExecutor:
         from cottonpalm.engine.executors.batch import BatchExecutor  # noqa: PLC0415 - few runs have one
         from cottonpalm.request.flex import Flex  # noqa: PLC0415 - few runs have one
 
-        job, account = self._job, self._account
-        assert job.lane is not None
-        terms = Terms(
-            lane=job.lane,
-            name=job.name or "",
-            linear=job.linear,
-            keeps_state=job.keeps_state,
-            sends=job.settings.mode != "live",
-            detach=job.settings.detach,
-            deadline_s=job.settings.deadline_s,
-            cheapest=job.settings.mode == "auto",
-            rehearsed=job.rehearsed,
-            tools=job.types if job.tools else None,
-            lazy=lazy,
-        )
+        account = self._account
         assert isinstance(store, KeepsBatches)
         if terms.flexes:
             openai = [host for host, provider in terms.lane.hosts.items() if provider == "openai"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -69,17 +68,18 @@ class Engine:
         release: Callable[[], None] = lambda: None,
     ) -> None:
         self.job, self.account, self.reader, self.store = job, account, reader, store
-        self.outbox = Outbox(ROOM if job.lane is None else OUT_ROOM)
-        self._source, self._judge, self._release = source, judge, release
+        self.outbox = Outbox(ROOM if job.terms is None else OUT_ROOM)
+        self.source = source  # where the rows come from
+        self._judge, self._release = judge, release
         self._telling = Telling(job.settings.observers)
         self._emit = self._telling.emit
         self._whole = job.ordered and job.total is not None
-        self._admission = Backpressure(
+        self._backpressure = Backpressure(
             account,
             job.cap,
             ordered=job.ordered,
             whole=self._whole,
-            recorded=job.lane is not None,
+            recorded=job.terms is not None,
             kept=job.settings.cap,
         )
         self._loop = OwnLoop(self._turn)
@@ -102,11 +102,6 @@ class Engine:
         self._count: int | None = None  # of workers, where it was said during the run
         self._task: asyncio.Task[Any] | None = None
         self._left = self._cancelled = False
-
-    @property
-    def source(self) -> Any:
-        """Where the rows come from."""
-        return self._source
 
     def add_observer(self, observer: Observer) -> None:
         """Add an observer; only before the run begins."""
@@ -148,14 +143,13 @@ class Engine:
             self._view.tell(self._telling)
         self._telling.open(loop)
         held_apart = self.job.chunk_size if self.job.settings.chunk_pause_s else None
-        window = Window(self._admission.read_ahead, ordered=self.job.ordered, chunk_size=held_apart)
+        window = Window(self._backpressure.read_ahead, ordered=self.job.ordered, chunk_size=held_apart)
         chunks = self._view.chunks = self._chunked(loop)
         gates: list[Gate] = []
         rows, delivery = self._scheduler(loop, window, gates, chunks)
         gates.extend(self._gates(rows))
         calling = Calling(self.job, self.account, self._judge, self._stopping)
-        lazy = not isinstance(self._source, Sequence)
-        executor = calling.executor(rows, self.store, self._pieces(), lazy=lazy)
+        executor = calling.executor(rows, self.store, self._pieces())
         self._have(window, rows, executor, calling.workers)
         stall = StallWatch(self.job.settings.stall_timeout_s, self.account, loop, self._stalled)
         self._listen()
@@ -199,14 +193,14 @@ class Engine:
             self.outbox,
             pack=self._stopping.packed if self.store is not None else None,
             renew=lambda record, row: with_input(record, row, self.job.types),
-            want=self._admission.want,
+            want=self._backpressure.want,
             on_finish=self._stopping.finished,
             events=self._emit if self._telling else None,
             whole=self._whole,
             chunks=chunks,
             slept=partial(waited, "backoff"),
         )
-        rows.feed = feed(self._source, self.reader, window, lambda: rows.wake())  # noqa: PLW0108 - the executor sets `wake`
+        rows.feed = feed(self.source, self.reader, window, lambda: rows.wake())  # noqa: PLW0108 - the executor sets `wake`
         if chunks is not None:
             self.reader.notes, rows.feed.on_arrival = chunks.notes, chunks.arrived
         return rows, delivery
@@ -266,7 +260,7 @@ class Engine:
         self._window, self._executor, self._workers = window, executor, workers
         self._stopping.under_way = executor.under_way
         if workers is not None:
-            self._admission.workers = workers.wants
+            self._backpressure.workers = workers.wants
             if self._count is not None:
                 workers.count = self._count
         self._rows = rows
@@ -288,8 +282,8 @@ class Engine:
         """In a turn of the loop, after something has changed: let rows start, or go."""
         if self._rows is None:
             return
-        self.outbox.room = self._admission.room
-        self._window.capacity = self._admission.read_ahead
+        self.outbox.room = self._backpressure.room
+        self._window.capacity = self._backpressure.read_ahead
         self.outbox.make_space()
         if self._loop.finished:
             return
@@ -408,17 +402,17 @@ class Engine:
 
     def hold(self, held: bool) -> None:
         """Start no more rows until this is called with False; rows in flight go on. From any thread."""
-        self._admission.held = held
+        self._backpressure.held = held
         self._loop.nudge()
 
     @property
     def cap(self) -> int | None:
         """The most rows at once, even if the limits allow more. It may be changed during the run, from any thread."""
-        return self._admission.cap
+        return self._backpressure.cap
 
     @cap.setter
     def cap(self, most: int | None) -> None:
-        self._admission.cap = most
+        self._backpressure.cap = most
         self._loop.nudge()
 
     def _set_cap(self, most: int | None) -> None:
@@ -456,9 +450,9 @@ class Engine:
             self._view.keep_report(over=False)
 
     def _says(self) -> dict[str, Any]:
-        return self._view.says(held=self._admission.held, cap=self.cap)
+        return self._view.says(held=self._backpressure.held, cap=self.cap)
 
     def _holding_back(self) -> Bottleneck:
         if (rows := self._rows) is None or self._loop.finished:
             return ""
-        return self._admission.holding_back(rows, self._window, self.outbox.room, self._view.out())
+        return self._backpressure.holding_back(rows, self._window, self.outbox.room, self._view.out())

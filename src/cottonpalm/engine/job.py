@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from cottonpalm.config import BatchLane
     from cottonpalm.engine.executors.caller import Caller, Replicas
     from cottonpalm.engine.executors.links import Begin, Pool
+    from cottonpalm.engine.executors.terms import Terms
     from cottonpalm.engine.gates.cache import SharedCache
     from cottonpalm.protocols import Gate
     from cottonpalm.settings import Settings
@@ -25,14 +25,9 @@ class Job:
     many: bool = True  # False for `invoke` and `stream`, which have one input
     streaming: bool = False  # True: the reader gets the chunks of an answer as they come
     none_is_no_answer: bool = False
-    lane: BatchLane | None = None  # how requests go through a Batch API; None: they do not
-    linear: bool = False  # the chain makes one request at a time
-    keeps_state: bool = False  # a row goes on where the chain was when it ran before
-    rehearsed: int = 0  # in how many rounds made-up answers cannot bring the chain to its end
-    tools: bool = False  # the chain may run tools
-    workers: Callable[[], tuple[Pool, Begin]] | None = (
-        None  # makes them; None: this process runs the rows itself
-    )
+    terms: Terms | None = None  # how rows go through batches; None: they do not
+    # makes the workers; None: this process runs the rows itself
+    workers: Callable[[], tuple[Pool, Begin]] | None = None
     cap: int | None = None  # the most rows at once, even if the limits allow more
     types: Mapping[str, type] = field(default_factory=dict)
     cache: SharedCache | None = None

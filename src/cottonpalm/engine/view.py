@@ -148,7 +148,7 @@ class View:
 
     def _has_batches(self) -> Callable[[str], bool] | None:
         """Which models' requests a batch could have held; None for a run that streams, or that goes through batches."""
-        if self._job.lane is not None or self._job.streaming:
+        if self._job.terms is not None or self._job.streaming:
             return None
         from cottonpalm.providers.batches.choice import has_batches  # noqa: PLC0415 - its imports cost time
 
@@ -207,7 +207,7 @@ class View:
 
     def out(self) -> int:
         """How many rows wait for batches."""
-        began = self._rows is not None and self._job.lane is not None
+        began = self._rows is not None and self._job.terms is not None
         return getattr(self._executor, "out", 0) if began else 0
 
     def _total(self) -> int | None:

@@ -23,8 +23,8 @@ _MIDDLE: Final = 1 - ERROR  # of a bucket, from its upper end
 class Histogram:
     """Counts non-negative values (seconds, tokens, money) in at most about 1,730 buckets.
 
-    For values between `LEAST` and `MOST`, `quantile` is within `ERROR` of the exact value of that rank. Two histograms
-    added give the same as one that saw all values. The idea is DDSketch's (Masson, Rim and Lee, 2019).
+    For values between `LEAST` and `MOST`, `quantile` is within `ERROR` of the exact value of that rank. The idea is
+    DDSketch's (Masson, Rim and Lee, 2019).
     """
 
     __slots__ = ("_buckets", "_zeros", "count", "highest", "total")
@@ -48,14 +48,6 @@ class Histogram:
         if self.highest > MOST:
             large = [min(value, MOST) for value in large]
         self._buckets.update([ceil(value * _SCALE) for value in map(log, large)])
-
-    def merge(self, other: Histogram) -> None:
-        """Add all that the other one has counted."""
-        self.count += other.count
-        self.total += other.total
-        self.highest = max(self.highest, other.highest)
-        self._zeros += other._zeros
-        self._buckets.update(other._buckets)
 
     @property
     def mean(self) -> float:

@@ -11,8 +11,6 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-import httpx
-
 from cottonpalm.engine.executors.answering import WAITS, Answering
 from cottonpalm.engine.executors.post import Post
 from cottonpalm.engine.executors.rescue import Rescue
@@ -21,6 +19,7 @@ from cottonpalm.engine.executors.rows_out import RECORDED, UNREAD, RowsOut
 from cottonpalm.engine.executors.shelf import Shelf
 from cottonpalm.errors import CottonpalmError, StoreError
 from cottonpalm.observers.formatting import count, money
+from cottonpalm.providers.batches.client import connections
 from cottonpalm.providers.batches.stages import Stage
 from cottonpalm.providers.batches.submission import Desk
 from cottonpalm.request.transport.sender import INSIDE
@@ -29,8 +28,8 @@ from cottonpalm.types import Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cottonpalm.engine.executors.answering import Terms
     from cottonpalm.engine.executors.local import LocalExecutor
+    from cottonpalm.engine.executors.terms import Terms
     from cottonpalm.protocols import Admitted, Inner, Later, RowSource
     from cottonpalm.providers.batches.stages import Batch, KeepsBatches, Member
     from cottonpalm.request.run_account import RunAccount
@@ -88,8 +87,16 @@ class BatchExecutor:
         token = INSIDE.set(True)  # the Batch API's own requests are none of a row's
         watch: asyncio.Task[None] | None = None
         try:
-            async with httpx.AsyncClient(follow_redirects=False) as http:
-                self._post = self._made_post(http)
+            async with connections() as http:
+                self._post = self._made_post(
+                    Desk(
+                        self._book,
+                        http,
+                        lambda lane: self._post.whose(lane) or {},
+                        listing_wait_s=self._options.listing_wait_s,
+                        poll_s=self._options.poll_s,
+                    )
+                )
                 self._answering = Answering(
                     self._terms,
                     self._run,
@@ -132,17 +139,15 @@ class BatchExecutor:
         while late & self._post.open.keys() and self._post.reachable and not self._rows.closing:
             await self._post.next_move(1.0)
 
-    def _made_post(self, http: httpx.AsyncClient) -> Post:
-        options = self._options
-        desk = Desk(
-            self._book,
-            http,
-            lambda lane: self._post.whose(lane) or {},
-            listing_wait_s=options.listing_wait_s,
-            poll_s=options.poll_s,
-        )
+    def _made_post(self, desk: Desk) -> Post:
         post = Post(
-            self._book, desk, self._run, options, over=self._over, failed=self._failed, rescue=self._rescue
+            self._book,
+            desk,
+            self._run,
+            self._options,
+            over=self._over,
+            failed=self._failed,
+            rescue=self._rescue,
         )
         post.news = self._look
         return post

@@ -29,6 +29,11 @@ _PAGES: Final = 100
 _WHERE: Final = "x-goog-upload-url"
 
 
+def connections() -> httpx.AsyncClient:
+    """Return the connections that requests about batches go over. `BatchClient` follows redirects itself."""
+    return httpx.AsyncClient(follow_redirects=False)
+
+
 class BatchClient:
     """The Batch API of one lane's provider. Every method raises `Trouble`."""
 

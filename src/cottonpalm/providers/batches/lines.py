@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Literal, TypeAlias
 
-# Anthropic's rule, the narrowest: the others take it too
-CUSTOM_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 QUEUE_FULL: Final = ("token_limit_exceeded", "RESOURCE_EXHAUSTED")  # as OpenAI's and Google's batches fail
 AGAIN: Final = frozenset({408, 409, 425, 429})  # like 5xx: the same request may be answered another time
 Lost: TypeAlias = Literal["expired", "cancelled", "failed", "missing"]
