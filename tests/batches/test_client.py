@@ -16,7 +16,7 @@ from cottonpalm.providers.batches.troubles import Trouble
 from tests.batches.kit import packed_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from cottonpalm.providers.batches.lines import Result
@@ -119,6 +119,33 @@ def test_results_are_cut_at_line_breaks_alone_wherever_the_network_cuts_them() -
     found = ask(OPENAI, Wire(httpx.Response(200, content=stream())), results)
     assert [result.custom_id for result in found] == ["t-0", "t-1"]
     assert found[0].body == {"text": "a\u2028b"}
+
+
+@pytest.mark.parametrize(
+    "page", [b"<html>\n<p>Maintenance</p>\n</html>", b'{"error": {"message": "not now"}}']
+)
+def test_a_page_that_holds_no_result_at_all_is_no_file_of_results_and_is_fetched_again(page: bytes) -> None:
+    with pytest.raises(Trouble, match="the answer is no file of results: ") as raised:
+        ask(OPENAI, Wire(httpx.Response(200, content=page)), results)
+    assert raised.value.what == "later"
+    assert ask(OPENAI, Wire(httpx.Response(200, content=b"\n")), results) == []
+
+
+class Cut(httpx.AsyncByteStream):
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b'{"id": '
+        raise httpx.RemoteProtocolError("peer closed connection without sending complete message body")
+
+
+def test_an_upload_whose_answer_breaks_off_is_sent_again(tmp_path: Path) -> None:
+    packed = packed_of(OPENAI, ["a"], tmp_path)
+    for answer in (
+        httpx.Response(200, stream=Cut()),
+        httpx.Response(200, stream=httpx.ByteStream(b"no gzip"), headers={"content-encoding": "gzip"}),
+    ):
+        with pytest.raises(Trouble) as raised:
+            ask(OPENAI, Wire(answer), lambda client: client.upload(packed))
+        assert raised.value.what == "later"
 
 
 def test_a_file_goes_where_gemini_says_and_to_another_host_without_the_key(tmp_path: Path) -> None:

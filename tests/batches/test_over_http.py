@@ -28,6 +28,7 @@ from tests.batches.kit import (
 from tests.support.batch_provider import Faults
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from cottonpalm.providers.batches.stages import Batch
@@ -422,3 +423,53 @@ def test_results_that_are_not_found_for_a_moment_long_after_the_end_are_not_lost
 
     assert asyncio.run(main()).stage is Stage.COLLECTED
     assert len(results(disk.book, 10)) == 10
+
+
+def test_a_batch_that_a_look_does_not_find_for_a_moment_is_not_lost_though_the_clock_is_set_meanwhile(
+    server: BatchProvider, disk: Disk, tmp_path: Path, set_clock: Callable[[float], None]
+) -> None:
+    async def main() -> Batch:
+        async with desk_at(disk.book, listing_wait_s=60.0) as desk:
+            batch = await desk.plan(packed_of(lane_at(server, "openai"), TEXTS, tmp_path))
+            batch = await advanced(desk, batch, Stage.SUBMITTED)
+            server.weather.reads = [404, 404]
+            batch = await desk.advance(batch)
+            set_clock(3600.0)
+            return await bring(desk, batch)
+
+    assert asyncio.run(main()).stage is Stage.COLLECTED
+    assert len(server.jobs) == 1
+
+
+def test_a_submission_whose_answer_was_lost_is_looked_for_as_long_though_the_clock_is_set_meanwhile(
+    server: BatchProvider, disk: Disk, tmp_path: Path, set_clock: Callable[[float], None]
+) -> None:
+    server.faults = Faults(lose="after", hidden=2)
+
+    async def main() -> Batch:
+        async with desk_at(disk.book, listing_wait_s=60.0) as desk:
+            batch = await desk.plan(packed_of(lane_at(server, "openai"), TEXTS, tmp_path))
+            batch = await advanced(desk, batch, Stage.CREATING)
+            set_clock(3600.0)
+            return await bring(desk, batch)
+
+    assert asyncio.run(main()).stage is Stage.COLLECTED
+    assert len(server.jobs) == 1
+
+
+def test_a_submission_that_was_lost_with_its_process_is_looked_for_no_longer_than_else_where_the_clock_was_set_back(
+    server: BatchProvider, disk: Disk, tmp_path: Path, set_clock: Callable[[float], None]
+) -> None:
+    server.faults = Faults(lose="before")
+
+    async def main() -> Batch:
+        async with desk_at(disk.book) as desk:
+            batch = await desk.plan(packed_of(lane_at(server, "openai"), TEXTS, tmp_path))
+            batch = await advanced(desk, batch, Stage.CREATING)
+        set_clock(-86_400.0)
+        server.faults = Faults()
+        async with desk_at(disk.book) as desk:
+            return await asyncio.wait_for(bring(desk, batch), 20)
+
+    assert asyncio.run(main()).stage is Stage.COLLECTED
+    assert len(server.jobs) == 1

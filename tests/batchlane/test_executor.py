@@ -192,6 +192,26 @@ def test_equal_rows_are_asked_once_where_there_is_a_cache(server: BatchProvider,
     assert (lanes(server), server.paid_twice()) == ({"batch": 4}, {})
 
 
+def test_equal_rows_whose_question_is_refused_take_a_few_rounds_not_one_for_each(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    server.faults = Faults(all_refused=True)
+    given = [{"text": "same"}] * 40
+    answers = batched(simple(server), server, tmp_path, cache=Cache()).batch(given, return_exceptions=True)
+    assert all(isinstance(answer, Exception) for answer in answers)
+    assert [len(job.rows) for job in server.jobs.values()] == [1, 10, 29]
+
+
+def test_a_question_that_failed_and_is_answered_after_all_is_asked_no_more(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    server.script = lambda number, _: Faults(all_refused=number == 0)
+    given = [{"text": "same"}] * 40
+    answers = batched(simple(server), server, tmp_path, cache=Cache()).batch(given, return_exceptions=True)
+    assert [isinstance(answer, Exception) for answer in answers].count(True) == 1
+    assert [len(job.rows) for job in server.jobs.values()] == [1, 10]
+
+
 def test_rows_with_a_priority_are_in_the_first_batch(server: BatchProvider, tmp_path: Path) -> None:
     processor = batched(
         simple(server),

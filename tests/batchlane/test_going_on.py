@@ -161,6 +161,24 @@ def test_money_for_a_batch_that_is_out_is_set_aside_and_settled_to_the_token(
     assert pico(run.stats.budget_left_usd) == 5 * 10**12 - charged(server)
 
 
+def test_a_detached_run_leaves_where_the_budget_lets_no_more_out_and_the_same_calls_do_the_rest(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    chain, said = simple(server), list[str]()
+    server.script = lambda number, _: Faults(looks=3)
+    budget = Budget(total=0.002, max_output_tokens=50)  # for six at once
+    for _ in range(30):
+        processor = batched(chain, server, tmp_path, detach=True, budget=budget)
+        answers = processor.batch(rows(12), return_exceptions=True)
+        left = next((str(one) for one in answers if isinstance(one, RunStopped)), None)
+        if left is None:
+            break
+        said.append(left)
+    assert "6 requests are out in 1 batch, and the budget lets no more out until one is over" in said[0]
+    assert [str(answer) for answer in answers] == [f"answer to: About: row {n}" for n in range(12)]
+    assert (len(server.bills), server.paid_twice()) == (12, {})
+
+
 class _Through:
     """Passes everything on to what it stands before."""
 

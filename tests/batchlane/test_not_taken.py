@@ -122,11 +122,14 @@ def test_a_batch_that_was_made_twice_after_all_is_told_with_both_ids(
     """The answer to the request that made it is lost, and no list shows it for longer than one is believed."""
     server.script = lambda number, _: Faults(lose="after", hidden_s=0.4) if number == 0 else Faults(looks=60)
     options = lane(server, listing_wait_s=0.05)
-    assert len(batched(simple(server), server, tmp_path, lane=options).batch(rows(5))) == 5
+    processor = batched(simple(server), server, tmp_path, lane=options)
+    assert len(processor.batch(rows(5))) == 5
     first, second = server.jobs
     assert "was made twice at the provider" in caplog.text
     assert first in caplog.text
     assert second in caplog.text
+    assert processor.last_run is not None
+    assert processor.last_run.stats.uncertain_usd >= processor.last_run.stats.reported_usd > 0
 
 
 def test_a_provider_that_takes_no_batch_at_all_stops_the_run_before_anything_is_paid(

@@ -272,19 +272,30 @@ class BatchExecutor:
         elif self._post.unspooled and 0 < busy <= unpaid and self._is_short():
             self._tell_short()
             self._post.flush()
-        if self._terms.detach and not self._active and self.dry and self._out.waiting and self._post.settled:
-            self._stop("detached", out_words(self._post.open.values()), None)
-
+        if self._terms.detach and self._out.waiting and self._post.settled:
+            self._look_detached(short=0 < busy <= unpaid)
         if self._options.cancel and not self._active:
             self._look_cancelled()
         elif not self._active and self.dry:
-            for batch in filter(self._is_awaited, self._post.unreachable()):
-                self._run.alerts.warn(
-                    f"unreachable {batch.tag}",
-                    f"the chain asks {batch.lane.label} no more, so batch {batch.batch_id or batch.tag} cannot be"
-                    " looked at: its rows run live, and what it has done is paid. Look for it at the provider",
-                )
-                self._give_up(batch)
+            self._give_up_unreachable()
+
+    def _look_detached(self, *, short: bool) -> None:
+        """Leave once all is out, or only a batch that ends, in hours, could bring money for more."""
+        out = out_words(self._post.open.values())
+        if not self._active and self.dry:
+            self._stop("detached", out, None)
+        elif short and self._is_short():
+            self._stop("detached", f"{out}, and the budget lets no more out until one is over", None)
+
+    def _give_up_unreachable(self) -> None:
+        """Rows wait for no batch of a model that the chain asks no more."""
+        for batch in filter(self._is_awaited, self._post.unreachable()):
+            self._run.alerts.warn(
+                f"unreachable {batch.tag}",
+                f"the chain asks {batch.lane.label} no more, so batch {batch.batch_id or batch.tag} cannot be"
+                " looked at: its rows run live, and what it has done is paid. Look for it at the provider",
+            )
+            self._give_up(batch)
 
     def _is_awaited(self, batch: Batch) -> bool:
         waiting = self._out.waiting

@@ -359,6 +359,7 @@ class Post:
             self.paid_twice[batch.tag] = reported
         amount = self._held.pop(batch.tag, 0)
         uncertain = max(0, amount - reported) if batch.stage is Stage.LOST else 0
+        uncertain += len(batch.twins) * max(amount, reported)  # each may have to be paid as well
         if run.ledger is not None:
             if run.ledger.settle(amount, reported, uncertain, run.spending):
                 run.alerts.spent_more(run.ledger, run.spending)

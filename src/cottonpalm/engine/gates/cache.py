@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from cottonpalm.protocols import Admitted, Later
     from cottonpalm.stores.sql.answers import Answers
 
+_BESIDE: Final = 10  # times as many rows ask a question that failed once more
 OPT_OUT: Final = "cottonpalm_cache"  # in a config's metadata: False leaves the row out
 
 
@@ -35,6 +37,7 @@ class CacheGate:
         unpark: puts a parked row back into the window.
         shared: wait for equal rows of other runs too. It must be False for a run inside another row (it might wait
             for itself), a run that a slow reader of chunks can delay, and a run that blocks its caller's event loop.
+        rounds: each question takes a round of batches, which may be hours.
         disk: the tier on disk, or None.
         tell: called with the event of each hit; None if nobody listens.
     """
@@ -46,6 +49,7 @@ class CacheGate:
         unpark: Callable[[Item], None],
         *,
         shared: bool = True,
+        rounds: bool = False,
         disk: DiskTier | None = None,
         tell: Callable[[Event], None] | None = None,
     ) -> None:
@@ -54,6 +58,9 @@ class CacheGate:
         self._memory, self._chain, self._unpark = memory, chain, unpark
         self._flights = memory.flights if shared else SingleFlight(memory.shelf)
         self._disk, self._tell = disk, tell
+        self._rounds = rounds
+        self._failures: Counter[bytes] = Counter()  # of a question, where each takes a round
+        self._alone: set[int] = set()  # rows that are asked beside the one that asks their question, by index
         self._dated = memory.disk is not None or memory.shelf.ttl_s is not None
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
 
@@ -62,6 +69,10 @@ class CacheGate:
         if item.answer is not None:
             return self._hit(item, item.answer, "flight")
         if item.config is not None and _opted_out(item.config):
+            return None
+        if item.index in self._alone:
+            self._alone.discard(item.index)
+            self.counts.misses += 1
             return None
         key = self._chain + item.question
         if (known := self._flights.ask(key, self, item)) is not None:
@@ -85,7 +96,16 @@ class CacheGate:
             return
         if self._disk is not None:
             self._disk.release(item.question)
-        self._flights.failed(key)
+        for beside in self._flights.failed(key, self, self._more(key, outcome)):
+            self._alone.add(beside.index)
+            self.try_again(beside)
+
+    def _more(self, key: bytes, outcome: Outcome | Parked) -> int:
+        """How many rows ask beside the next one. Equal rows mostly fail alike; one in each round would take days."""
+        if not self._rounds or not isinstance(outcome, Outcome) or outcome.status != "failed":
+            return 0
+        self._failures[key] += 1
+        return int(_BESIDE ** self._failures[key]) - 1
 
     def close(self) -> None:
         """The run is over: stop waiting for all of its rows."""

@@ -81,19 +81,29 @@ class SingleFlight:
         for where, items in flight.waiting.items():
             where.serve(items, answer)
 
-    def failed(self, key: bytes) -> None:
-        """There is no answer: let one waiting row of each run in again."""
+    def failed(self, key: bytes, where: Waiting | None = None, more: int = 0) -> list[Item]:
+        """There is no answer: let one waiting row of each run in again.
+
+        Args:
+            key: the question.
+            where: a run of which more rows wait for it no longer.
+            more: how many of them; they are returned.
+        """
         with self._lock:
             if (flight := self._flights[key]) is None:
                 del self._flights[key]
-                return
+                return []
             flight.led = False
-            chosen = [(where, items.pop(0)) for where, items in flight.waiting.items()]
-            flight.waiting = {where: items for where, items in flight.waiting.items() if items}
+            chosen = [(run, items.pop(0)) for run, items in flight.waiting.items()]
+            freed: list[Item] = []
+            if where is not None and where in flight.waiting:
+                freed, flight.waiting[where] = flight.waiting[where][:more], flight.waiting[where][more:]
+            flight.waiting = {run: items for run, items in flight.waiting.items() if items}
             if not flight.waiting:
                 del self._flights[key]
-        for where, item in chosen:
-            where.try_again(item)
+        for run, item in chosen:
+            run.try_again(item)
+        return freed
 
     def leave(self, where: Waiting) -> None:
         """This run is over: remove all of its waiting rows."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 TIMEOUT: Final = httpx.Timeout(300.0, connect=30.0)  # a file of 200 MB takes its time
 _HOPS: Final = 5
 _PAGES: Final = 100
+_SHOWN: Final = 80  # bytes of an answer that is none
 _WHERE: Final = "x-goog-upload-url"
 
 
@@ -53,7 +54,7 @@ class BatchClient:
         if ask is None:
             return None
         async with self._answer(ask, packed) as response:
-            body, where = await response.aread(), response.headers.get(_WHERE)
+            body, where = await _read(response), response.headers.get(_WHERE)
         if where is not None:
             then = self.adapter.upload(self.lane, packed.tag, packed.length(b"\n"), where)
             assert then is not None
@@ -108,19 +109,27 @@ class BatchClient:
         return states
 
     async def results(self, ask: Ask) -> AsyncIterator[Result]:
-        """The results in one file, in any order; lines that are none are left out."""
-        left = b""
+        """The results in one file, in any order; lines that are none are left out.
+
+        A text without a single one is no such file: the page of a gateway, say. What it hides is there, and paid for.
+        """
+        left, first, found = b"", b"", False
         async with self._answer(ask) as response:
             try:
                 async for block in response.aiter_bytes():
+                    first = first or block
                     *lines, left = (left + block).split(b"\n")
                     for line in lines:
                         if (result := self._result(line)) is not None:
+                            found = True
                             yield result
             except httpx.HTTPError as exc:
                 raise of_exception(exc, creates=False) from exc
         if (result := self._result(left)) is not None:
+            found = True
             yield result
+        if first.strip() and not found:
+            raise Trouble("later", f"the answer is no file of results: {_begins(first)}")
 
     def _result(self, line: bytes) -> Result | None:
         result = self.adapter.result(line) if line else None
@@ -136,10 +145,7 @@ class BatchClient:
 
     async def _bytes(self, ask: Ask, packed: Packed | None = None, *, creates: bool = False) -> bytes:
         async with self._answer(ask, packed, creates=creates) as response:
-            try:
-                return await response.aread()
-            except httpx.HTTPError as exc:
-                raise of_exception(exc, creates=creates) from exc
+            return await _read(response, creates=creates)
 
     @asynccontextmanager
     async def _answer(
@@ -181,6 +187,17 @@ class BatchClient:
             content = b""
         judge = of_creation if creates else of_status
         return judge(self.lane.provider, response.status_code, response.headers, content)
+
+
+def _begins(content: bytes) -> str:
+    return repr(content[:_SHOWN].decode(errors="replace"))
+
+
+async def _read(response: httpx.Response, *, creates: bool = False) -> bytes:
+    try:
+        return await response.aread()
+    except httpx.HTTPError as exc:
+        raise of_exception(exc, creates=creates) from exc
 
 
 async def _stream(ask: Ask, packed: Packed) -> AsyncIterator[bytes]:

@@ -77,8 +77,9 @@ class Desk:
         self._files: dict[str, Packed] = {}
         self._waits: dict[str, float] = {}
         self._refusals: dict[str, int] = {}  # how often a batch was refused as too much waits
-        self._lost_at: dict[str, float] = {}  # when the answer to a submission was lost, by tag
-        self._gone_at: dict[str, float] = {}  # when a batch or its results were first not found, by tag
+        # By tag, and by the clock that nobody sets: when the answer to a submission was lost...
+        self._lost_at: dict[str, float] = {}
+        self._gone_at: dict[str, float] = {}  # ...and when a batch or its results were first not found
         self._latest: dict[str, Batch] = {}  # as they were written down, or are being written down
         self._creating: dict[tuple[str, str], asyncio.Lock] = {}
         self._at_work: set[str] = set()  # tags of batches whose next step is being taken
@@ -196,7 +197,7 @@ class Desk:
 
     async def _not_created(self, before: Batch, batch: Batch, trouble: Trouble) -> Batch:
         if trouble.what == "unsure":
-            self._lost_at[batch.tag] = clock.wall()
+            self._lost_at[batch.tag] = clock.now()
             return self._wait_for(batch, trouble)
         if trouble.what == "refused":
             return await self._abandon(batch, str(trouble))
@@ -224,13 +225,15 @@ class Desk:
         return any(b.stage is Stage.CREATING and (b.lane.origin, b.lane.account) == where for b in batches)
 
     async def _find(self, batch: Batch, client: BatchClient) -> Batch:
-        sent_at, asked_at = batch.sent_at or batch.planned_at, clock.wall()
+        sent_at, asked_at = batch.sent_at or batch.planned_at, clock.now()
+        # After a crash only the other clock can tell, which may have been set back: then it is counted from now on.
+        passed_s = max(0.0, clock.wall() - sent_at)
+        since = self._lost_at.setdefault(batch.tag, asked_at - passed_s)
         listed = await client.listing(sent_at - CLOCKS_DIFFER_S)
         known = await asyncio.to_thread(self._book.known)
         found, proven = search(batch, listed, known)
         if found is not None:
             return await self._submitted(replace(with_state(batch, found), proven=proven))
-        since = max(sent_at, self._lost_at.get(batch.tag, 0.0))
         if not surely_absent(since, asked_at, self._listing_wait_s):
             return batch
         if not self._same_key(batch):
@@ -273,7 +276,7 @@ class Desk:
 
     def _may_come(self, batch: Batch) -> bool:
         """Whether what the provider does not have may be there all the same: one answer may err, as a listing may."""
-        return clock.wall() - self._gone_at.setdefault(batch.tag, clock.wall()) < self._listing_wait_s
+        return clock.now() - self._gone_at.setdefault(batch.tag, clock.now()) < self._listing_wait_s
 
     def _same_key(self, batch: Batch) -> bool:
         return whose(self._credentials(batch.lane), batch.tag) == batch.whose
