@@ -239,7 +239,7 @@ class Engine:
         if memory.disk is not None and job.lasting is not None:
             disk = DiskTier(memory.disk, job.lasting, job.types, claims=shared)
         tell = self._emit if self._telling else None
-        rounds = job.lane is not None and job.settings.mode != "live"
+        rounds = job.terms is not None and job.settings.mode != "live"
         gate = CacheGate(memory, job.digest, rows.unpark, shared=shared, rounds=rounds, disk=disk, tell=tell)
         self._view.cached = gate.counts
         return gate
