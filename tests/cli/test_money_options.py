@@ -13,13 +13,16 @@ from cottonpalm.cli.checks import check_money
 from cottonpalm.cli.keywords import budget_of
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.spec import RunSpec
+from cottonpalm.observers.numbers import money_usd
 from tests.cli.conftest import rows
 from tests.report.test_page import Page
+from tests.support.replies import Reply
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.cli.conftest import Command
+    from tests.support.loopback import Loopback
 
 JOB = RunSpec(input="in.jsonl", output="out.jsonl", folder="/")
 
@@ -104,3 +107,14 @@ def test_a_page_in_another_currency_is_in_no_other(ask: Command, cottonpalm: Com
         assert "budget €0.25" in said
         assert "$" not in said
     assert "€" in cottonpalm("report", "out", *euros).out
+
+
+def test_programs_are_told_what_a_run_may_have_cost_besides(
+    ask: Command, cottonpalm: Command, server: Loopback, folder: Path
+) -> None:
+    rows(folder / "in.jsonl", 2)
+    server.script([Reply(usage=False)])
+    assert ask("in.jsonl", "-o", "out.jsonl", "--model-option", "max_tokens=20").code == 0
+    (line,) = cottonpalm("status", "--json").out.splitlines()
+    said = cottonpalm("status", "out").out
+    assert f"up to {money_usd(orjson.loads(line)['uncertain_usd'])} besides" in said

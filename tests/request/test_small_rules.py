@@ -328,6 +328,19 @@ def test_no_more_is_leased_than_the_budget_has_nor_after_it_has_failed() -> None
     assert not spending.wants_lease(1, None)
 
 
+@pytest.mark.parametrize("limits", [Amounts(150), Amounts(per_hour=150), Amounts(per_hour=150, wait=True)])
+def test_a_lease_is_never_more_than_the_limits_leave(limits: Amounts) -> None:
+    async def main() -> int:
+        run = MemoryStore().open_run("one", None)
+        ledger, spending = Ledger(limits), Spending(run, timed=True)
+        ledger.attach(spending)
+        for most in (100, 20):  # with as much again for the next moment it would be 220
+            assert await ledger.agrant(Ask(most, most), account=spending) == most
+        return run.spent().leased
+
+    assert virtual_run(main()) == 150
+
+
 @pytest.mark.parametrize(
     ("age_s", "limit", "pace"), [(0.0, 28.0, 2.5), (HALF_S / 2, 20.0, 2.5), (HALF_S, 16.0, 0.0)]
 )

@@ -41,6 +41,7 @@ def _as_json(info: RunInfo) -> dict[str, Any]:
         "total_exact": bool(facts.get("exact")),
         "left": None if total is None else max(0, total - info.ok - info.failed),
         "cost_usd": info.cost_pico / PICO,
+        "uncertain_usd": info.uncertain_pico / PICO,
         "rows_per_s": facts.get("rate"),
         "held_by": info.holder,
         "exit_code": None if info.holder else facts.get("code"),

@@ -187,7 +187,9 @@ class Ledger(WaitQueue[int]):
         """Block until the run's lease covers a request of this size: for a thread that must not wait in line."""
         if not account.covers(ask.most):
             stands = threading.Event()
-            account.lease(ask.most, self._limits.total, stands.set)
+            with self._lock:
+                most = self._leasable(account)
+            account.lease(ask.most, most, stands.set)
             stands.wait()
 
     def settle(self, amount: int, reported: int, uncertain: int = 0, account: Spending | None = None) -> bool:
@@ -290,7 +292,7 @@ class Ledger(WaitQueue[int]):
                 return Grant.STOP
             self._short.append(wanted)
             return Grant.WAIT
-        if account.wants_lease(0, self._limits.total):
+        if account.wants_lease(0, self._leasable(account)):
             self._short.append(Wanted(Ask(0, 0), account))
         self.reserved += answer
         self.in_flight += answer > 0
@@ -325,6 +327,14 @@ class Ledger(WaitQueue[int]):
             return room
         left = per_hour - self._hour.used(clock.now())
         return narrower(room, Room(left - self.reserved, per_hour if wait else left))
+
+    def _leasable(self, account: Spending) -> int | None:
+        """Return the most that the run's lease may be: all that the limits leave it now; None without a limit.
+
+        Who is killed may have spent all of it. What no limit left is not among that.
+        """
+        left = self._room().now
+        return None if left is None else account.committed + max(0, left)
 
     def _offer(self, ask: Wanted) -> int | None:
         answer = self._take(ask)
@@ -362,8 +372,10 @@ class Ledger(WaitQueue[int]):
         with self._lock:
             short, self._short = self._short, []
         for ask, account in short:
-            if account.wants_lease(ask.most, self._limits.total):
-                account.lease(ask.most, self._limits.total, self._leased)
+            with self._lock:
+                most = self._leasable(account)
+            if account.wants_lease(ask.most, most):
+                account.lease(ask.most, most, self._leased)
 
     def _leased(self) -> None:
         """A lease is durable, or has failed: serve those who may go now."""
