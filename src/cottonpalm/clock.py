@@ -29,6 +29,11 @@ def worked() -> float:
         return time.thread_time()
 
 
+def local(at: float, form: str = "%Y-%m-%d %H:%M:%S %Z") -> str:
+    """Return a moment, in Unix seconds, as the user's own clocks show it, with their zone."""
+    return time.strftime(form, time.localtime(at))
+
+
 def replace(
     now_: Callable[[], float] | None = None,
     wall_: Callable[[], float] | None = None,

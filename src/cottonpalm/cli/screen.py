@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import sys
 import traceback
 from contextlib import suppress
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cottonpalm import clock
 from cottonpalm.cli.problems import shown
 from cottonpalm.cli.spec import META
 from cottonpalm.observers.formatting import as_it_can_be_shown, clean, money, rate
@@ -218,8 +218,7 @@ def holder_of(info: RunInfo) -> str | None:
     words = (info.holder or "").rsplit(" ", 2)
     if len(words) != 3 or not words[2].isdecimal():  # another kind of store describes it in its own way
         return info.holder
-    since = dt.datetime.fromtimestamp(int(words[2]), dt.UTC).astimezone()
-    return f"process {words[1]} on {words[0]}, since {since:%Y-%m-%d %H:%M:%S %Z}"
+    return f"process {words[1]} on {words[0]}, since {clock.local(int(words[2]))}"
 
 
 def show_block(title: str, parts: Iterable[tuple[str, str]]) -> None:

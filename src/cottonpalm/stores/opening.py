@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
 from enum import Enum
 from typing import Any
 
+from cottonpalm import clock
 from cottonpalm.errors import ChainChanged
 from cottonpalm.stores.rules.changes import compare
 
@@ -52,8 +52,7 @@ def decide(
 def busy_message(name: str, host: str | None, pid: int, since: float) -> str:
     """Return the message for a second process that opens the run."""
     where = f" on {host}" if host else ""
-    when = dt.datetime.fromtimestamp(since, dt.UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
     return (
-        f"run {name!r} is being worked on by process {pid}{where}, since {when}:"
+        f"run {name!r} is being worked on by process {pid}{where}, since {clock.local(since)}:"
         " wait for it or stop it (Ctrl-C there), or use another run name"
     )

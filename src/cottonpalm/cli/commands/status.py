@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -99,10 +98,10 @@ def _out(batch: Batch, past: list[Batch]) -> tuple[str, str]:
         past: batches that are over, of all runs.
     """
     state = batch.state
-    since = dt.datetime.fromtimestamp(batch.sent_at or batch.planned_at, dt.UTC).astimezone()
+    since = clock.local(batch.sent_at or batch.planned_at)
     done = f", {state.done:,} done" if state is not None and state.done else ""
     phase = state.phase.value if state is not None else batch.stage.value
-    said = f"{batch.lane.label}, {batch.rows:,} rows{done}, {phase} since {since:%Y-%m-%d %H:%M:%S %Z}"
+    said = f"{batch.lane.label}, {batch.rows:,} rows{done}, {phase} since {since}"
     said += ", being cancelled" if batch.cancelling else _expected(batch, past)
     said += f", up to {money(batch.reserved)}" if batch.reserved else ""
     return f"batch {batch.batch_id or batch.tag}", said
@@ -118,8 +117,7 @@ def _expected(batch: Batch, past: list[Batch]) -> str:
     left_s = expected_s(max(0.0, now - batch.sent_at), batch.rows, done, others)
     if left_s is None:
         return ""
-    then = dt.datetime.fromtimestamp(now + left_s, dt.UTC).astimezone()
-    return f", expected {then:%Y-%m-%d %H:%M %Z}"
+    return f", expected {clock.local(now + left_s, '%Y-%m-%d %H:%M %Z')}"
 
 
 def _reasons(rows: StoredRows) -> dict[str, Reason]:
@@ -156,7 +154,7 @@ def _failed(rows: StoredRows, most: int) -> Iterator[list[int]]:
 def _details(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, Any]]:
     facts, job = info.meta.get("facts", {}), info.meta.get(META, {})
     yield "run", info.name
-    yield "begun", f"{dt.datetime.fromtimestamp(info.created, dt.UTC).astimezone():%Y-%m-%d %H:%M:%S %Z}"
+    yield "begun", clock.local(info.created)
     yield "ok", f"{info.ok:,}"
     yield (
         "failed",

@@ -74,7 +74,7 @@ class Ceiling:
     def book(self, events: Iterable[Event]) -> None:
         """These were sent, or used less or more than was taken, in this order."""
         even, backlog, at, per_s = self.even, self._backlog, self._at, self.even / WINDOW_S
-        counts, used, largest = self.tokens, self.used, self.largest
+        counts, used, booked, largest = self.tokens, self.used, self.booked, self.largest
         for sent, tokens in events:
             if tokens is None:
                 amount = 1.0
@@ -85,15 +85,16 @@ class Ceiling:
                     backlog, at = (backlog if backlog > 0 else 0.0), sent.at_s
                 self._sent.append(sent)
                 used += amount
-                self.booked += amount
+                booked += amount
                 largest = largest if amount <= largest else amount
                 backlog += amount if amount < even else even
             elif counts and sent.at_s > at - WINDOW_S:  # else it does not count any more
                 used += tokens - sent.counted
-                self.booked += max(0.0, tokens - sent.counted)
+                booked += max(0.0, tokens - sent.counted)
                 backlog = max(0.0, backlog + min(tokens, even) - min(sent.counted, even))
                 sent.counted = tokens
-        self.used, self.largest, self._backlog, self._at = used, largest, backlog, at
+        self.used, self.booked, self.largest = used, booked, largest
+        self._backlog, self._at = backlog, at
         self._forget(at)
 
     def undo(self, sent: Sent) -> None:
