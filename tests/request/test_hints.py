@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from email.utils import formatdate
 
 import pytest
@@ -46,6 +47,31 @@ def test_a_date_is_a_wait_until_then() -> None:
     assert wait is not None
     assert 80 < wait <= 90
     assert retry_after_s({"retry-after": formatdate(clock.wall() - 90, usegmt=True)}) is None
+
+
+@pytest.mark.parametrize("ahead_s", [-3600, -60, 60, 3600])
+def test_a_date_is_read_by_the_clock_that_dated_the_answer(ahead_s: int) -> None:
+    theirs = clock.wall() + ahead_s
+    headers = {"date": formatdate(theirs, usegmt=True), "retry-after": formatdate(theirs + 90, usegmt=True)}
+    wait = retry_after_s(headers)
+    assert wait is not None
+    assert 88 < wait <= 91
+
+
+def test_a_second_between_two_clocks_is_none() -> None:
+    """A date has whole seconds, so one that seems a second behind tells nothing of a time to the millisecond."""
+    soon = datetime.fromtimestamp(clock.wall() + 0.4, UTC).isoformat()
+    headers = {"date": formatdate(clock.wall() - 1, usegmt=True), "retry-after": soon}
+    wait = retry_after_s(headers)
+    assert wait is not None
+    assert 0 < wait <= 0.4
+
+
+@pytest.mark.parametrize("date", ["", "soon", "Thu, 99 Foo 2026 10:00:00 GMT"])
+def test_a_date_of_no_sense_leaves_our_own_clock(date: str) -> None:
+    wait = retry_after_s({"date": date, "retry-after": formatdate(clock.wall() + 90, usegmt=True)})
+    assert wait is not None
+    assert 80 < wait <= 90
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LONGEST_HINT_S: Final = 31 * 86_400.0  # a larger number is not a wait, but a date or garbage
+AGREE_S: Final = 5.0  # two clocks that show less between them
 _NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|h|m|s)")
 _DURATION: Final = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|h|m|s))+")
@@ -37,7 +39,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     text = headers.get("retry-after")
     if (seconds := number(text)) is not None:
         return _sane(seconds)
-    return _until(text)
+    return _until(text, headers)
 
 
 def duration_s(text: object) -> float | None:
@@ -56,7 +58,7 @@ def said_s(message: str) -> float | None:
 def reset_s(headers: Mapping[str, str]) -> float | None:
     """The longest time until a used-up quota is full again, from the rate limit headers, or None."""
     waits = [
-        time_until_s(headers.get(reset))
+        time_until_s(headers.get(reset), headers)
         for remaining, reset in _RESETS
         if number(headers.get(remaining)) == 0
     ]
@@ -79,9 +81,15 @@ def wait_s(headers: Mapping[str, str], message: str, details: Any = None) -> flo
     return None
 
 
-def time_until_s(text: object) -> float | None:
-    """Return the seconds until a time that is given as a duration or as a date, or None."""
-    return duration_s(text) or _until(text)
+def time_until_s(text: str | None, headers: Mapping[str, str]) -> float | None:
+    """Return the seconds until a time that one of these headers gives as a duration or as a date, or None."""
+    return duration_s(text) or _until(text, headers)
+
+
+def ahead_s(headers: Mapping[str, str]) -> float:
+    """By how many seconds the clock that these were dated by is ahead of ours; 0 where they have no date."""
+    dated = _stamp(headers.get("date"))
+    return 0.0 if dated is None else dated - clock.wall()
 
 
 def number(text: object) -> float | None:
@@ -98,16 +106,26 @@ def _sane(seconds: float) -> float | None:
     return seconds if 0 < seconds <= LONGEST_HINT_S else None
 
 
-def _until(text: object) -> float | None:
-    """Return the seconds until an HTTP date or an RFC 3339 time."""
-    if not isinstance(text, str):
+def _until(text: str | None, headers: Mapping[str, str]) -> float | None:
+    """Return the seconds until an HTTP date or an RFC 3339 time, by the clock that dated the headers."""
+    stamp = _stamp(text)
+    if stamp is None:
+        return None
+    ahead = ahead_s(headers)
+    # A date has whole seconds and took some time to come, so clocks that seem to agree are taken to agree.
+    return _sane(stamp - clock.wall() - (ahead if abs(ahead) > AGREE_S else 0.0))
+
+
+@lru_cache(maxsize=64)  # all answers of one second have the same date
+def _stamp(text: str | None) -> float | None:
+    """Return the Unix seconds of an HTTP date or an RFC 3339 time, or None."""
+    if text is None:
         return None
     parsers = datetime.fromisoformat, parsedate_to_datetime  # the quicker one first: an answer may name four
     for parse in parsers:
         try:
             moment = parse(text.strip())
-            stamp = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
         except (ValueError, TypeError, IndexError, OverflowError):
             continue
-        return _sane(stamp - clock.wall())
     return None

@@ -55,4 +55,4 @@ def _quota(headers: Mapping[str, str], unit: Unit, limit: str, remaining: str, r
     most, left = number(headers[limit]), number(headers.get(remaining))
     if most is None or left is None or not 1 <= most < math.inf:  # a quota below 1 makes no sense
         return None
-    return Quota(unit, most, min(most, left), time_until_s(headers.get(reset)))
+    return Quota(unit, most, min(most, left), time_until_s(headers.get(reset), headers))

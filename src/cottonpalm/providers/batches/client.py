@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from cottonpalm import clock
+from cottonpalm.providers import hints
 from cottonpalm.providers.answer import loads
 from cottonpalm.providers.batches.choice import adapter_of
 from cottonpalm.providers.batches.troubles import Trouble, as_meant, of_creation, of_exception, of_status
@@ -162,7 +161,7 @@ class BatchClient:
                 response = await self._sent(ask, onward, None, creates=False)
             if not response.is_success:
                 raise await self._judged(response, creates=creates)
-            self._ahead_s = _ahead_s(response.headers)
+            self._ahead_s = hints.ahead_s(response.headers)
             yield response
         finally:
             await response.aclose()
@@ -207,14 +206,6 @@ async def _stream(ask: Ask, packed: Packed) -> AsyncIterator[bytes]:
         yield block
     if ask.tail:
         yield ask.tail
-
-
-def _ahead_s(headers: Mapping[str, str]) -> float:
-    """By how much the clock that an answer was dated by is ahead of ours; 0 where it has no date."""
-    try:
-        return parsedate_to_datetime(headers.get("date", "")).timestamp() - clock.wall()
-    except (ValueError, OverflowError):
-        return 0.0
 
 
 def _by_our_clock(state: BatchState, ahead_s: float) -> BatchState:
