@@ -355,26 +355,32 @@ def test_a_failed_trial_tells_what_it_let_through_beyond_the_depth_and_the_next_
     assert first == (32, 0.03), "twice as many before the next, of a rate that was told twice: a smaller one"
 
 
-def met(bucket: Counted, rate: float, depth: float, times: int) -> float:
+def met(
+    bucket: Counted, rate: float, depth: float, times: int, *, late_s: float = 0.0, chance: float = 0.01
+) -> float:
     """So many go to a provider's bucket that is empty now. The share that it rejects.
 
-    That one was rejected is known at once; without a trial it looks like chance.
+    That one was rejected is known after so long; without a trial it looks like chance.
     """
     now, level, filled_s, rejected = bucket._at, 0.0, bucket._at, 0
+    lost: list[float] = []
     for _ in range(times):
+        now += max(0.0, bucket.wait_s(now, 1.0))
+        while lost and lost[0] <= now:
+            bucket.lose(lost.pop(0))
         now += max(0.0, bucket.wait_s(now, 1.0))
         level, filled_s = min(depth, level + rate * (now - filled_s)), now
         bucket.take(now, 1.0)
         if level >= 1:
             level -= 1
-            bucket.news(now)
+            bucket.news(now, chance=chance)
             continue
         rejected += 1
         bucket.total -= 1
         if bucket.extra:
             bucket.empty(now, now, bucket.total, 0.0, SOON_S)
         else:
-            bucket.lose(now)
+            lost.append(now + late_s)
     return rejected / times
 
 
@@ -392,6 +398,14 @@ def test_a_rate_that_is_a_little_too_high_does_not_pass_for_chance(depth: float)
     met(bucket, 10.0, depth, 400)
     assert bucket.rate == pytest.approx(10.0, rel=0.04)
     assert met(bucket, 10.0, depth, 1_000) < 0.03
+
+
+@pytest.mark.parametrize("late_s", [0.0, 0.1, 0.2, 0.3])
+def test_rejections_that_slow_us_down_still_tell_that_a_rate_is_far_too_high(late_s: float) -> None:
+    """A rejection that is known a while later takes what was saved up since: so fewer go than the rate lets go."""
+    bucket = known(3.0, depth=4.0)
+    met(bucket, 1.7, 4.0, 60, late_s=late_s, chance=0.15)
+    assert bucket.rate < 2.3
 
 
 @pytest.mark.parametrize("depth", [1.0, 4.0, 50.0])

@@ -165,7 +165,8 @@ class Bucket:
         self._stage += 1
         if self.rate and self._stage >= max(ENOUGH, self.rate * patience_s):
             admitted, lost = self._stage, self._lost
-            fast = admitted + lost >= (1 - APART / 2) * self._pace * (at_s - self._stage_s)
+            # One that was lost took what was saved up until that was known, so it slowed us down by another one.
+            fast = admitted + 2 * lost >= (1 - APART / 2) * self._pace * (at_s - self._stage_s)
             bound = fast and 2 * self._held >= admitted
             self._begin_stage(self._at)
             if bound and (many := self._too_many(lost, admitted, chance)):
