@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal, TypeAlias
 
-from cottonpalm.engine.executors import deadline as rules
+from cottonpalm.engine.executors.batch import deadline as rules
 
 Policy: TypeAlias = Literal["ours", "all at once", "alongside", "live"]
 

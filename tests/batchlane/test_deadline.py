@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cottonpalm.engine.executors import deadline as rules
+from cottonpalm.engine.executors.batch import deadline as rules
 from tests.batchlane import scenario
 from tests.batchlane.scenario import World
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.runnables import RunnableLambda
 
-from cottonpalm.engine.executors.rows_out import RECORDED
-from cottonpalm.engine.executors.shelf import Shelf
+from cottonpalm.engine.executors.batch.rows_out import RECORDED
+from cottonpalm.engine.executors.batch.shelf import Shelf
 from cottonpalm.types import Item
 from tests.batchlane.kit import batched
 from tests.support.lean import asks

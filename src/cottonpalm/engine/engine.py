@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cottonpalm.engine.classifier import Classifier
-    from cottonpalm.engine.executors.workers import WorkersExecutor
+    from cottonpalm.engine.executors.workers.executor import WorkersExecutor
     from cottonpalm.engine.gates.cache import SharedCache
     from cottonpalm.engine.input.reader import Reader
     from cottonpalm.engine.job import Job

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from cottonpalm.engine.executors.caller import Caller, Replicas
-    from cottonpalm.engine.executors.links import Begin, Pool
-    from cottonpalm.engine.executors.terms import Terms
+    from cottonpalm.engine.chain_call.caller import Caller, Replicas
+    from cottonpalm.engine.executors.batch.terms import Terms
+    from cottonpalm.engine.executors.workers.links import Begin, Pool
     from cottonpalm.engine.gates.cache import SharedCache
     from cottonpalm.protocols import Gate
     from cottonpalm.settings import Settings

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
 from cottonpalm.engine.build import Builder
-from cottonpalm.engine.executors.links import Heard
-from cottonpalm.engine.executors.travel import unpacked
+from cottonpalm.engine.executors.workers.links import Heard
+from cottonpalm.engine.executors.workers.travel import unpacked
 from cottonpalm.engine.input.reader import Carried
 from cottonpalm.engine.shared import LENT, Lent
 from cottonpalm.errors import RunStopped
@@ -33,7 +33,7 @@ from cottonpalm.types import ErrorRecord, Kind, Outcome
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from cottonpalm.engine.executors.links import Begin, Order, Row
+    from cottonpalm.engine.executors.workers.links import Begin, Order, Row
     from cottonpalm.events import Event
 
 BEAT_S: Final = 0.5  # says something at least this often...
@@ -231,7 +231,7 @@ class Worker:
 
 def _database(url: str) -> Any:
     if url.startswith("ray:"):
-        from cottonpalm.engine.executors.ray_limits import ActorDatabase  # noqa: PLC0415 - an extra
+        from cottonpalm.engine.executors.workers.ray.limits import ActorDatabase  # noqa: PLC0415 - an extra
 
         return ActorDatabase()
     return database_of(url)

@@ -27,8 +27,8 @@ from langchain_core.runnables import (
 from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.runnables.passthrough import RunnableAssign, RunnablePick
 
-from cottonpalm.engine.executors.steps import StepTimes
-from cottonpalm.engine.executors.unheard.composed import (
+from cottonpalm.engine.chain_call.step_times import StepTimes
+from cottonpalm.engine.chain_call.unheard.composed import (
     assigned,
     chosen,
     first_that_answers,
@@ -36,17 +36,17 @@ from cottonpalm.engine.executors.unheard.composed import (
     retried,
     side_by_side,
 )
-from cottonpalm.engine.executors.unheard.functions import function, whole
-from cottonpalm.engine.executors.unheard.models import model
-from cottonpalm.engine.executors.unheard.step import Heard, Step, timed, told
-from cottonpalm.engine.executors.unheard.texts import parser, prompt
+from cottonpalm.engine.chain_call.unheard.functions import function, whole
+from cottonpalm.engine.chain_call.unheard.models import model
+from cottonpalm.engine.chain_call.unheard.step import Heard, Step, timed, told
+from cottonpalm.engine.chain_call.unheard.texts import parser, prompt
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from langchain_core.runnables import Runnable, RunnableConfig
 
-    from cottonpalm.engine.executors.unheard.functions import Place
+    from cottonpalm.engine.chain_call.unheard.functions import Place
 
     Ask: TypeAlias = Callable[[Any], Awaitable[Any]]
     Told: TypeAlias = Callable[[Mapping[str, tuple[int, float]]], None]

@@ -11,12 +11,12 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.engine.executors.answering import WAITS, Answering
-from cottonpalm.engine.executors.post import Post
-from cottonpalm.engine.executors.rescue import Rescue
-from cottonpalm.engine.executors.returned import out_words
-from cottonpalm.engine.executors.rows_out import RECORDED, UNREAD, RowsOut
-from cottonpalm.engine.executors.shelf import Shelf
+from cottonpalm.engine.executors.batch.answering import WAITS, Answering
+from cottonpalm.engine.executors.batch.post import Post
+from cottonpalm.engine.executors.batch.rescue import Rescue
+from cottonpalm.engine.executors.batch.returned import out_words
+from cottonpalm.engine.executors.batch.rows_out import RECORDED, UNREAD, RowsOut
+from cottonpalm.engine.executors.batch.shelf import Shelf
 from cottonpalm.errors import CottonpalmError, StoreError
 from cottonpalm.observers.formatting import count, money
 from cottonpalm.providers.batches.client import connections
@@ -28,8 +28,8 @@ from cottonpalm.types import Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cottonpalm.engine.executors.local import LocalExecutor
-    from cottonpalm.engine.executors.terms import Terms
+    from cottonpalm.engine.executors.batch.terms import Terms
+    from cottonpalm.engine.executors.local.executor import LocalExecutor
     from cottonpalm.protocols import Admitted, Inner, Later, RowSource
     from cottonpalm.providers.batches.stages import Batch, KeepsBatches, Member
     from cottonpalm.request.run_account import RunAccount

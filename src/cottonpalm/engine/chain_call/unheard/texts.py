@@ -9,11 +9,11 @@ from langchain_core.output_parsers import BaseLLMOutputParser, BaseOutputParser
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.prompts import BasePromptTemplate, ChatPromptTemplate, PromptTemplate
 
-from cottonpalm.engine.executors.unheard.functions import on_thread
-from cottonpalm.engine.executors.unheard.step import Heard, Step, waiting
+from cottonpalm.engine.chain_call.unheard.functions import on_thread
+from cottonpalm.engine.chain_call.unheard.step import Heard, Step, waiting
 
 if TYPE_CHECKING:
-    from cottonpalm.engine.executors.unheard.functions import Place
+    from cottonpalm.engine.chain_call.unheard.functions import Place
 
 _LANGCHAINS = ("langchain_core.", "langchain_openai.", "langchain_anthropic.")
 

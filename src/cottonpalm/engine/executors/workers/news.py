@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from cottonpalm.events import Binding, Unreachable
 
 if TYPE_CHECKING:
-    from cottonpalm.engine.executors.links import Heard
-    from cottonpalm.engine.executors.mate import Mate
+    from cottonpalm.engine.executors.workers.links import Heard
+    from cottonpalm.engine.executors.workers.mate import Mate
     from cottonpalm.events import Event
     from cottonpalm.request.run_account import RunAccount
 

@@ -15,11 +15,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
-from cottonpalm.engine.executors.links import Order, WorkerLost
-from cottonpalm.engine.executors.local import LAST_S
-from cottonpalm.engine.executors.mate import Mate, hand_out, limits_of, most_say
-from cottonpalm.engine.executors.news import News
-from cottonpalm.engine.executors.suspects import Suspects, to_blame
+from cottonpalm.engine.executors.local.executor import LAST_S
+from cottonpalm.engine.executors.workers.links import Order, WorkerLost
+from cottonpalm.engine.executors.workers.mate import Mate, hand_out, limits_of, most_say
+from cottonpalm.engine.executors.workers.news import News
+from cottonpalm.engine.executors.workers.suspects import Suspects, to_blame
 from cottonpalm.errors import ConfigError
 from cottonpalm.events import Binding, LimitChanged
 from cottonpalm.request.money.remote import Lumps
@@ -28,7 +28,7 @@ from cottonpalm.types import Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cottonpalm.engine.executors.links import Begin, Heard, Pool
+    from cottonpalm.engine.executors.workers.links import Begin, Heard, Pool
     from cottonpalm.protocols import Later, RowSource
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.types import Item

@@ -8,7 +8,7 @@ from cottonpalm.observers.formatting import duration
 from cottonpalm.request.money.rules.prices import BATCH
 
 if TYPE_CHECKING:
-    from cottonpalm.engine.executors.rescue import Rescue
+    from cottonpalm.engine.executors.batch.rescue import Rescue
     from cottonpalm.providers.call import Call
     from cottonpalm.request.recording import Recording
     from cottonpalm.request.run_account import RunAccount

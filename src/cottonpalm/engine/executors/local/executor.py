@@ -8,8 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
-from cottonpalm.engine.executors.in_context import InContext
-from cottonpalm.engine.executors.row_deadlines import Deadlines
+from cottonpalm.engine.executors.local.in_context import InContext
+from cottonpalm.engine.executors.local.row_deadlines import Deadlines
 from cottonpalm.engine.layers.order import FirstTry
 from cottonpalm.errors import RowTimeout
 from cottonpalm.protocols import known

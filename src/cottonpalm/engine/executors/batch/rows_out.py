@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from cottonpalm.engine.executors.shelf import Shelf
+    from cottonpalm.engine.executors.batch.shelf import Shelf
     from cottonpalm.providers.batches.lines import Result
     from cottonpalm.providers.batches.stages import Member
     from cottonpalm.types import Item

@@ -10,7 +10,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.engine.executors.links import WorkerLost, cannot_begin, cannot_travel
+from cottonpalm.engine.executors.workers.links import WorkerLost, cannot_begin, cannot_travel
 from cottonpalm.errors import ConfigError
 
 try:
@@ -20,7 +20,7 @@ except ImportError as missing:
     raise ConfigError('executor="ray" needs one more package: pip install "cottonpalm[ray]"') from missing
 
 if TYPE_CHECKING:
-    from cottonpalm.engine.executors.links import Begin, Heard, Order
+    from cottonpalm.engine.executors.workers.links import Begin, Heard, Order
 
 WORKER: Final = "cottonpalm.engine.worker"  # above this room: an actor imports it when it begins
 
@@ -159,7 +159,7 @@ class RayPool:
         """See `links.Pool`: Postgres if the run's store is there, else one actor for the whole cluster."""
         if given is not None and given[0].startswith(("postgres://", "postgresql://")):
             return given
-        from cottonpalm.engine.executors.ray_limits import LIMITS, limits_actor  # noqa: PLC0415 - not with Postgres
+        from cottonpalm.engine.executors.workers.ray.limits import LIMITS, limits_actor  # noqa: PLC0415 - not with Postgres
 
         limits_actor()
         return LIMITS, 0 if given is None else given[1]

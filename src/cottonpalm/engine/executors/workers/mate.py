@@ -8,13 +8,13 @@ from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm import clock
-from cottonpalm.engine.executors.links import Order, Row
+from cottonpalm.engine.executors.workers.links import Order, Row
 from cottonpalm.events import Binding, LimitChanged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from cottonpalm.engine.executors.links import Link
+    from cottonpalm.engine.executors.workers.links import Link
     from cottonpalm.request.money.remote import Lumps
     from cottonpalm.types import Item
 

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from cottonpalm.engine.executors.returned import innocent, said_of, trouble_words
+from cottonpalm.engine.executors.batch.returned import innocent, said_of, trouble_words
 from cottonpalm.errors import StoreError
 from cottonpalm.providers.batches.choice import adapter_of
 from cottonpalm.providers.batches.packing import may_wait, room_in

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from cottonpalm.engine.executors.unheard.step import Step, waiting
+from cottonpalm.engine.chain_call.unheard.step import Step, waiting
 from cottonpalm.request.transport.own_fallbacks import one_by_one
 
 if TYPE_CHECKING:

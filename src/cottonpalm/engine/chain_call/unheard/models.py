@@ -11,8 +11,8 @@ from langchain_core.messages import LC_ID_PREFIX
 from langchain_core.utils.uuid import uuid7
 
 from cottonpalm.chain.traits import has_only_sync_client
-from cottonpalm.engine.executors.unheard.step import Heard, Step, waiting
-from cottonpalm.engine.executors.unheard.texts import is_langchains
+from cottonpalm.engine.chain_call.unheard.step import Heard, Step, waiting
+from cottonpalm.engine.chain_call.unheard.texts import is_langchains
 from cottonpalm.request.transport.fast import door
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from cottonpalm import clock
 from cottonpalm.chain.correcting import corrected
 from cottonpalm.chain.traits import anybody, has_listeners, has_old_models, speaks
 from cottonpalm.chain.walk import at_rest
-from cottonpalm.engine.executors.steps import StepTimes, in_sample
+from cottonpalm.engine.chain_call.step_times import StepTimes, in_sample
 from cottonpalm.request.endpoints import Moved, Stay, Team
 from cottonpalm.request.queueing import enter
 from cottonpalm.request.transport import callback
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable, RunnableConfig
 
-    from cottonpalm.engine.executors.unheard.chain import Unheard
+    from cottonpalm.engine.chain_call.unheard.chain import Unheard
     from cottonpalm.engine.output.outbox import Pieces
     from cottonpalm.request.row_account import RowAccount
     from cottonpalm.request.run_account import RunAccount
@@ -105,8 +105,8 @@ class Caller:
         run = self._run
         if not run.flow.hooked or run.flow.remembers or self._kwargs:
             return None
-        from cottonpalm.engine.executors.unheard.chain import unheard  # noqa: PLC0415 - its imports cost time
-        from cottonpalm.engine.executors.unheard.functions import Place  # noqa: PLC0415
+        from cottonpalm.engine.chain_call.unheard.chain import unheard  # noqa: PLC0415 - its imports cost time
+        from cottonpalm.engine.chain_call.unheard.functions import Place  # noqa: PLC0415
 
         def gate(*, threads: bool) -> Any:
             return None if run.flow.grain == "row" else self._gates[threads]

@@ -6,9 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
-from cottonpalm.engine.executors.journal import Journal, hook
-from cottonpalm.engine.executors.rounds import one_round
-from cottonpalm.engine.executors.worth import Worth
+from cottonpalm.engine.executors.batch.journal import Journal, hook
+from cottonpalm.engine.executors.batch.rounds import one_round
+from cottonpalm.engine.executors.batch.worth import Worth
 from cottonpalm.errors import ConfigError
 from cottonpalm.providers import dressed
 from cottonpalm.providers.batches.lanes import whose
@@ -23,10 +23,10 @@ from cottonpalm.types import numbered
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from cottonpalm.engine.executors.post import Post
-    from cottonpalm.engine.executors.rescue import Rescue
-    from cottonpalm.engine.executors.rows_out import RowsOut
-    from cottonpalm.engine.executors.terms import Terms
+    from cottonpalm.engine.executors.batch.post import Post
+    from cottonpalm.engine.executors.batch.rescue import Rescue
+    from cottonpalm.engine.executors.batch.rows_out import RowsOut
+    from cottonpalm.engine.executors.batch.terms import Terms
     from cottonpalm.protocols import Inner, RowSource
     from cottonpalm.providers.batches.lines import Result
     from cottonpalm.providers.batches.stages import Book

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from cottonpalm.engine.executors.steps import StepTimes
+    from cottonpalm.engine.chain_call.step_times import StepTimes
 
 
 class Measured(NamedTuple):

@@ -7,15 +7,15 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm import clock
-from cottonpalm.engine.executors import deadline as rules
+from cottonpalm.engine.executors.batch import deadline as rules
 from cottonpalm.providers.batches.stages import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from cottonpalm.config import BatchLane
-    from cottonpalm.engine.executors.post import Post
-    from cottonpalm.engine.executors.rows_out import RowsOut
+    from cottonpalm.engine.executors.batch.post import Post
+    from cottonpalm.engine.executors.batch.rows_out import RowsOut
     from cottonpalm.providers.batches.lanes import Lane
     from cottonpalm.providers.batches.stages import Batch
     from cottonpalm.request.recording import Asked

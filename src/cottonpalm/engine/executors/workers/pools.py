@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cottonpalm.engine.executors.links import Pool
+    from cottonpalm.engine.executors.workers.links import Pool
     from cottonpalm.settings import Settings
 
 
@@ -17,9 +17,9 @@ def pool_of(settings: Settings) -> Pool:
         ConfigError: a package is missing for it, or its cluster cannot be reached.
     """
     if settings.executor == "ray":
-        from cottonpalm.engine.executors.ray_pool import RayPool  # noqa: PLC0415 - an extra
+        from cottonpalm.engine.executors.workers.ray.pool import RayPool  # noqa: PLC0415 - an extra
 
         return RayPool(settings.workers, settings.ray_address)
-    from cottonpalm.engine.executors.processes import ProcessPool  # noqa: PLC0415 - few runs have one
+    from cottonpalm.engine.executors.workers.processes import ProcessPool  # noqa: PLC0415 - few runs have one
 
     return ProcessPool(settings.workers or os.cpu_count() or 1)

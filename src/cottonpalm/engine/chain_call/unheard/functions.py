@@ -19,7 +19,7 @@ from langchain_core.runnables.utils import accepts_config, accepts_run_manager, 
 from langchain_core.utils.uuid import uuid7
 
 from cottonpalm.chain.traits import how_to_call
-from cottonpalm.engine.executors.unheard.step import NOW, Step, waiting
+from cottonpalm.engine.chain_call.unheard.step import NOW, Step, waiting
 from cottonpalm.request.row_account import ROW
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import ray
 from ray.exceptions import RayError
 
 from cottonpalm import clock
-from cottonpalm.engine.executors.ray_limits import IDLE_S, NAMESPACE, on_this_node
+from cottonpalm.engine.executors.workers.ray.limits import IDLE_S, NAMESPACE, on_this_node
 from cottonpalm.errors import StoreError
 from cottonpalm.request.money.ledger import Amounts, Ledger
 from cottonpalm.request.money.remote import Lumps, purse_and_ledger

@@ -11,12 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.engine.executors.links import WorkerLost, cannot_travel
-from cottonpalm.engine.executors.pipe import Pipe
+from cottonpalm.engine.executors.workers.links import WorkerLost, cannot_travel
+from cottonpalm.engine.executors.workers.pipe import Pipe
 from cottonpalm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from cottonpalm.engine.executors.links import Begin, Heard, Order
+    from cottonpalm.engine.executors.workers.links import Begin, Heard, Order
 
 PROGRAM: Final = "cottonpalm.engine.worker_process"
 
