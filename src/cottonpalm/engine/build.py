@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from cottonpalm.chain import traits
 from cottonpalm.chain.walk import at_rest
 from cottonpalm.engine.accounts import Accounts
-from cottonpalm.engine.chain_call.caller import Caller, one_of
+from cottonpalm.engine.chain_call.caller import Caller
+from cottonpalm.engine.chain_call.replicas import one_of
 from cottonpalm.engine.chain_facts import ChainFacts
 from cottonpalm.engine.classifier import Classifier
 from cottonpalm.engine.engine import Engine

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from cottonpalm.engine.chain_call.caller import Caller, Replicas
+    from cottonpalm.engine.chain_call.caller import Caller
+    from cottonpalm.engine.chain_call.replicas import Replicas
     from cottonpalm.engine.executors.batch.terms import Terms
     from cottonpalm.engine.executors.workers.links import Begin, Pool
     from cottonpalm.engine.gates.cache import SharedCache
