@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cottonpalm import clock
 from cottonpalm.engine.executors.batch.journal import Journal, hook
 from cottonpalm.engine.executors.batch.rounds import one_round
+from cottonpalm.engine.executors.batch.rows_out import WAITS
 from cottonpalm.engine.executors.batch.worth import Worth
 from cottonpalm.errors import ConfigError
 from cottonpalm.providers import dressed
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.engine.executors.batch.post import Post
     from cottonpalm.engine.executors.batch.rescue import Rescue
-    from cottonpalm.engine.executors.batch.rows_out import RowsOut
+    from cottonpalm.engine.executors.batch.rows_out import RowsOut, Waits
     from cottonpalm.engine.executors.batch.terms import Terms
     from cottonpalm.protocols import Inner, RowSource
     from cottonpalm.providers.batches.lines import Result
@@ -41,19 +42,11 @@ KEEPS_STATE: Final = (
 DIVERGED: Final = 3  # rows whose answers did not fit: from so many on, nothing more goes into batches
 
 
-class Waits:
-    """The type of WAITS: the row's requests are out."""
-
-
-WAITS: Final = Waits()
-
-
 class Answering:
     """Runs rows round by round.
 
     Attributes:
         no_batches: why no row goes into batches any more; empty: they do.
-        sending: rows that are being finished live now.
     """
 
     def __init__(
@@ -77,7 +70,6 @@ class Answering:
         if terms.sends and terms.keeps_state:
             self.no_batches = KEEPS_STATE
             run.alerts.warn("keeps state", f"rows run live: {KEEPS_STATE}")
-        self.sending = 0
         self._compared = self._comparing = self._diverged = 0
         self._tools: dict[
             int, dict[bytes, bytes]
@@ -278,13 +270,13 @@ class Answering:
                 self._post.knows(recording.credentials)
             return self._waits(item)
         began_s = clock.now()
-        self.sending += 1
+        self._rows.sending += 1
         try:
             recording, task = await self._round(item, known, live=True, withdraws=withdraws)
             if not recording.withdrawn:
                 return await self._came_to(item, recording, task)
         finally:
-            self.sending -= 1
+            self._rows.sending -= 1
             if self._rescue is not None:
                 self._rescue.done(clock.now() - began_s)
         return await self._next_round(item, flex=False)

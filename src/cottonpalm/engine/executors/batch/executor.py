@@ -11,11 +11,12 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.engine.executors.batch.answering import WAITS, Answering
+from cottonpalm.engine.executors.batch.answering import Answering
 from cottonpalm.engine.executors.batch.post import Post
 from cottonpalm.engine.executors.batch.rescue import Rescue
 from cottonpalm.engine.executors.batch.returned import out_words
-from cottonpalm.engine.executors.batch.rows_out import RECORDED, UNREAD, RowsOut
+from cottonpalm.engine.executors.batch.row_source import RowsInRounds
+from cottonpalm.engine.executors.batch.rows_out import RowsOut
 from cottonpalm.engine.executors.batch.shelf import Shelf
 from cottonpalm.errors import CottonpalmError, StoreError
 from cottonpalm.observers.formatting import count, money
@@ -23,17 +24,16 @@ from cottonpalm.providers.batches.client import connections
 from cottonpalm.providers.batches.stages import Stage
 from cottonpalm.providers.batches.submission import Desk
 from cottonpalm.request.transport.sender import INSIDE
-from cottonpalm.types import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cottonpalm.engine.executors.batch.terms import Terms
     from cottonpalm.engine.executors.local.executor import LocalExecutor
-    from cottonpalm.protocols import Admitted, Inner, Later, RowSource
+    from cottonpalm.protocols import Inner, RowSource
     from cottonpalm.providers.batches.stages import Batch, KeepsBatches, Member
     from cottonpalm.request.run_account import RunAccount
-    from cottonpalm.types import Item, Parked
+    from cottonpalm.types import Item
 
 log = logging.getLogger("cottonpalm")
 _LOOK_S: Final = 0.02  # between looks while requests wait for money that comes by itself
@@ -70,20 +70,15 @@ class BatchExecutor:
         self._rescue: Rescue | None = None
         if terms.deadline_s is not None and terms.sends:
             self._rescue = Rescue(terms.deadline_s, terms.lane, run, self._out, self._give_up)
-        self._active = 0
-        self._alive = True
-        self._first: Item | None = None  # any row, to say who pays for what is out
         self._answering: Answering
         self._post: Post
-        self._rows: RowSource
-        self._wake: Callable[[], None] = lambda: None
+        self._rows: RowsInRounds
         self._later: asyncio.TimerHandle | None = None  # a look that is due soon
 
     # -- the executor's seam
 
     async def run(self, rows: RowSource) -> None:
         """See `protocols.Executor`."""
-        self._rows = rows
         token = INSIDE.set(True)  # the Batch API's own requests are none of a row's
         watch: asyncio.Task[None] | None = None
         try:
@@ -97,6 +92,15 @@ class BatchExecutor:
                         poll_s=self._options.poll_s,
                     )
                 )
+                self._rows = RowsInRounds(
+                    rows,
+                    self._out,
+                    self._post,
+                    self._run.flow,
+                    rescue=self._rescue,
+                    cancels=self._options.cancel,
+                    look=self._look,
+                )
                 self._answering = Answering(
                     self._terms,
                     self._run,
@@ -104,7 +108,7 @@ class BatchExecutor:
                     book=self._book,
                     rows=self._out,
                     post=self._post,
-                    source=self,
+                    source=self._rows,
                     rescue=self._rescue,
                     stop=self._stop,
                 )
@@ -113,16 +117,15 @@ class BatchExecutor:
                     if self._rescue is not None:
                         watch = asyncio.get_running_loop().create_task(self._rescue.watch())
                     INSIDE.reset(token)
-                    await self._local.run(self)
+                    await self._local.run(self._rows)
                     await self._settled()
                 finally:
-                    self._alive = False
+                    self._rows.alive = False
                     if watch is not None:
                         watch.cancel()
                     await self._post.close()
-                    self._give_up_waiting()
+                    self._rows.give_up_waiting()
         finally:
-            self._alive = False
             self._shelf.close()
             self._tell_end()
 
@@ -134,8 +137,8 @@ class BatchExecutor:
         for tag in self._post.open.keys() - self._post.given_up:
             if any(member.row in done for member in await asyncio.to_thread(self._book.members, tag)):
                 late.add(tag)
-        if late and not self._post.reachable and self._first is not None:
-            await self._answering.introduce(self._first)
+        if late and not self._post.reachable and self._rows.first is not None:
+            await self._answering.introduce(self._rows.first)
         while late & self._post.open.keys() and self._post.reachable and not self._rows.closing:
             await self._post.next_move(1.0)
 
@@ -169,120 +172,38 @@ class BatchExecutor:
         if self._out.done and self._post.any:
             await asyncio.to_thread(self._book.forget, self._out.done)
 
-    # -- the rows as the local executor sees them
-
     @property
-    def wake(self) -> Callable[[], None]:
-        """See `protocols.RowSource`."""
-        return self._wake
+    def out(self) -> int:
+        """How many rows wait for answers from batches."""
+        return len(self._out.waiting)
 
-    @wake.setter
-    def wake(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
-        self._rows.wake = self._woken
+    async def _answer(self, item: Item) -> object:
+        """What the local executor calls for each row."""
+        return await self._answering.answer(item)
 
-    def _woken(self) -> None:
-        if self._rows.closing:
-            self._give_up_waiting()
-        self._wake()
-
-    @property
-    def closing(self) -> bool:
-        """See `protocols.RowSource`."""
-        return self._rows.closing
-
-    @closing.setter
-    def closing(self, closing: bool) -> None:
-        self._rows.closing = closing
-
-    @property
-    def ended(self) -> bool:
-        """See `protocols.RowSource`."""
-        return self._rows.ended and not self._out.ready and not self._out.waiting
-
-    @property
-    def dry(self) -> bool:
-        """See `protocols.RowSource`."""
-        return self._rows.dry and not self._out.ready
-
-    @property
-    def unread(self) -> int:
-        """See `protocols.RowSource`."""
-        return self._rows.unread
-
-    def next(self) -> Item | None:
-        """A row whose answers have come, else a new one."""
-        if self._out.ready and not self._rows.closing:
-            if not self._may_go_on():
-                return None
-            back = self._out.go_on()
-            self._rows.aside(back, out=False)
-            self._active += 1
-            return back
-        if self._rescue is not None and not self._rescue.may_start(self._active):
-            return None
-        if self._options.cancel and (self._active or not self._post.open or self._post.reachable):
-            return None
-        item = self._rows.next()
-        self._active += item is not None
-        return item
-
-    def _may_go_on(self) -> bool:
-        """Whether one more row may begin its next round: a batch brings back tens of thousands at once."""
-        live, limit = self._answering.sending, self._run.flow.limit()
-        if self._rows.unread >= UNREAD:
-            return False
-        return self._active - live < RECORDED and live < max(RECORDED, 2 * limit)
-
-    def admit(self, item: Item) -> Admitted | Later:
-        """A row passes the gates once."""
-        return None if item.slot in self._out.begun else self._rows.admit(item)
-
-    def finish(self, item: Item, outcome: Outcome | Parked) -> None:
-        """A row that waits is not finished yet."""
-        self._active -= 1
-        self._first = self._first or item
-        if getattr(outcome, "output", None) is WAITS:
-            if self._rows.closing or not self._alive or self._options.cancel:
-                self._skip(item)
-            else:
-                self._out.wait(item)
-            return
-        self._out.begun.discard(item.slot)
-        if getattr(outcome, "status", "skipped") != "skipped":
-            self._out.done.append(item.slot)
-        self._rows.finish(item, outcome)
-
-    def aside(self, item: Item, out: bool) -> None:
-        """See `protocols.RowSource`."""
-        self._rows.aside(item, out)
-
-    def flush_if_idle(self) -> None:
-        """See `protocols.RowSource`; also the moment to submit what there is."""
-        self._rows.flush_if_idle()
-        self._look()
+    # -- what to do when nothing more comes
 
     def _look(self) -> None:
         """Submit what there is once nothing more will come for now; leave where that was all that was wanted."""
-        if not self._alive or self._rows.closing:
+        if not self._rows.alive or self._rows.closing:
             return
-        unpaid, busy = self._run.flow.unpaid, self._active - self._answering.sending
-        if self._post.unspooled and busy <= 0 and self.dry:
+        unpaid, busy = self._run.flow.unpaid, self._rows.busy
+        if self._post.unspooled and busy <= 0 and self._rows.dry:
             self._post.flush()
         elif self._post.unspooled and 0 < busy <= unpaid and self._is_short():
             self._tell_short()
             self._post.flush()
         if self._terms.detach and self._out.waiting and self._post.settled:
             self._look_detached(short=0 < busy <= unpaid)
-        if self._options.cancel and not self._active:
+        if self._options.cancel and not self._rows.active:
             self._look_cancelled()
-        elif not self._active and self.dry:
+        elif not self._rows.active and self._rows.dry:
             self._give_up_unreachable()
 
     def _look_detached(self, *, short: bool) -> None:
         """Leave once all is out, or only a batch that ends, in hours, could bring money for more."""
         out = out_words(self._post.open.values())
-        if not self._active and self.dry:
+        if not self._rows.active and self._rows.dry:
             self._stop("detached", out, None)
         elif short and self._is_short():
             self._stop("detached", f"{out}, and the budget lets no more out until one is over", None)
@@ -323,27 +244,9 @@ class BatchExecutor:
         """Leave once all batches are over, or nobody can say who pays for them."""
         if not self._post.open:
             self._stop("cancelled", "no batch is out any more; what they had done is kept", None)
-        elif self.dry and not self._post.reachable:
+        elif self._rows.dry and not self._post.reachable:
             ids = ", ".join(batch.batch_id or batch.tag for batch in self._post.unreachable())
             self._stop("cancelled", f"the chain asks their model no more: cancel {ids} at the provider", None)
-
-    @property
-    def out(self) -> int:
-        """How many rows wait for answers from batches."""
-        return len(self._out.waiting)
-
-    def _give_up_waiting(self) -> None:
-        """The run ends here: these rows are to be done by another call."""
-        for item in self._out.all_back():
-            self._skip(item)
-
-    def _skip(self, item: Item) -> None:
-        self._out.begun.discard(item.slot)
-        self._rows.finish(item, Outcome(item.index, "skipped"))
-
-    async def _answer(self, item: Item) -> object:
-        """What the local executor calls for each row."""
-        return await self._answering.answer(item)
 
     # -- batches that come back
 
@@ -374,7 +277,7 @@ class BatchExecutor:
                 f"{count(live, 'row')} got no answer from two batches, the last of them {batch.batch_id or batch.tag}:"
                 " such rows run live, at the full price",
             )
-        self._wake()
+        self._rows.wake()
 
     def _tell_refused(self, batch: Batch) -> None:
         """The provider will never take this batch. Where it took none at all, the rows are worth more than was said."""
@@ -392,7 +295,7 @@ class BatchExecutor:
         if batch.tag not in self._post.given_up:
             self._post.give_up(batch)
             self._out.give_up(self._book.members(batch.tag), live=True)
-            self._wake()
+            self._rows.wake()
 
     def _tell_end(self) -> None:
         """Say what was paid twice, or may be."""

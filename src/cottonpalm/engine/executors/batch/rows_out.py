@@ -20,6 +20,13 @@ RECORDED: Final = 128  # rows that may be recorded or answered at once: that is 
 TWICE: Final = 2  # a request that two batches brought back without an answer is asked live
 
 
+class Waits:
+    """The type of WAITS: the row's requests are out."""
+
+
+WAITS: Final = Waits()
+
+
 class RowsOut:
     """The rows that are not finished, and where they are. On the loop of the run.
 
@@ -30,6 +37,7 @@ class RowsOut:
         ready: rows whose next round may begin: take them with `go_on`.
         waiting: rows that have a request in a batch or a spool, by slot.
         live: slots of rows that are finished live.
+        sending: how many are being finished live now.
         begun: slots of rows that passed the gates and are not finished.
         done: slots of rows whose answers need not be kept for another round.
     """
@@ -39,6 +47,7 @@ class RowsOut:
         self.ready: deque[Item] = deque()
         self.waiting: dict[int, Item] = {}
         self.live: set[int] = set()
+        self.sending = 0
         self.begun: set[int] = set()
         self.done: list[int] = []
         self._out: dict[int, tuple[bytes, ...]] = {}  # requests of a row that are in a batch, or in a spool
