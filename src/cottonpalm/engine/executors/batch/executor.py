@@ -299,7 +299,7 @@ class BatchExecutor:
 
     def _tell_end(self) -> None:
         """Say what was paid twice, or may be."""
-        if twice := {tag: cost for tag, cost in self._post.paid_twice.items() if cost}:
+        if twice := {tag: cost for tag, cost in self._post.money.paid_twice.items() if cost}:
             self._run.alerts.warn(
                 "paid twice",
                 f"{_were(len(twice))} not stopped in time for the deadline, while the rows ran live: up to"

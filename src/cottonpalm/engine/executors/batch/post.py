@@ -1,4 +1,4 @@
-"""Takes recorded requests, packs them into batches, brings those through their stages, and settles what they cost."""
+"""Takes recorded requests, packs them into batches, and brings those through their stages."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from cottonpalm.engine.executors.batch.money import BatchMoney
 from cottonpalm.engine.executors.batch.returned import innocent, said_of, trouble_words
 from cottonpalm.errors import StoreError
 from cottonpalm.providers.batches.choice import adapter_of
@@ -17,7 +18,6 @@ from cottonpalm.providers.batches.scratch import Scratch
 from cottonpalm.providers.batches.spool import Spool, TooBig
 from cottonpalm.providers.batches.stages import AskedRow, Batch, Member, Stage
 from cottonpalm.providers.batches.submission import through
-from cottonpalm.request.pricing import call_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,7 +61,7 @@ class Post:
     Attributes:
         open: all batches that are not over, by tag.
         given_up: tags of those that are not waited for: their rows ask anew.
-        paid_twice: pico-dollars of answers that came although their rows had been given to another lane, by tag.
+        money: what is set aside for them, and what they cost.
         credentials: the headers that say who pays. For this process only.
         any: there is or was a batch.
         unspooled: requests in spools.
@@ -87,8 +87,6 @@ class Post:
         self._asking: dict[int, AskedRow] = {}  # by slot: rows whose requests are not planned yet
         self._mine: set[str] = set()  # tags of batches that this process made
         self._looked: set[str] = set()  # tags of batches of which this process knows how they are
-        self._held: dict[str, int] = {}  # pico-dollars set aside, by tag
-        self._amounts: dict[Lane, list[int]] = {}  # the same of each request in an open spool
         self._made: Counter[Lane] = Counter()
         self._unplanned: set[str] = set()  # tags of batches that wait until there is room at the provider...
         self._dropped: set[str] = set()  # ...and of those of them that are not to be submitted
@@ -98,7 +96,7 @@ class Post:
         self._moved = asyncio.Event()  # a batch was submitted, or is over
         self.open: dict[str, Batch] = {}
         self.given_up: set[str] = set()
-        self.paid_twice: dict[str, int] = {}
+        self.money = BatchMoney(book, run, self.given_up)
         self.credentials: dict[Lane, Mapping[str, str]] = {}
         self.any = False
         self.unspooled = 0
@@ -110,7 +108,7 @@ class Post:
         self.any = bool(batches)
         for batch in batches:
             if not batch.over:
-                self._hold(batch.tag, batch.reserved)
+                self.money.hold(batch.tag, batch.reserved)
                 self._keep(batch)
 
     def knows(self, lanes: Mapping[Lane, Mapping[str, str]]) -> None:
@@ -165,7 +163,7 @@ class Post:
         if full is not None:
             self._submit(full)
             spool.room = self._room(lane)
-        self._amounts.setdefault(lane, []).append(asked.money.reserved)
+        self.money.spooled(lane, asked.money.reserved)
         self.unspooled += 1
         return None
 
@@ -177,23 +175,14 @@ class Post:
                 self._submit(packed)
 
     def _submit(self, packed: Packed) -> None:
-        amounts = self._amounts.pop(packed.lane, [])
         self.unspooled -= packed.pack.rows
-        self._hold(packed.tag, sum(amounts))
-        if (ledger := self._run.ledger) is not None:
-            for amount in amounts:  # one sum for all of them stands now
-                ledger.settle(amount, 0, 0, self._run.spending)
+        self.money.packed(packed.lane, packed.tag)
         self.any = True
         self._made[packed.lane] += 1
         self._mine.add(packed.tag)
         self._unplanned.add(packed.tag)
         self.open[packed.tag] = Batch(packed.tag, packed.lane, Stage.INTENT, packed.pack.rows)
         self._start(self._planned(packed), packed)
-
-    def _hold(self, tag: str, amount: int) -> None:
-        self._held[tag] = amount
-        if self._run.ledger is not None:
-            self._run.ledger.hold(amount, self._run.spending)
 
     # -- batches on their way
 
@@ -228,8 +217,7 @@ class Post:
             await self._bring(await self._desk.plan(packed))
             return
         batch = replace(self.open.pop(tag), stage=Stage.ABANDONED, cancelling=True)
-        if (amount := self._held.pop(tag, 0)) and self._run.ledger is not None:
-            self._run.ledger.settle(amount, 0, 0, self._run.spending)
+        self.money.give_back(tag)
         self._over(batch, packed.members, packed.members)
         self._stir()
 
@@ -268,7 +256,7 @@ class Post:
             self._tell_trouble(batch)
             if not batch.over:
                 await self._pause(batch)
-        members = await through(self._settle, batch)
+        members = await through(self.money.settle, batch)
         unanswered = await asyncio.to_thread(self._book.lost, batch.tag)
         del self.open[batch.tag]
         for topic, text in said_of(batch, len(unanswered)):
@@ -338,41 +326,6 @@ class Post:
         self.given_up.add(batch.tag)
         self._stir()
 
-    # -- money
-
-    def _settle(self, batch: Batch) -> list[Member]:
-        """Book what its answers cost; returns what was in it."""
-        run, members = self._run, self._book.members(batch.tag)
-        call = call_in(batch.lane)
-        rates = run.pricing.rates(call)
-        reported = 0
-        for member in members:
-            result = self._book.asked(member.row).get(member.key)
-            if result is None or not result.good or result.body is None:
-                continue
-            usage = call.family.read(result.body).usage
-            cost = 0 if usage is None or rates is None else rates.cost(usage)
-            reported += cost
-            if run.measure is not None:
-                run.measure.request(call.label, 0.0, usage, cost, ok=True)
-        if batch.tag in self.given_up:
-            self.paid_twice[batch.tag] = reported
-        amount = self._held.pop(batch.tag, 0)
-        uncertain = max(0, amount - reported) if batch.stage is Stage.LOST else 0
-        uncertain += len(batch.twins) * max(amount, reported)  # each may have to be paid as well
-        if run.ledger is not None:
-            if run.ledger.settle(amount, reported, uncertain, run.spending):
-                run.alerts.spent_more(run.ledger, run.spending)
-        elif reported or uncertain:
-            run.spending.book(reported, uncertain)
-        return members
-
-    def _settle_ended(self) -> None:
-        """Book batches that were written down as over when this run ended: no other looks at them again."""
-        for batch in self._book.batches():
-            if batch.over and batch.tag in self._held:
-                self._settle(batch)
-
     # -- the end
 
     async def close(self) -> None:
@@ -384,22 +337,13 @@ class Post:
             if tasks:
                 await asyncio.wait(tasks)
                 with contextlib.suppress(StoreError):  # which has ended the run, and is told there
-                    await through(self._settle_ended)
+                    await through(self.money.settle_ended)
         finally:  # also after a second cancel
             for spool in self._spools.values():
                 if (packed := spool.close()) is not None:
                     packed.drop()
             self._scratch.close()
-            self._give_back()
-
-    def _give_back(self) -> None:
-        """The money of what is out; a task that is not over yet may still book one of them."""
-        amounts = [one for many in self._amounts.values() for one in many]
-        while self._held:
-            amounts.append(self._held.popitem()[1])
-        if (ledger := self._run.ledger) is not None:
-            for amount in amounts:
-                ledger.settle(amount, 0, 0, self._run.spending)
+            self.money.close()
 
 
 def _same(one: Lane, other: Lane) -> bool:
