@@ -115,7 +115,7 @@ def run(world: World, policy: Policy = "ours") -> Came:  # noqa: C901 - a world 
     if policy == "alongside":
         return _alongside(world, came, step_s)
     began_s: float | None = None
-    pace = rules.Pace()
+    pace = rules.LivePace()
     while came.batch + int(done + 1e-6) < world.rows:
         now += step_s
         for chunk in came.chunks:

@@ -16,7 +16,7 @@ from cottonpalm.engine.chain_call.replicas import one_of
 from cottonpalm.engine.chain_facts import ChainFacts
 from cottonpalm.engine.classifier import Classifier
 from cottonpalm.engine.engine import Engine
-from cottonpalm.engine.executors.batch.terms import Terms
+from cottonpalm.engine.executors.batch.terms import BatchTerms
 from cottonpalm.engine.input import asked_again
 from cottonpalm.engine.input.failed_rows import failed_rows
 from cottonpalm.engine.input.known_by import begin_by
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
     from cottonpalm.config import AdaptiveConcurrency
-    from cottonpalm.engine.executors.workers.links import Begin, Pool
+    from cottonpalm.engine.executors.workers.links import Begin, WorkerPool
     from cottonpalm.protocols import Gate, RunStore
     from cottonpalm.providers.batches.stages import Book
     from cottonpalm.request.limiter.limiters import Limits as Learning
@@ -155,10 +155,10 @@ class Builder:
             release=shared if opened is None else _both(shared, opened.release),
         )
 
-    def _terms(self, settings: Settings, rows: Any) -> Terms:
+    def _terms(self, settings: Settings, rows: Any) -> BatchTerms:
         """Return how these rows go through batches."""
         chains, types = self.facts.chains, self.facts.types
-        return Terms(
+        return BatchTerms(
             lane=settings.lane,
             name=settings.run or "",
             linear=all(map(traits.one_at_a_time, chains)),
@@ -174,7 +174,7 @@ class Builder:
 
     def _workers(
         self, run_store: RunStore | None, kwargs: Mapping[str, Any] | None
-    ) -> Callable[[], tuple[Pool, Begin]] | None:
+    ) -> Callable[[], tuple[WorkerPool, Begin]] | None:
         """Return what makes the workers of a run; None: this process runs the rows itself."""
         settings = self.settings
         if settings.executor == "local":
@@ -187,7 +187,7 @@ class Builder:
         given = packed(dict(kwargs or {}), "an argument of the call")
         place = run_store.place() if isinstance(run_store, SharesLimits) else None
 
-        def made() -> tuple[Pool, Begin]:
+        def made() -> tuple[WorkerPool, Begin]:
             pool = pool_of(settings)
             where = pool.place(None if place is None else (place[0].url, place[1]))
             paid = settings.budget is not None

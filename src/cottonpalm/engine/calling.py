@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from cottonpalm.engine.classifier import Classifier
     from cottonpalm.engine.executors.batch.executor import BatchExecutor
-    from cottonpalm.engine.executors.batch.terms import Terms
+    from cottonpalm.engine.executors.batch.terms import BatchTerms
     from cottonpalm.engine.executors.workers.executor import WorkersExecutor
-    from cottonpalm.engine.executors.workers.links import Begin, Pool
+    from cottonpalm.engine.executors.workers.links import Begin, WorkerPool
     from cottonpalm.engine.job import Job
     from cottonpalm.engine.output.outbox import Pieces
     from cottonpalm.engine.scheduler import Scheduler
@@ -57,7 +57,7 @@ class Calling:
         """The run is over."""
         self._crew.close()
 
-    def _at_workers(self, made: Callable[[], tuple[Pool, Begin]]) -> WorkersExecutor:
+    def _at_workers(self, made: Callable[[], tuple[WorkerPool, Begin]]) -> WorkersExecutor:
         from cottonpalm.engine.executors.workers.executor import WorkersExecutor  # noqa: PLC0415 - few runs have them
 
         self.workers = WorkersExecutor(
@@ -75,7 +75,7 @@ class Calling:
             item_timeout_s=self._job.settings.item_timeout_s,
         )
 
-    def _batches(self, terms: Terms, send: Inner, store: RunStore | None) -> BatchExecutor:
+    def _batches(self, terms: BatchTerms, send: Inner, store: RunStore | None) -> BatchExecutor:
         from cottonpalm.engine.executors.batch.executor import BatchExecutor  # noqa: PLC0415 - few runs have one
         from cottonpalm.request.flex import Flex  # noqa: PLC0415 - few runs have one
 

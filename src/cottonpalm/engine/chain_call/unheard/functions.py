@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _MANAGERS: Final = {True: CallbackManager, False: AsyncCallbackManager}
 
 
-class Gate(Protocol):
+class GivesHandler(Protocol):
     """Gives the handler for what runs on a thread, or on the loop."""
 
     def __call__(self, *, threads: bool) -> BaseCallbackHandler | None:
@@ -52,7 +52,7 @@ class Place(NamedTuple):
     """
 
     crew: Crew
-    gate: Gate
+    gate: GivesHandler
     bound: tuple[RunnableConfig, ...] = ()
     depth: int = 0
 

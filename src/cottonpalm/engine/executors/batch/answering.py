@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cottonpalm.engine.executors.batch.post import Post
     from cottonpalm.engine.executors.batch.rescue import Rescue
     from cottonpalm.engine.executors.batch.rows_out import RowsOut, Waits
-    from cottonpalm.engine.executors.batch.terms import Terms
+    from cottonpalm.engine.executors.batch.terms import BatchTerms
     from cottonpalm.protocols import Inner, RowSource
     from cottonpalm.providers.batches.lines import Result
     from cottonpalm.providers.batches.stages import Book
@@ -51,7 +51,7 @@ class Answering:
 
     def __init__(
         self,
-        terms: Terms,
+        terms: BatchTerms,
         run: RunAccount,
         send: Inner,
         *,

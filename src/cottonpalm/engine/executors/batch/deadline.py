@@ -192,7 +192,7 @@ def _past(batch: Batch) -> Past | None:
     return Past(max(0.0, at - batch.sent_at), ended=batch.state.done > 0)
 
 
-class Pace:
+class LivePace:
     """Learns how fast the live lane is, from the rows that it has done."""
 
     def __init__(self) -> None:

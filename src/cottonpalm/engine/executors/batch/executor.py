@@ -17,7 +17,7 @@ from cottonpalm.engine.executors.batch.rescue import Rescue
 from cottonpalm.engine.executors.batch.returned import out_words
 from cottonpalm.engine.executors.batch.row_source import RowsInRounds
 from cottonpalm.engine.executors.batch.rows_out import RowsOut
-from cottonpalm.engine.executors.batch.shelf import Shelf
+from cottonpalm.engine.executors.batch.shelf import RowShelf
 from cottonpalm.errors import CottonpalmError, StoreError
 from cottonpalm.observers.formatting import count, money
 from cottonpalm.providers.batches.client import connections
@@ -28,7 +28,7 @@ from cottonpalm.request.transport.sender import INSIDE
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cottonpalm.engine.executors.batch.terms import Terms
+    from cottonpalm.engine.executors.batch.terms import BatchTerms
     from cottonpalm.engine.executors.local.executor import LocalExecutor
     from cottonpalm.protocols import Inner, RowSource
     from cottonpalm.providers.batches.stages import Batch, KeepsBatches, Member
@@ -53,7 +53,7 @@ class BatchExecutor:
 
     def __init__(
         self,
-        terms: Terms,
+        terms: BatchTerms,
         run: RunAccount,
         store: KeepsBatches,
         send: Inner,
@@ -65,7 +65,7 @@ class BatchExecutor:
         self._run, self._send, self._stop = run, send, stop
         self._local = local(self._answer)
         self._book = store.book()
-        self._shelf = Shelf(used=terms.lazy)
+        self._shelf = RowShelf(used=terms.lazy)
         self._out = RowsOut(self._shelf)
         self._rescue: Rescue | None = None
         if terms.deadline_s is not None and terms.sends:

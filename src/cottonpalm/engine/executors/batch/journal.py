@@ -93,7 +93,7 @@ def hook() -> None:
                 setattr(BaseTool, name, hooked)
 
 
-class _Call:
+class _ToolCall:
     """One call of a tool: from the journal, or run and written down."""
 
     def __init__(self, tool: Any, given: Any, kwargs: Mapping[str, Any]) -> None:
@@ -130,7 +130,7 @@ class _Call:
 def _once(run: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(run)
     def once(self: Any, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
-        call = _Call(self, tool_input, kwargs)
+        call = _ToolCall(self, tool_input, kwargs)
         if found := call.found():
             return found.output
         with call.running() as note:
@@ -144,7 +144,7 @@ def _once(run: Callable[..., Any]) -> Callable[..., Any]:
 def _once_async(run: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(run)
     async def once(self: Any, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
-        call = _Call(self, tool_input, kwargs)
+        call = _ToolCall(self, tool_input, kwargs)
         if found := call.found():
             return found.output
         with call.running() as note:

@@ -48,7 +48,7 @@ class Rescue:
         self._until, self._deadline_s = clock.now() + deadline_s, deadline_s
         self._cancel_s, self._poll_s = options.cancel_s, options.poll_s
         self._run, self._rows, self._give_up = run, rows, give_up
-        self._pace = rules.Pace()
+        self._pace = rules.LivePace()
         self._past: list[Batch] = []
         self._turnarounds: dict[tuple[str, str], list[rules.Past]] = {}
         self._cancelled: dict[str, float] = {}

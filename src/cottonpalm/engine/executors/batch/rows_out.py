@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from cottonpalm.engine.executors.batch.shelf import Shelf
+    from cottonpalm.engine.executors.batch.shelf import RowShelf
     from cottonpalm.providers.batches.lines import Result
     from cottonpalm.providers.batches.stages import Member
     from cottonpalm.types import Item
@@ -42,7 +42,7 @@ class RowsOut:
         done: slots of rows whose answers need not be kept for another round.
     """
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: RowShelf) -> None:
         self._shelf = shelf
         self.ready: deque[Item] = deque()
         self.waiting: dict[int, Item] = {}

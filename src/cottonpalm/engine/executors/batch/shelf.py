@@ -30,7 +30,7 @@ class _Shelved:
         self.at = at
 
 
-class Shelf:
+class RowShelf:
     """The rows of one run that are in the file. On the loop of the run.
 
     Args:

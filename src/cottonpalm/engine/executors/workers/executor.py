@@ -28,7 +28,7 @@ from cottonpalm.types import Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cottonpalm.engine.executors.workers.links import Begin, Heard, Pool
+    from cottonpalm.engine.executors.workers.links import Begin, Heard, WorkerPool
     from cottonpalm.protocols import Later, RowSource
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.types import Item
@@ -51,7 +51,7 @@ class WorkersExecutor:
 
     def __init__(
         self,
-        pool: Pool,
+        pool: WorkerPool,
         begin: Begin,
         account: RunAccount,
         stop: Callable[[str, str], None],
@@ -108,13 +108,13 @@ class WorkersExecutor:
         return max([0.0, *(mate.paused_until - now for mate in tuple(self._mates))])
 
     def limits(self) -> list[LimitChanged]:
-        """See `monitor.Standing`: while rows go to them; at the end they leave one by one."""
+        """See `monitor.WorkersStanding`: while rows go to them; at the end they leave one by one."""
         if self._leaving or self._ended.is_set():
             return []
         return limits_of(self._mates, self._account.flow.limiters.maximum)
 
     def binding(self, here: Binding) -> Binding:
-        """See `monitor.Standing`: what most workers say, where rows wait for them."""
+        """See `monitor.WorkersStanding`: what most workers say, where rows wait for them."""
         if here.what not in ("concurrency", "cap", ""):
             return here
         if (said := most_say(tuple(self._mates))) is not None:

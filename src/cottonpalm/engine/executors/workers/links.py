@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cottonpalm.events import Event, LimitChanged
-    from cottonpalm.request.money.remote import Told
+    from cottonpalm.request.money.remote import MoneyTold
     from cottonpalm.types import Outcome
 
 
@@ -47,7 +47,7 @@ class Begin:
     spare: int | None = None
 
 
-class Row(NamedTuple):
+class WorkerRow(NamedTuple):
     """One row on its way to a worker."""
 
     at: int  # its index in the input
@@ -67,7 +67,7 @@ class Order(NamedTuple):
         leave: end now; only rows that have their answers may end in order.
     """
 
-    rows: Sequence[Row] = ()
+    rows: Sequence[WorkerRow] = ()
     money: int | None = None
     stop: bool = False
     leave: bool = False
@@ -82,7 +82,7 @@ def cannot_travel(order: Order, exc: BaseException) -> ConfigError:
     )
 
 
-def _travels(row: Row) -> bool:
+def _travels(row: WorkerRow) -> bool:
     try:
         pickle.dumps(row)
     except Exception:  # noqa: BLE001 - whatever it is, that is the row
@@ -109,7 +109,7 @@ class Heard(NamedTuple):
 
     done: Sequence[Outcome]
     wants: int
-    money: Told
+    money: MoneyTold
     events: Sequence[Event] = ()
     measures: Sequence[tuple[str, tuple[Any, ...], dict[str, Any]]] = ()
     limit: float = 0.0
@@ -141,7 +141,7 @@ class Link(Protocol):
         """End it at once, whatever it does."""
 
 
-class Pool(Protocol):
+class WorkerPool(Protocol):
     """Where workers come from.
 
     Attributes:

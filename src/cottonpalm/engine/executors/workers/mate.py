@@ -8,7 +8,7 @@ from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm import clock
-from cottonpalm.engine.executors.workers.links import Order, Row
+from cottonpalm.engine.executors.workers.links import Order, WorkerRow
 from cottonpalm.events import Binding, LimitChanged
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Mate:
         self.answered = self.stopped = False
         self.apart = False  # it has rows with which others died, and gets no more until they are back
         self.granting: asyncio.Task[None] | None = None  # it waits for money
-        self._rows: list[Row] = []
+        self._rows: list[WorkerRow] = []
         self._orders: deque[Order] = deque()
         self._wake = asyncio.Event()
 
@@ -54,7 +54,7 @@ class Mate:
         """Send it a row, together with those of the same moment."""
         item.began_s = clock.now()
         self.out[item.index] = item
-        self._rows.append(Row(item.index, item.row, item.id, item.priority, item.config))
+        self._rows.append(WorkerRow(item.index, item.row, item.id, item.priority, item.config))
         self._wake.set()
 
     def say(self, order: Order) -> None:

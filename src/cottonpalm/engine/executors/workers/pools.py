@@ -6,11 +6,11 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cottonpalm.engine.executors.workers.links import Pool
+    from cottonpalm.engine.executors.workers.links import WorkerPool
     from cottonpalm.settings import Settings
 
 
-def pool_of(settings: Settings) -> Pool:
+def pool_of(settings: Settings) -> WorkerPool:
     """Return the pool that the settings name.
 
     Raises:

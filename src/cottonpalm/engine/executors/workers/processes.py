@@ -59,7 +59,7 @@ class ProcessLink:
 
 
 class ProcessPool:
-    """So many worker processes. See `links.Pool`."""
+    """So many worker processes. See `links.WorkerPool`."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -67,10 +67,10 @@ class ProcessPool:
         self._links: list[ProcessLink] = []
 
     def look(self) -> None:
-        """See `links.Pool`: it changes only when somebody says so."""
+        """See `links.WorkerPool`: it changes only when somebody says so."""
 
     def place(self, given: tuple[str, int] | None) -> tuple[str, int] | None:
-        """See `links.Pool`: the store, or a file of their own, which lasts as long as the run."""
+        """See `links.WorkerPool`: the store, or a file of their own, which lasts as long as the run."""
         if given is not None:
             return given
         from cottonpalm.stores import database_of  # noqa: PLC0415 - only where the run has no store
@@ -82,7 +82,7 @@ class ProcessPool:
         return url, 1
 
     async def open(self, begin: Begin) -> ProcessLink:
-        """See `links.Pool`."""
+        """See `links.WorkerPool`."""
         ours, theirs = socket.socketpair()
         try:
             words = [sys.executable, "-m", PROGRAM, str(theirs.fileno())]
@@ -98,7 +98,7 @@ class ProcessPool:
         return link
 
     def close(self) -> None:
-        """See `links.Pool`."""
+        """See `links.WorkerPool`."""
         for link in self._links:
             with suppress(OSError):
                 link.kill()

@@ -26,7 +26,7 @@ from cottonpalm.stores import open_store
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cottonpalm.request.money.remote import Purse, Told
+    from cottonpalm.request.money.remote import MoneyTold, Purse
 
 log = logging.getLogger("cottonpalm")
 BEAT_S: Final = 0.5  # an actor says something at least this often
@@ -59,7 +59,7 @@ class MoneyActor:
         self._ledger.limits = limits
         self._last_s = clock.now()
 
-    async def tell(self, holder: str, told: Told) -> int | None:
+    async def tell(self, holder: str, told: MoneyTold) -> int | None:
         """Book what an actor spent and gives back; return what it gets if it asked, 0: there will be no more."""
         if self._tidying is None:
             self._tidying = asyncio.create_task(self._tidy())

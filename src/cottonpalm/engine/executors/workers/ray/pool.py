@@ -132,7 +132,7 @@ def _same_place(address: str, here: str) -> bool:
 
 
 class RayPool:
-    """So many actors. See `links.Pool`."""
+    """So many actors. See `links.WorkerPool`."""
 
     def __init__(self, count: int | None, address: str | None) -> None:
         """Connect to the cluster, or start one on this machine.
@@ -150,13 +150,13 @@ class RayPool:
         self._links: list[RayLink] = []
 
     def look(self) -> None:
-        """See `links.Pool`: one for each core of the cluster, unless the user said how many."""
+        """See `links.WorkerPool`: one for each core of the cluster, unless the user said how many."""
         if self._follows:
             found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
             self.count = max(1, int(found.get("CPU", 1)))
 
     def place(self, given: tuple[str, int] | None) -> tuple[str, int] | None:
-        """See `links.Pool`: Postgres if the run's store is there, else one actor for the whole cluster."""
+        """See `links.WorkerPool`: Postgres if the run's store is there, else one actor for the whole cluster."""
         if given is not None and given[0].startswith(("postgres://", "postgresql://")):
             return given
         from cottonpalm.engine.executors.workers.ray.limits import LIMITS, limits_actor  # noqa: PLC0415 - not with Postgres
@@ -165,7 +165,7 @@ class RayPool:
         return LIMITS, 0 if given is None else given[1]
 
     async def open(self, begin: Begin) -> RayLink:
-        """See `links.Pool`: it waits until the cluster has a core for the worker."""
+        """See `links.WorkerPool`: it waits until the cluster has a core for the worker."""
         made = ray.remote(num_cpus=1, max_restarts=0)(WorkerActor)
         link = RayLink(made.remote(sys.path, begin))
         self._links.append(link)
@@ -177,6 +177,6 @@ class RayPool:
         return link
 
     def close(self) -> None:
-        """See `links.Pool`."""
+        """See `links.WorkerPool`."""
         for link in self._links:
             link.kill()

@@ -43,7 +43,7 @@ class Handles:
     says: Callable[[], dict[str, Any]]
 
 
-class Desk:
+class OrderDesk:
     """One run's desk. `open` and `close` it with the run."""
 
     def __init__(self, store: TakesOrders, handles: Handles) -> None:
