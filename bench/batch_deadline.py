@@ -18,7 +18,7 @@ from tests.batchlane import scenario
 from tests.batchlane.scenario import World
 from tests.batchlane.test_deadline import world_of
 
-from cottonpalm.engine.executors import deadline as rules
+from cottonpalm.engine.executors.batch import deadline as rules
 
 POLICIES: tuple[scenario.Policy, ...] = ("ours", "all at once", "alongside", "live")
 MEDIANS_MIN = (30.0, 90.0, 240.0, math.inf)

@@ -161,7 +161,7 @@ def main() -> None:
     with cluster(1):
         import ray
 
-        from cottonpalm.engine.executors.ray_limits import ActorDatabase, limits_actor
+        from cottonpalm.engine.executors.workers.ray.limits import ActorDatabase, limits_actor
 
         pid = ray.get(limits_actor().pid.remote())
         for holders in given.holders:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.config import Cache
-from cottonpalm.engine.executors.travel import packed, unpacked
+from cottonpalm.engine.executors.workers.travel import packed, unpacked
 from cottonpalm.engine.shared import limits_of, memory_of
 from cottonpalm.errors import ConfigError
 from cottonpalm.processor import BatchProcessor
@@ -117,8 +117,8 @@ def _everywhere(store: str | Path) -> str:
 
 def _begin(name: str, store: str | None, settings: Settings) -> None:
     """Begin what all actors share, and make the store, on this node."""
-    from cottonpalm.engine.executors.ray_limits import limits_actor  # noqa: PLC0415 - an extra
-    from cottonpalm.engine.executors.ray_money import money_actor  # noqa: PLC0415
+    from cottonpalm.engine.executors.workers.ray.limits import limits_actor  # noqa: PLC0415 - an extra
+    from cottonpalm.engine.executors.workers.ray.money import money_actor  # noqa: PLC0415
 
     if store is not None and (database := database_of(store)) is not None:
         database.prepare()
@@ -172,7 +172,7 @@ class Ask:
         builder = made._builder  # noqa: SLF001 - no user has shared limits or a purse
         if self._limits is not None:
             assert self._store is not None
-            from cottonpalm.engine.executors.ray_money import Drawing  # noqa: PLC0415 - an extra
+            from cottonpalm.engine.executors.workers.ray.money import Drawing  # noqa: PLC0415 - an extra
 
             self._drawing = Drawing(self._store, self._name, self._limits, lambda: not self._busy)
             builder.accounts.purse = (self._drawing.ledger, self._drawing.purse)
@@ -184,7 +184,7 @@ class Ask:
 def _limits_at(store: str | None) -> Any:
     if store is not None and _is_postgres(store):
         return database_of(store)
-    from cottonpalm.engine.executors.ray_limits import ActorDatabase  # noqa: PLC0415 - an extra
+    from cottonpalm.engine.executors.workers.ray.limits import ActorDatabase  # noqa: PLC0415 - an extra
 
     return ActorDatabase()
 
@@ -196,7 +196,7 @@ def spent(name: str, store: str | Path) -> tuple[float, float]:
         StoreError: nothing is known of it.
     """
     _ray()
-    from cottonpalm.engine.executors.ray_money import spent_by  # noqa: PLC0415 - an extra
+    from cottonpalm.engine.executors.workers.ray.money import spent_by  # noqa: PLC0415 - an extra
 
     reported, uncertain = spent_by(_everywhere(store), name)
     return reported / 1e12, uncertain / 1e12

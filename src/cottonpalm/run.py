@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from cottonpalm.errors import RunStopped
     from cottonpalm.observers.report import Report
     from cottonpalm.protocols import RunStore
-    from cottonpalm.runtime.bridge import Call
+    from cottonpalm.runtime.bridge import BridgeCall
     from cottonpalm.stats import Stats
 
 GRACE_S: Final = 5.0  # a reader that leaves a run waits at most so long until the run has settled
@@ -241,7 +241,7 @@ class Run(BaseRun, Generic[Told]):
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
-        self._call: Call[None] | None = None
+        self._call: BridgeCall[None] | None = None
         self._handed_out = False  # the reader has had an outcome
 
     def __enter__(self) -> Self:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cottonpalm.providers.batches.choice import ADAPTERS
 from cottonpalm.providers.batches.lanes import Lane
-from cottonpalm.providers.batches.lines import Limits
+from cottonpalm.providers.batches.lines import BatchLimits
 from cottonpalm.providers.batches.packing import (
     FRAME,
     SHARE,
@@ -86,18 +86,18 @@ def test_a_pack_is_closed_only_when_the_next_line_does_not_fit(
 
 
 def test_room_leaves_slack_below_bytes_and_tokens_but_not_below_rows() -> None:
-    room = room_in(Limits(50_000, 200_000_000, 1_000, queued_tokens=900_000))
+    room = room_in(BatchLimits(50_000, 200_000_000, 1_000, queued_tokens=900_000))
     assert room == Room(50_000, int(200_000_000 * SLACK) - FRAME, 1_000, int(900_000 * SHARE * SLACK))
 
 
 def test_the_lowest_bound_of_rows_counts() -> None:
-    assert room_in(Limits(100_000, 10_000, queued_rows=300), rows=500).rows == 300
-    assert room_in(Limits(100_000, 10_000), rows=500).rows == 500
-    assert room_in(Limits(None, 10_000)).rows is None
+    assert room_in(BatchLimits(100_000, 10_000, queued_rows=300), rows=500).rows == 300
+    assert room_in(BatchLimits(100_000, 10_000), rows=500).rows == 500
+    assert room_in(BatchLimits(None, 10_000)).rows is None
 
 
 def test_the_accounts_own_queue_goes_before_the_documented_one() -> None:
-    assert room_in(Limits(None, 10_000, queued_tokens=1_000), queued_tokens=90).tokens == int(
+    assert room_in(BatchLimits(None, 10_000, queued_tokens=1_000), queued_tokens=90).tokens == int(
         90 * SHARE * SLACK
     )
 
@@ -114,7 +114,7 @@ def test_a_line_that_no_batch_can_hold_is_told_apart(size: int, fits: bool) -> N
 
 
 def test_a_closed_batch_waits_while_the_queue_has_no_room_for_it() -> None:
-    room = room_in(Limits(None, 10_000, queued_tokens=1_000))
+    room = room_in(BatchLimits(None, 10_000, queued_tokens=1_000))
     pack = Pack(10, 100, 400)
     assert may_wait(room, 0, pack)
     assert may_wait(room, 500, pack)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal, TypeAlias
 
-from cottonpalm.engine.executors import deadline as rules
+from cottonpalm.engine.executors.batch import deadline as rules
 
 Policy: TypeAlias = Literal["ours", "all at once", "alongside", "live"]
 
@@ -115,7 +115,7 @@ def run(world: World, policy: Policy = "ours") -> Came:  # noqa: C901 - a world 
     if policy == "alongside":
         return _alongside(world, came, step_s)
     began_s: float | None = None
-    pace = rules.Pace()
+    pace = rules.LivePace()
     while came.batch + int(done + 1e-6) < world.rows:
         now += step_s
         for chunk in came.chunks:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cottonpalm.engine.executors import deadline as rules
+from cottonpalm.engine.executors.batch import deadline as rules
 from tests.batchlane import scenario
 from tests.batchlane.scenario import World
 
@@ -127,7 +127,7 @@ def test_a_batch_holds_what_live_does_during_a_cancel_and_grows_with_their_numbe
 
 
 def test_the_pace_is_believed_from_limits_until_it_was_measured() -> None:
-    pace = rules.Pace()
+    pace = rules.LivePace()
     assert pace.live(10, math.inf) == (10 / 30.0, 30.0)
     pace.done(1.0, 2.0)
     assert pace.live(10, math.inf) == (5.0, 2.0)

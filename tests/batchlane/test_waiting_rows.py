@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.runnables import RunnableLambda
 
-from cottonpalm.engine.executors.rows_out import RECORDED
-from cottonpalm.engine.executors.shelf import Shelf
+from cottonpalm.engine.executors.batch.rows_out import RECORDED
+from cottonpalm.engine.executors.batch.shelf import RowShelf
 from cottonpalm.types import Item
 from tests.batchlane.kit import batched
 from tests.support.lean import asks
@@ -41,14 +41,14 @@ class Colour(Enum):
 
 @given(st.lists(PLAIN, min_size=1, max_size=6), st.randoms())
 def test_a_row_comes_off_the_shelf_as_it_was_put_there_in_whatever_order(rows: list[Any], rng: Any) -> None:
-    shelf = Shelf()
+    shelf = RowShelf()
     try:
         _there_and_back(shelf, rows, rng)
     finally:
         shelf.close()
 
 
-def _there_and_back(shelf: Shelf, rows: list[Any], rng: Any) -> None:
+def _there_and_back(shelf: RowShelf, rows: list[Any], rng: Any) -> None:
     items = [Item(index, row) for index, row in enumerate(rows)]
     for item in items:
         shelf.put(item)
@@ -62,7 +62,7 @@ def _there_and_back(shelf: Shelf, rows: list[Any], rng: Any) -> None:
     [(1, 2), {"a": (1,)}, {1: "a"}, Word("a"), {"a": Colour.RED}, b"x", {"a": object()}, "\ud800", 1 << 70],
 )
 def test_a_row_that_json_would_change_stays_in_memory(row: Any) -> None:
-    shelf, item = Shelf(), Item(0, row)
+    shelf, item = RowShelf(), Item(0, row)
     shelf.put(item)
     assert item.row is row
     assert shelf.take(item).row is row

@@ -28,7 +28,7 @@ def warm() -> None:
     nowhere: Any = SimpleNamespace(openai_url=f"{url}/v1", anthropic_url=url, gemini_url=url)
     for model in MODELS.values():
         two_steps(model(nowhere))
-    for name in ("engine.build", "engine.executors.batch", "stores.sql.store", "stores.sql.batches"):
+    for name in ("engine.build", "engine.executors.batch.executor", "stores.sql.store", "stores.sql.batches"):
         import_module(f"cottonpalm.{name}")
     for name in ("openai.resources.chat", "anthropic.resources.messages"):
         import_module(name)

@@ -14,7 +14,7 @@ import pytest
 from cottonpalm import clock
 from cottonpalm.engine.gates.cache import CacheGate, SharedCache
 from cottonpalm.engine.gates.disk import DiskTier
-from cottonpalm.engine.gates.entries import Answer
+from cottonpalm.engine.gates.entries import KnownAnswer
 from cottonpalm.protocols import known
 from cottonpalm.runtime import loop_shutdown
 from cottonpalm.stores import database_of
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.conftest import Eventually
 
 pytestmark = pytest.mark.core
-KEPT = Answer({"a": [1]}, 5.0, Usage(3, 4), 70, "m", truncated=True)
+KEPT = KnownAnswer({"a": [1]}, 5.0, Usage(3, 4), 70, "m", truncated=True)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cottonpalm.runtime.bridge import Call, bridge
+from cottonpalm.runtime.bridge import BridgeCall, bridge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -213,7 +213,7 @@ def test_an_asynchronous_generator_left_in_the_middle_is_closed() -> None:
 
 def test_a_coroutine_cancelled_before_its_first_step_is_closed_without_a_warning() -> None:
     ours = bridge()
-    call = Call(ours.loop, _thread_name(), 1)
+    call = BridgeCall(ours.loop, _thread_name(), 1)
     call.cancel()
     assert call.join(10)
     with pytest.raises(asyncio.CancelledError):

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from cottonpalm import BatchProcessor
-from cottonpalm.request.transport.http1.pool import Origin, Pool, TooSlow, Unreachable, _pools
+from cottonpalm.request.transport.http1.pool import NotConnected, Origin, Pool, TooSlow, _pools
 from tests.fast.cases import PROMPT, chat, openai
 from tests.fast.wires import Server, Wire, wire
 
@@ -96,7 +96,7 @@ def test_an_answer_that_stands_still_is_given_up(server: Server) -> None:
 
 def test_a_server_that_is_not_there_is_told_from_one_that_broke_off() -> None:
     async def main() -> None:
-        with pytest.raises(Unreachable):
+        with pytest.raises(NotConnected):
             await Pool(asyncio.get_running_loop()).send(
                 Origin("127.0.0.1", 1, None, None, (), 5, 5), HEAD, BODY
             )

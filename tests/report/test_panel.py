@@ -13,7 +13,7 @@ from rich.console import Console, Group
 from cottonpalm import clock
 from cottonpalm.events import RowFinished, RunEnded, RunStarted
 from cottonpalm.observers.pace import SLOT_S, SLOTS, Left, Pace
-from cottonpalm.observers.panel import Fault, Faults, Numbers, line, panel, sparks
+from cottonpalm.observers.panel import Faults, Numbers, ShownFault, line, panel, sparks
 from cottonpalm.observers.progress import Progress
 from cottonpalm.types import ErrorRecord, Kind, Outcome
 from tests.report.stories import HOSTILE
@@ -39,8 +39,8 @@ SHOWN = Numbers(
     failed=203,
     kinds={"reask": 142, "fail_row": 61},
     faults=(
-        Fault(24_288, "reask", "at label: 'mixed' is not one of ['positive', 'negative']", 0),
-        Fault(7, "fail_row", "filtered", 3),
+        ShownFault(24_288, "reask", "at label: 'mixed' is not one of ['positive', 'negative']", 0),
+        ShownFault(7, "fail_row", "filtered", 3),
     ),
 )
 
@@ -67,7 +67,7 @@ def test_failed_rows_are_as_many_as_their_kinds_which_are_told_a_moment_later() 
 
 
 def test_without_utf_8_there_is_nothing_but_ascii() -> None:
-    lines = text(replace(SHOWN, faults=(Fault(1, "reask", "\u0628 caf\u00e9 " * 30, 2),)), unicode=False)
+    lines = text(replace(SHOWN, faults=(ShownFault(1, "reask", "\u0628 caf\u00e9 " * 30, 2),)), unicode=False)
     assert lines[0].startswith("reviews-nov  [###################...................]")
     assert lines[1] == "  now    12.1/s, 41/96 in flight, token quota"
     assert lines[-1].endswith("... (2 like it)")
@@ -87,7 +87,7 @@ def test_no_numbers_make_a_line_wider_than_the_terminal(
     done: int, total: int | None, per_s: float | None, width: int, unicode: bool
 ) -> None:
     left = Left(1e9, 1e8, 1e10) if per_s else None
-    faults = tuple(Fault(10**9, "stop_run", said, 10**6) for said in ("\u4f60\u597d" * 200, "x" * 500))
+    faults = tuple(ShownFault(10**9, "stop_run", said, 10**6) for said in ("\u4f60\u597d" * 200, "x" * 500))
     numbers = replace(
         SHOWN,
         done=done,
@@ -145,7 +145,7 @@ def test_errors_are_folded_the_latest_first() -> None:
     for row, said in enumerate(["a", "b", "a", "a", "c"]):
         faults.add(row, "reask", said)
     assert faults.kinds == {"reask": 5}
-    assert faults.last == (Fault(4, "reask", "c", 0), Fault(3, "reask", "a", 2))
+    assert faults.last == (ShownFault(4, "reask", "c", 0), ShownFault(3, "reask", "a", 2))
 
 
 def test_hostile_errors_move_no_cursor_and_colour_nothing() -> None:

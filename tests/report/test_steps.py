@@ -14,7 +14,7 @@ from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor
-from cottonpalm.engine.executors.steps import in_sample
+from cottonpalm.engine.chain_call.step_times import in_sample
 from cottonpalm.testing import FlakyTransport, virtual_run
 from tests.report.stories import HOSTILE
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cottonpalm.request.hedges import LEARNT_AFTER, Hedges, Pace
+from cottonpalm.request.hedges import LEARNT_AFTER, AnswerPace, Hedges
 from cottonpalm.request.row_account import RowAccount
 from cottonpalm.request.steps import Reply
 from cottonpalm.request.transport.hedging import Hedge
@@ -213,12 +213,12 @@ def test_nothing_is_watched_when_it_is_over() -> None:
 
 
 def test_a_pace_is_the_slowest_of_a_hundred_answers() -> None:
-    pace = Pace()
+    pace = AnswerPace()
     told = [pace.after(seconds) for seconds in [3.0] + [1.0] * 100]
     assert told.index(True) == LEARNT_AFTER - 1
     assert told.count(True) == 1
     assert pace.late_s == 6.0
-    assert Pace(LEARNT_AFTER - 1, 9.0).late_s is None
+    assert AnswerPace(LEARNT_AFTER - 1, 9.0).late_s is None
 
 
 def test_copies_are_counted_taken_and_given_back_by_key() -> None:

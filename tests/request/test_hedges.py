@@ -13,7 +13,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor, Budget, Limits
-from cottonpalm.request.hedges import LEARNT_AFTER, SHARE, Hedges, Pace, allowed
+from cottonpalm.request.hedges import LEARNT_AFTER, SHARE, AnswerPace, Hedges, allowed
 from cottonpalm.request.money.ledger import Ledger
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.row_account import ROW, RowAccount
@@ -265,14 +265,14 @@ def test_copies_of_what_is_merely_slow_stay_within_two_in_a_hundred() -> None:
 
 
 def test_late_is_far_later_than_the_slowest_and_never_before_enough_is_known() -> None:
-    pace = Pace()
+    pace = AnswerPace()
     for n in range(LEARNT_AFTER):
         assert pace.late_s is None
         assert pace.after(10.0 if n == 3 else 0.1) == (n == LEARNT_AFTER - 1)
     assert pace.late_s == 20.0
     pace.after(60.0)
     assert pace.late_s == 120.0
-    assert Pace(LEARNT_AFTER, 0.01).late_s == 5.0, "a machine that stutters is no provider that hangs"
+    assert AnswerPace(LEARNT_AFTER, 0.01).late_s == 5.0, "a machine that stutters is no provider that hangs"
 
 
 def test_what_hung_before_anything_was_known_gets_its_copy_once_it_is() -> None:

@@ -7,7 +7,15 @@ import asyncio
 import pytest
 
 from cottonpalm.request.money.ledger import Ledger
-from cottonpalm.request.money.remote import KEPT_S, Asked, Lumps, NoMoreMoney, Purse, Told, purse_and_ledger
+from cottonpalm.request.money.remote import (
+    KEPT_S,
+    Lumps,
+    MoneyAsked,
+    MoneyTold,
+    NoMoreMoney,
+    Purse,
+    purse_and_ledger,
+)
 from cottonpalm.request.money.rules.grants import Ask, Grant
 from cottonpalm.request.money.spending import Spending
 from cottonpalm.testing import virtual_run
@@ -33,7 +41,7 @@ class Worker:
         """A request of this size waits until so much is lent, and is on its way then."""
         waiting = asyncio.create_task(self.ledger.agrant(Ask(asked, asked), account=self.purse))
         await asyncio.sleep(0)
-        assert self.purse.told(idle=False).asked == Asked(asked, asked)
+        assert self.purse.told(idle=False).asked == MoneyAsked(asked, asked)
         self.purse.grant(amount)
         assert await waiting == asked
 
@@ -44,9 +52,9 @@ def test_a_request_waits_for_what_it_asks_and_gets_it_from_what_is_lent() -> Non
         waiting = asyncio.create_task(worker.ledger.agrant(Ask(100, 100), account=worker.purse))
         await asyncio.sleep(0)
         assert (worker.woken, worker.purse.asks, waiting.done()) == (1, True, False)
-        assert worker.purse.told(idle=False) == Told(asked=Asked(100, 100))
+        assert worker.purse.told(idle=False) == MoneyTold(asked=MoneyAsked(100, 100))
         assert not worker.purse.asks, "it is said once"
-        assert worker.purse.told(idle=False) == Told()
+        assert worker.purse.told(idle=False) == MoneyTold()
         worker.purse.grant(250)
         assert await waiting == 100
         assert worker.ask(150) == 150, "the rest is there for the next"
@@ -77,13 +85,13 @@ def test_what_was_spent_is_said_once_and_what_an_idle_worker_holds_goes_back() -
         worker = Worker()
         await worker.lent(250, 100)
         worker.ledger.settle(100, 60, 7, worker.purse)
-        assert worker.purse.told(idle=False) == Told(60, 7, 0), "it is kept for the next requests"
-        assert worker.purse.told(idle=True) == Told(0, 0, 250 - 67)
+        assert worker.purse.told(idle=False) == MoneyTold(60, 7, 0), "it is kept for the next requests"
+        assert worker.purse.told(idle=True) == MoneyTold(0, 0, 250 - 67)
         assert not worker.purse.covers(1)
-        assert worker.purse.told(idle=True) == Told()
+        assert worker.purse.told(idle=True) == MoneyTold()
         worker.purse.grant(50)
         worker.ledger.settle(worker.ask(10), 10, 0, worker.purse)  # type: ignore[arg-type]
-        assert worker.purse.told(idle=True) == Told(10, 0, 40)
+        assert worker.purse.told(idle=True) == MoneyTold(10, 0, 40)
 
     virtual_run(main())
 
@@ -164,13 +172,15 @@ def test_a_lump_is_what_is_asked_and_near_the_limit_half_of_a_workers_part() -> 
     async def main() -> None:
         ours, ledger, _ = lumps()
         assert ledger is not None
-        assert await ours.grant(Asked(100, 300)) == 300
-        assert await ours.grant(Asked(100, 900)) == 350, "700 are left for twice as many lumps as workers"
+        assert await ours.grant(MoneyAsked(100, 300)) == 300
+        assert await ours.grant(MoneyAsked(100, 900)) == 350, (
+            "700 are left for twice as many lumps as workers"
+        )
         assert (ours.held, ledger.reserved) == (650, 650)
         two, _, _ = lumps(workers=2)
-        assert await two.grant(Asked(100, 900)) == 250
-        assert await two.grant(Asked(400, 900)) == 400, "at least what its request needs"
-        assert await two.grant(Asked(0, 0)) == 1, "no more than nothing would be a refusal"
+        assert await two.grant(MoneyAsked(100, 900)) == 250
+        assert await two.grant(MoneyAsked(400, 900)) == 400, "at least what its request needs"
+        assert await two.grant(MoneyAsked(0, 0)) == 1, "no more than nothing would be a refusal"
 
     virtual_run(main())
 
@@ -179,13 +189,13 @@ def test_a_lump_waits_for_what_may_come_back_and_is_refused_what_never_will() ->
     async def main() -> None:
         ours, ledger, _ = lumps(500)
         other = Lumps(ledger, Spending(), lambda: 1)
-        await ours.grant(Asked(400, 400))
-        waiting = asyncio.create_task(other.grant(Asked(300, 300)))
+        await ours.grant(MoneyAsked(400, 400))
+        waiting = asyncio.create_task(other.grant(MoneyAsked(300, 300)))
         await asyncio.sleep(0)
         assert not waiting.done()
-        ours.book(Told(back=300))
+        ours.book(MoneyTold(back=300))
         assert await waiting == 300
-        assert await ours.grant(Asked(501, 501)) == 0
+        assert await ours.grant(MoneyAsked(501, 501)) == 0
         assert ours.held == 100
 
     virtual_run(main())
@@ -195,16 +205,16 @@ def test_what_a_worker_spent_is_booked_out_of_its_lump_and_what_it_gives_back_is
     async def main() -> None:
         ours, ledger, spending = lumps()
         assert ledger is not None
-        await ours.grant(Asked(300, 300))
-        ours.book(Told(70, 20, 30))
+        await ours.grant(MoneyAsked(300, 300))
+        ours.book(MoneyTold(70, 20, 30))
         assert (ours.held, ledger.reserved, ledger.spent, ledger.overshoot) == (180, 180, 90, 0)
         assert (spending.reported, spending.uncertain) == (70, 20)
-        ours.book(Told(back=1_000))
+        ours.book(MoneyTold(back=1_000))
         assert (ours.held, ledger.reserved, ledger.spent) == (0, 0, 90), "no more than it held"
-        await ours.grant(Asked(100, 100))
-        ours.book(Told(150, 0))
+        await ours.grant(MoneyAsked(100, 100))
+        ours.book(MoneyTold(150, 0))
         assert (ours.held, ledger.reserved, ledger.spent, ledger.overshoot) == (0, 0, 240, 50)
-        ours.book(Told())
+        ours.book(MoneyTold())
         assert (ours.held, ledger.reserved, ledger.spent) == (0, 0, 240)
 
     virtual_run(main())
@@ -216,7 +226,7 @@ def test_what_a_dead_worker_held_counts_as_spent_and_one_that_held_nothing_took_
         assert ledger is not None
         ours.lost()
         assert (ledger.spent, ledger.in_flight) == (0, 0)
-        await ours.grant(Asked(300, 300))
+        await ours.grant(MoneyAsked(300, 300))
         ours.lost()
         assert (ours.held, ledger.reserved, ledger.spent) == (0, 0, 300)
         assert (spending.reported, spending.uncertain) == (0, 300)
@@ -226,6 +236,6 @@ def test_what_a_dead_worker_held_counts_as_spent_and_one_that_held_nothing_took_
 
 def test_without_a_budget_what_was_spent_is_counted_all_the_same() -> None:
     ours, _, spending = lumps(None)
-    ours.book(Told(70, 20))
+    ours.book(MoneyTold(70, 20))
     ours.lost()
     assert (spending.reported, spending.uncertain) == (70, 20)

@@ -12,7 +12,7 @@ from cottonpalm.stores.sql import share_rows
 from cottonpalm.stores.sql.database import Turnwise, in_transaction
 
 if TYPE_CHECKING:
-    from cottonpalm.engine.executors.ray_limits import ActorDatabase
+    from cottonpalm.engine.executors.workers.ray.limits import ActorDatabase
 
 
 def secret(database: ActorDatabase, db: Any) -> bytes:
@@ -23,7 +23,7 @@ def until_its_name_is_free() -> None:
     """For a moment it still leads to the one that was killed."""
     import ray
 
-    from cottonpalm.engine.executors.ray_limits import NAME, NAMESPACE
+    from cottonpalm.engine.executors.workers.ray.limits import NAME, NAMESPACE
 
     with suppress(ValueError):
         while ray.get_actor(NAME, namespace=NAMESPACE):
@@ -35,7 +35,7 @@ def until_its_name_is_free() -> None:
 def test_a_worker_that_begins_after_the_actor_has_ended_finds_one() -> None:
     import ray
 
-    from cottonpalm.engine.executors.ray_limits import ActorDatabase, limits_actor
+    from cottonpalm.engine.executors.workers.ray.limits import ActorDatabase, limits_actor
 
     database = ActorDatabase()
     first = secret(database, database.connect())

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr
 from cottonpalm import clock
 from cottonpalm.engine.gates.cache import OPT_OUT, CacheGate, SharedCache
 from cottonpalm.engine.gates.checkpoint import CheckpointGate
-from cottonpalm.engine.gates.entries import Answer, Shelf, answer_of, own
+from cottonpalm.engine.gates.entries import AnswerShelf, KnownAnswer, answer_of, own
 from cottonpalm.engine.gates.singleflight import SingleFlight
 from cottonpalm.events import CacheHit
 from cottonpalm.stores.codec.equality import same
@@ -36,7 +36,7 @@ class Noted(str):
     notes: list[str]
 
 
-ANSWER = Answer("yes", 0.0, Usage(3, 4), 500, "m", truncated=True)
+ANSWER = KnownAnswer("yes", 0.0, Usage(3, 4), 500, "m", truncated=True)
 
 
 # -- the shelf
@@ -44,21 +44,21 @@ ANSWER = Answer("yes", 0.0, Usage(3, 4), 500, "m", truncated=True)
 
 def test_an_answer_is_too_old_from_its_ttl_on() -> None:
     async def main() -> None:
-        shelf, now = Shelf(9, ttl_s=10.0), clock.wall()
-        shelf.answers.update({b"old": Answer(1, now - 10.0), b"young": Answer(2, now - 9.5)})
+        shelf, now = AnswerShelf(9, ttl_s=10.0), clock.wall()
+        shelf.answers.update({b"old": KnownAnswer(1, now - 10.0), b"young": KnownAnswer(2, now - 9.5)})
         assert [key in shelf for key in (b"old", b"young", b"none")] == [False, True, False]
         assert shelf.find(b"old") is None
         assert list(shelf.answers) == [b"young"], "what is too old is dropped when it is looked for"
         found = shelf.find(b"young")
         assert found is not None
         assert found.output == 2
-        assert Shelf(9).is_fresh(0.0), "without a ttl nothing is too old"
+        assert AnswerShelf(9).is_fresh(0.0), "without a ttl nothing is too old"
 
     virtual_run(main())
 
 
 def test_the_least_recently_used_goes_first_whether_one_comes_or_the_room_shrinks() -> None:
-    shelf = Shelf(3)
+    shelf = AnswerShelf(3)
     flights = SingleFlight(shelf)
     run = Run()
     for key in (b"a", b"b", b"c"):
@@ -141,7 +141,7 @@ def test_each_row_gets_a_copy_of_its_own_where_there_can_be_one() -> None:
     first, alone = ["a", ["b"]], Alone()
     kept = answer_of(Outcome(0, "ok", first, usage=Usage(1), cost_pico=7, model="m", truncated=True), 5.0)
     first[1].append("changed later")  # type: ignore[attr-defined]
-    assert kept == Answer(["a", ["b"]], 5.0, Usage(1), 7, "m", truncated=True)
+    assert kept == KnownAnswer(["a", ["b"]], 5.0, Usage(1), 7, "m", truncated=True)
     given = kept.for_row(3)
     given.output.clear()
     assert kept.for_row(4).output == ["a", ["b"]]
@@ -154,7 +154,7 @@ def test_each_row_gets_a_copy_of_its_own_where_there_can_be_one() -> None:
     noted = Noted("yes")
     noted.notes = ["a"]
     assert own(noted).notes is not noted.notes
-    plain = Answer("yes", 0.0)
+    plain = KnownAnswer("yes", 0.0)
     assert (plain.truncated, plain.cost_usd, ANSWER.cost_usd) == (False, None, 5e-10)
 
 
@@ -168,7 +168,7 @@ class Run:
         self.served: list[int] = []
         self.again: list[int] = []
 
-    def serve(self, items: list[Item], answer: Answer) -> None:
+    def serve(self, items: list[Item], answer: KnownAnswer) -> None:
         assert answer is ANSWER
         self.served += [item.index for item in items]
 
@@ -181,7 +181,7 @@ def row(index: int = 0, question: bytes = b"q", **more: Any) -> Item:
 
 
 def test_all_that_wait_for_an_answer_are_served_once_and_later_ones_find_it() -> None:
-    flights, one, other = SingleFlight(Shelf(9)), Run(), Run()
+    flights, one, other = SingleFlight(AnswerShelf(9)), Run(), Run()
     assert flights.ask(b"k", one, row(0)) is None
     assert [flights.ask(b"k", run, row(n)) for n, run in ((1, one), (2, other), (3, one))] == [PARKED] * 3
     flights.wait(b"k", other, row(4))
@@ -191,7 +191,7 @@ def test_all_that_wait_for_an_answer_are_served_once_and_later_ones_find_it() ->
 
 
 def test_a_failure_nobody_waits_for_leaves_the_question_to_the_next_that_comes() -> None:
-    flights, run = SingleFlight(Shelf(9)), Run()
+    flights, run = SingleFlight(AnswerShelf(9)), Run()
     for _ in range(2):
         assert flights.ask(b"k", run, row()) is None
         flights.failed(b"k")
@@ -199,7 +199,7 @@ def test_a_failure_nobody_waits_for_leaves_the_question_to_the_next_that_comes()
 
 
 def test_after_a_failure_one_row_of_each_run_is_let_in_and_the_first_to_arrive_asks() -> None:
-    flights, one, other = SingleFlight(Shelf(9)), Run(), Run()
+    flights, one, other = SingleFlight(AnswerShelf(9)), Run(), Run()
     assert flights.ask(b"k", one, row(0)) is None
     for n, run in ((1, one), (2, one), (3, other)):
         assert flights.ask(b"k", run, row(n)) is PARKED
@@ -213,7 +213,7 @@ def test_after_a_failure_one_row_of_each_run_is_let_in_and_the_first_to_arrive_a
 
 def test_a_row_that_waits_for_another_process_goes_before_those_that_wait_for_it() -> None:
     """It may have its answer in a batch, which they have not."""
-    flights, run = SingleFlight(Shelf(9)), Run()
+    flights, run = SingleFlight(AnswerShelf(9)), Run()
     assert [flights.ask(b"k", run, row(n)) for n in (0, 1)] == [None, PARKED]
     flights.wait(b"k", run, row(0))
     flights.failed(b"k")
@@ -221,7 +221,7 @@ def test_a_row_that_waits_for_another_process_goes_before_those_that_wait_for_it
 
 
 def test_a_question_whose_last_waiting_rows_were_let_in_is_asked_by_whoever_comes() -> None:
-    flights, run = SingleFlight(Shelf(9)), Run()
+    flights, run = SingleFlight(AnswerShelf(9)), Run()
     assert flights.ask(b"k", run, row(0)) is None
     assert flights.ask(b"k", run, row(1)) is PARKED
     flights.failed(b"k")
@@ -231,7 +231,7 @@ def test_a_question_whose_last_waiting_rows_were_let_in_is_asked_by_whoever_come
 
 
 def test_a_run_that_leaves_waits_for_nothing_any_more_and_takes_no_question_from_its_asker() -> None:
-    flights, leaves, stays = SingleFlight(Shelf(9)), Run(), Run()
+    flights, leaves, stays = SingleFlight(AnswerShelf(9)), Run(), Run()
     for key in (b"asked", b"alone", b"both"):
         assert flights.ask(key, stays, row(0)) is None
     for key, run in ((b"asked", leaves), (b"both", leaves), (b"both", stays), (b"both", leaves)):

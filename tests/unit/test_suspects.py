@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cottonpalm.engine.executors.suspects import DIED, Suspects
+from cottonpalm.engine.executors.workers.suspects import DIED, Suspects
 from cottonpalm.types import Item
 
 pytestmark = pytest.mark.core

@@ -6,7 +6,7 @@ import math
 import sys
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.engine.executors.rows_out import RECORDED
+from cottonpalm.engine.executors.batch.rows_out import RECORDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from cottonpalm.chain import traits
 from cottonpalm.chain.walk import at_rest
 from cottonpalm.engine.accounts import Accounts
+from cottonpalm.engine.chain_call.caller import Caller
+from cottonpalm.engine.chain_call.replicas import one_of
 from cottonpalm.engine.chain_facts import ChainFacts
 from cottonpalm.engine.classifier import Classifier
 from cottonpalm.engine.engine import Engine
-from cottonpalm.engine.executors.caller import Caller, one_of
-from cottonpalm.engine.executors.terms import Terms
+from cottonpalm.engine.executors.batch.terms import BatchTerms
 from cottonpalm.engine.input import asked_again
 from cottonpalm.engine.input.failed_rows import failed_rows
 from cottonpalm.engine.input.known_by import begin_by
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
     from cottonpalm.config import AdaptiveConcurrency
-    from cottonpalm.engine.executors.links import Begin, Pool
+    from cottonpalm.engine.executors.workers.links import Begin, WorkerPool
     from cottonpalm.protocols import Gate, RunStore
     from cottonpalm.providers.batches.stages import Book
     from cottonpalm.request.limiter.limiters import Limits as Learning
@@ -154,10 +155,10 @@ class Builder:
             release=shared if opened is None else _both(shared, opened.release),
         )
 
-    def _terms(self, settings: Settings, rows: Any) -> Terms:
+    def _terms(self, settings: Settings, rows: Any) -> BatchTerms:
         """Return how these rows go through batches."""
         chains, types = self.facts.chains, self.facts.types
-        return Terms(
+        return BatchTerms(
             lane=settings.lane,
             name=settings.run or "",
             linear=all(map(traits.one_at_a_time, chains)),
@@ -173,20 +174,20 @@ class Builder:
 
     def _workers(
         self, run_store: RunStore | None, kwargs: Mapping[str, Any] | None
-    ) -> Callable[[], tuple[Pool, Begin]] | None:
+    ) -> Callable[[], tuple[WorkerPool, Begin]] | None:
         """Return what makes the workers of a run; None: this process runs the rows itself."""
         settings = self.settings
         if settings.executor == "local":
             return None
-        from cottonpalm.engine.executors.links import Begin  # noqa: PLC0415 - few runs have workers
-        from cottonpalm.engine.executors.pools import pool_of  # noqa: PLC0415
-        from cottonpalm.engine.executors.travel import packed  # noqa: PLC0415
+        from cottonpalm.engine.executors.workers.links import Begin  # noqa: PLC0415 - few runs have workers
+        from cottonpalm.engine.executors.workers.pools import pool_of  # noqa: PLC0415
+        from cottonpalm.engine.executors.workers.travel import packed  # noqa: PLC0415
 
         chain = packed((self.chain, travelling(settings)))
         given = packed(dict(kwargs or {}), "an argument of the call")
         place = run_store.place() if isinstance(run_store, SharesLimits) else None
 
-        def made() -> tuple[Pool, Begin]:
+        def made() -> tuple[WorkerPool, Begin]:
             pool = pool_of(settings)
             where = pool.place(None if place is None else (place[0].url, place[1]))
             paid = settings.budget is not None
@@ -262,7 +263,7 @@ def _check_stream(mode: str, book: Book | None) -> None:
             f"a stream shows answers as they come, mode={mode!r} brings them whole: use batch or start for these rows,"
             ' or mode="live"'
         )
-    from cottonpalm.engine.executors.returned import out_words  # noqa: PLC0415 - few runs have batches
+    from cottonpalm.engine.executors.batch.returned import out_words  # noqa: PLC0415 - few runs have batches
 
     if book is not None and (out := [batch for batch in book.batches() if batch.out]):
         raise ConfigError(

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 from typing import TYPE_CHECKING
 
-from cottonpalm.engine.executors.local import LocalExecutor
+from cottonpalm.engine.executors.local.executor import LocalExecutor
 from cottonpalm.engine.layers.order import layered
 from cottonpalm.providers.batches.stages import KeepsBatches
 from cottonpalm.runtime.threads import Crew
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cottonpalm.engine.classifier import Classifier
-    from cottonpalm.engine.executors.batch import BatchExecutor
-    from cottonpalm.engine.executors.links import Begin, Pool
-    from cottonpalm.engine.executors.terms import Terms
-    from cottonpalm.engine.executors.workers import WorkersExecutor
+    from cottonpalm.engine.executors.batch.executor import BatchExecutor
+    from cottonpalm.engine.executors.batch.terms import BatchTerms
+    from cottonpalm.engine.executors.workers.executor import WorkersExecutor
+    from cottonpalm.engine.executors.workers.links import Begin, WorkerPool
     from cottonpalm.engine.job import Job
     from cottonpalm.engine.output.outbox import Pieces
     from cottonpalm.engine.scheduler import Scheduler
@@ -57,8 +57,8 @@ class Calling:
         """The run is over."""
         self._crew.close()
 
-    def _at_workers(self, made: Callable[[], tuple[Pool, Begin]]) -> WorkersExecutor:
-        from cottonpalm.engine.executors.workers import WorkersExecutor  # noqa: PLC0415 - few runs have them
+    def _at_workers(self, made: Callable[[], tuple[WorkerPool, Begin]]) -> WorkersExecutor:
+        from cottonpalm.engine.executors.workers.executor import WorkersExecutor  # noqa: PLC0415 - few runs have them
 
         self.workers = WorkersExecutor(
             *made(), self._account, self._stopping.stop, silent_s=self._job.settings.stall_timeout_s
@@ -75,8 +75,8 @@ class Calling:
             item_timeout_s=self._job.settings.item_timeout_s,
         )
 
-    def _batches(self, terms: Terms, send: Inner, store: RunStore | None) -> BatchExecutor:
-        from cottonpalm.engine.executors.batch import BatchExecutor  # noqa: PLC0415 - few runs have one
+    def _batches(self, terms: BatchTerms, send: Inner, store: RunStore | None) -> BatchExecutor:
+        from cottonpalm.engine.executors.batch.executor import BatchExecutor  # noqa: PLC0415 - few runs have one
         from cottonpalm.request.flex import Flex  # noqa: PLC0415 - few runs have one
 
         account = self._account

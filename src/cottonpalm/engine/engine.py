@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from cottonpalm.engine.backpressure import OUT_ROOM, ROOM, Backpressure
 from cottonpalm.engine.calling import Calling
 from cottonpalm.engine.chunks import Chunks
-from cottonpalm.engine.desk import CANCELLED, Desk, Handles
 from cottonpalm.engine.gates.cache import CacheGate
 from cottonpalm.engine.gates.checkpoint import CheckpointGate
 from cottonpalm.engine.gates.disk import DiskTier
 from cottonpalm.engine.input.feeds import feed
 from cottonpalm.engine.input.window import Window
 from cottonpalm.engine.monitor import StallWatch
+from cottonpalm.engine.order_desk import CANCELLED, Handles, OrderDesk
 from cottonpalm.engine.output.delivery import Delivery
 from cottonpalm.engine.output.outbox import Outbox, Pieces
 from cottonpalm.engine.output.telling import Telling
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cottonpalm.engine.classifier import Classifier
-    from cottonpalm.engine.executors.workers import WorkersExecutor
+    from cottonpalm.engine.executors.workers.executor import WorkersExecutor
     from cottonpalm.engine.gates.cache import SharedCache
     from cottonpalm.engine.input.reader import Reader
     from cottonpalm.engine.job import Job
@@ -94,7 +94,7 @@ class Engine:
             loop=self._loop,
             holding_back=self._holding_back,
         )
-        self._desk: Desk | None = None
+        self._desk: OrderDesk | None = None
         self._rows: Scheduler | None = None
         self._window: Window
         self._executor: Executor
@@ -276,7 +276,7 @@ class Engine:
     def _take_orders(self) -> None:
         if self.job.many and isinstance(self.store, TakesOrders):
             handles = Handles(self.cap, self.hold, self._set_cap, self._cancelled_elsewhere, self._says)
-            self._desk = Desk(self.store, handles)
+            self._desk = OrderDesk(self.store, handles)
             self._desk.open()
 
     def _turn(self) -> None:

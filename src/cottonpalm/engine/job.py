@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from cottonpalm.engine.executors.caller import Caller, Replicas
-    from cottonpalm.engine.executors.links import Begin, Pool
-    from cottonpalm.engine.executors.terms import Terms
+    from cottonpalm.engine.chain_call.caller import Caller
+    from cottonpalm.engine.chain_call.replicas import Replicas
+    from cottonpalm.engine.executors.batch.terms import BatchTerms
+    from cottonpalm.engine.executors.workers.links import Begin, WorkerPool
     from cottonpalm.engine.gates.cache import SharedCache
     from cottonpalm.protocols import Gate
     from cottonpalm.settings import Settings
@@ -25,9 +26,9 @@ class Job:
     many: bool = True  # False for `invoke` and `stream`, which have one input
     streaming: bool = False  # True: the reader gets the chunks of an answer as they come
     none_is_no_answer: bool = False
-    terms: Terms | None = None  # how rows go through batches; None: they do not
+    terms: BatchTerms | None = None  # how rows go through batches; None: they do not
     # makes the workers; None: this process runs the rows itself
-    workers: Callable[[], tuple[Pool, Begin]] | None = None
+    workers: Callable[[], tuple[WorkerPool, Begin]] | None = None
     cap: int | None = None  # the most rows at once, even if the limits allow more
     types: Mapping[str, type] = field(default_factory=dict)
     cache: SharedCache | None = None

@@ -27,7 +27,7 @@ RARELY_S: Final = 8.0  # seconds between two looks while no request is accepted
 SURE: Final = 2  # so many looks in a row must agree before we report a bottleneck
 
 
-class Standing(Protocol):
+class WorkersStanding(Protocol):
     """How the workers of a run stand, for a run that sends no requests itself."""
 
     def binding(self, here: Binding) -> Binding:
@@ -54,7 +54,7 @@ class Monitor:
         self, account: RunAccount, rows: Callable[[], Bottleneck], looked: Callable[[], None]
     ) -> None:
         self.emit: Callable[[Event], None] | None = None
-        self.workers: Standing | None = None
+        self.workers: WorkersStanding | None = None
         self._account, self._rows, self._looked = account, rows, looked
         self._busy = 0  # so many looks in a row found that the loop had no time left
         self._hot = False  # True: this process uses one core, even if the loop has time left

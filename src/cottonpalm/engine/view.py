@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cottonpalm.engine.chunks import Chunks
-    from cottonpalm.engine.executors.workers import WorkersExecutor
+    from cottonpalm.engine.executors.workers.executor import WorkersExecutor
     from cottonpalm.engine.input.reader import Reader
     from cottonpalm.engine.job import Job
     from cottonpalm.engine.output.telling import Telling

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
 from cottonpalm.engine.build import Builder
-from cottonpalm.engine.executors.links import Heard
-from cottonpalm.engine.executors.travel import unpacked
-from cottonpalm.engine.input.reader import Carried
+from cottonpalm.engine.executors.workers.links import Heard
+from cottonpalm.engine.executors.workers.travel import unpacked
+from cottonpalm.engine.input.reader import CarriedRow
 from cottonpalm.engine.shared import LENT, Lent
 from cottonpalm.errors import RunStopped
 from cottonpalm.events import (
@@ -25,7 +25,7 @@ from cottonpalm.events import (
     RunStarted,
 )
 from cottonpalm.request.limiter.limiters import Limits
-from cottonpalm.request.money.remote import Told, purse_and_ledger
+from cottonpalm.request.money.remote import MoneyTold, purse_and_ledger
 from cottonpalm.settings import Settings
 from cottonpalm.stores import database_of
 from cottonpalm.types import ErrorRecord, Kind, Outcome
@@ -33,7 +33,7 @@ from cottonpalm.types import ErrorRecord, Kind, Outcome
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from cottonpalm.engine.executors.links import Begin, Order, Row
+    from cottonpalm.engine.executors.workers.links import Begin, Order, WorkerRow
     from cottonpalm.events import Event
 
 BEAT_S: Final = 0.5  # says something at least this often...
@@ -61,7 +61,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._wake = asyncio.Event()
-        self._rows: deque[Row] = deque()
+        self._rows: deque[WorkerRow] = deque()
         self._more = asyncio.Event()
         self._stop = False
         self._done: list[Outcome] = []
@@ -139,10 +139,10 @@ class Worker:
         if not isinstance(event, _OWN):
             self._events.append(event)
 
-    async def _source(self) -> AsyncIterator[Carried]:
+    async def _source(self) -> AsyncIterator[CarriedRow]:
         while True:
             while self._rows:
-                yield Carried(*self._rows.popleft())
+                yield CarriedRow(*self._rows.popleft())
             if self._stop:
                 return
             self._more.clear()
@@ -194,13 +194,13 @@ class Worker:
             warnings,
         )
 
-    def _money(self) -> Told:
+    def _money(self) -> MoneyTold:
         if self._purse is not None:
             return self._purse.told(idle=self._over is not None or self._received == self._answered)
         spending = self._engine.account.spending
         reported, spending.reported = spending.reported, 0
         uncertain, spending.uncertain = spending.uncertain, 0
-        return Told(reported, uncertain)
+        return MoneyTold(reported, uncertain)
 
     def _share(self) -> int:
         """How many requests it may have in flight; 0 before its first one, and while others have all there are."""
@@ -231,7 +231,7 @@ class Worker:
 
 def _database(url: str) -> Any:
     if url.startswith("ray:"):
-        from cottonpalm.engine.executors.ray_limits import ActorDatabase  # noqa: PLC0415 - an extra
+        from cottonpalm.engine.executors.workers.ray.limits import ActorDatabase  # noqa: PLC0415 - an extra
 
         return ActorDatabase()
     return database_of(url)

@@ -8,8 +8,8 @@ import signal
 import socket
 import sys
 
-from cottonpalm.engine.executors.links import cannot_begin
-from cottonpalm.engine.executors.pipe import Pipe
+from cottonpalm.engine.executors.workers.links import cannot_begin
+from cottonpalm.engine.executors.workers.pipe import Pipe
 
 
 async def serve(end: socket.socket) -> None:

@@ -27,7 +27,7 @@ MONEY_FROM: Final = 0.02  # of the rows are done: from there on what all will co
 ERRORS: Final = 2  # distinct ones that are shown
 
 
-class Fault(NamedTuple):
+class ShownFault(NamedTuple):
     """An error that is shown: its latest row, and how many were like it before."""
 
     row: int
@@ -41,14 +41,14 @@ class Faults:
 
     def __init__(self) -> None:
         self.kinds: dict[str, int] = {}
-        self.last: tuple[Fault, ...] = ()
+        self.last: tuple[ShownFault, ...] = ()
 
     def add(self, row: int, kind: str, said: str) -> None:
         """One more row failed."""
         said = clean(said)
         like_it = next((f.like_it + 1 for f in self.last if (f.kind, f.said) == (kind, said)), 0)
         others = [fault for fault in self.last if (fault.kind, fault.said) != (kind, said)]
-        self.last = (Fault(row, kind, said, like_it), *others)[:ERRORS]
+        self.last = (ShownFault(row, kind, said, like_it), *others)[:ERRORS]
         self.kinds = {**self.kinds, kind: self.kinds.get(kind, 0) + 1}  # a new one: others may be reading
 
 
@@ -74,7 +74,7 @@ class Numbers:
     budget_usd: float | None
     failed: int
     kinds: Mapping[str, int]
-    faults: Sequence[Fault]
+    faults: Sequence[ShownFault]
     more: str = ""  # chunks
     coming: Sequence[Coming] = ()  # answers that stream: those that are shown...
     streams: int = 0  # ...of so many
@@ -258,7 +258,7 @@ def _failed(numbers: Numbers, width: int, *, unicode: bool) -> Iterator[Text]:
         yield _fault(fault, width, unicode=unicode)
 
 
-def _fault(fault: Fault, width: int, *, unicode: bool) -> Text:
+def _fault(fault: ShownFault, width: int, *, unicode: bool) -> Text:
     line = Text(" " * LABEL).append(f"row {fault.row + 1:,} ", "dim").append(f"{fault.kind}: ")
     like = f" ({fault.like_it:,} like it)" if fault.like_it else ""
     said = Text(fault.said if unicode else fault.said.encode("ascii", "backslashreplace").decode())

@@ -11,7 +11,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables.config import ensure_config, merge_configs
 
 from cottonpalm.chain import traits
-from cottonpalm.engine.executors.caller import own
+from cottonpalm.engine.chain_call.caller import own
 from cottonpalm.planning.estimate import Range, tokens_of
 from cottonpalm.providers.batches.choice import lane_for
 from cottonpalm.providers.batches.lanes import Lane

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
     from cottonpalm.engine.gates.cache import SharedCache
-    from cottonpalm.engine.gates.entries import Shelf
+    from cottonpalm.engine.gates.entries import AnswerShelf
     from cottonpalm.presets.options import Options
 
 
@@ -29,7 +29,7 @@ class Kept(MutableMapping[bytes, Any]):
     Reading changes nothing: not what is used, nor the answer that is kept.
     """
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: AnswerShelf) -> None:
         self._shelf = shelf
 
     def __getitem__(self, key: bytes) -> Any:

@@ -174,7 +174,7 @@ def text_of(value: object) -> str:
 
 
 @dataclass(slots=True)
-class Kept:
+class KeptLines:
     """The lines that carry text, kept raw. We parse them only if the text turns out to be needed."""
 
     lines: list[bytes] = field(default_factory=list)

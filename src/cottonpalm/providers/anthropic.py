@@ -9,7 +9,7 @@ from cottonpalm.providers.answer import (
     MESSAGES,
     Answer,
     Complaint,
-    Kept,
+    KeptLines,
     Stop,
     count,
     counted,
@@ -124,7 +124,7 @@ class MessagesStream:
 
     def __init__(self) -> None:
         self._answer = Answer()
-        self._kept = Kept()
+        self._kept = KeptLines()
         self._counts: dict[str, Any] = {}
 
     def feed(self, line: bytes) -> None:

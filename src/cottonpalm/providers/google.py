@@ -9,7 +9,7 @@ from cottonpalm.providers.answer import (
     GENERATE,
     Answer,
     Complaint,
-    Kept,
+    KeptLines,
     Stop,
     count,
     counted,
@@ -101,7 +101,7 @@ class GenerateStream:
 
     def __init__(self) -> None:
         self._answer = Answer()
-        self._kept = Kept()
+        self._kept = KeptLines()
 
     def feed(self, line: bytes) -> None:
         """Take one line."""

@@ -8,7 +8,7 @@ from cottonpalm.providers.answer import (
     OLLAMA,
     Answer,
     Complaint,
-    Kept,
+    KeptLines,
     Stop,
     count,
     counted,
@@ -63,7 +63,7 @@ class OllamaStream:
 
     def __init__(self) -> None:
         self._answer = Answer()
-        self._kept = Kept()
+        self._kept = KeptLines()
 
     def feed(self, line: bytes) -> None:
         """Take one line."""

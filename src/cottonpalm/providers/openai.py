@@ -11,7 +11,7 @@ from cottonpalm.providers.answer import (
     RESPONSES,
     Answer,
     Complaint,
-    Kept,
+    KeptLines,
     Stop,
     count,
     counted,
@@ -158,7 +158,7 @@ class ChatStream:
 
     def __init__(self) -> None:
         self._answer = Answer()
-        self._kept = Kept()
+        self._kept = KeptLines()
 
     def feed(self, line: bytes) -> None:
         """Take one line."""

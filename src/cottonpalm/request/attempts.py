@@ -18,7 +18,7 @@ from cottonpalm.request.flex import TRIES
 from cottonpalm.request.judging import cut, judge_reply
 from cottonpalm.request.known import known
 from cottonpalm.request.settlement import Settlement
-from cottonpalm.request.steps import FOREVER_S, Done, Kept, Reply, Send, Sleep
+from cottonpalm.request.steps import FOREVER_S, Done, KeptFailure, Reply, Send, Sleep
 from cottonpalm.request.tries import Next, Tries
 from cottonpalm.request.waits import among_all, ready
 from cottonpalm.types import Fault, Kind
@@ -222,10 +222,10 @@ def _fail(row: RowAccount, call: Call, reply: Reply, fault: Fault) -> Done:
     if error is None and reply.status < 400:
         error = dressed(BrokenAnswer, fault.message, kind=fault.kind)
     if error is not None:
-        row.remember(call, Kept(error), fault)
+        row.remember(call, KeptFailure(error), fault)
         raise error
     reply.headers["x-should-retry"] = "false"  # the SDKs obey this header: the tries are used up
     if fault.kind is Kind.STOP_RUN:
         reply.headers[STOPS] = "true"
-    row.remember(call, Kept(None, reply.status, dict(reply.headers), reply.content or b""), fault)
+    row.remember(call, KeptFailure(None, reply.status, dict(reply.headers), reply.content or b""), fault)
     return Done(reply.raw)

@@ -31,7 +31,7 @@ class Late(Protocol):
 
 
 @dataclass(slots=True)
-class Pace:
+class AnswerPace:
     """The time that answers of one key take.
 
     Attributes:
@@ -86,7 +86,7 @@ class Hedges:
     def __init__(self, *, wanted: bool = True) -> None:
         self.wanted = wanted
         self.sent = self.overtook = 0
-        self._by_key: dict[str, Pace] = {}
+        self._by_key: dict[str, AnswerPace] = {}
         self._watched: dict[asyncio.AbstractEventLoop, Due[Late]] = {}
         self._lock = threading.Lock()
 
@@ -99,7 +99,7 @@ class Hedges:
         """A good answer came after so many seconds. From any thread."""
         pace = self._by_key.get(key)
         if pace is None:
-            pace = self._by_key.setdefault(key, Pace())
+            pace = self._by_key.setdefault(key, AnswerPace())
         if pace.after(seconds):
             self._tell()
 

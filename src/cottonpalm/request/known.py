@@ -14,7 +14,7 @@ from cottonpalm.providers.classify import judge_status
 from cottonpalm.request.judging import broken, cut
 from cottonpalm.request.recording import Wanted
 from cottonpalm.request.reservation import Reservation
-from cottonpalm.request.steps import FOREVER_S, Done, Kept, Sleep
+from cottonpalm.request.steps import FOREVER_S, Done, KeptFailure, Sleep
 from cottonpalm.request.waits import reserve
 from cottonpalm.runtime.wait_queue import RowClosed
 from cottonpalm.types import Kind
@@ -60,7 +60,7 @@ def _recorded(row: RowAccount, call: Call, recording: Recording) -> Generator[St
 def _replayed(row: RowAccount, call: Call, result: Known) -> Done:
     """The answer of a batch, as if it had come over the wire. It was paid for when it was collected."""
     content = orjson.dumps(result.body)
-    kept = Kept(None, result.status, dict(_REPLAYED), content)
+    kept = KeptFailure(None, result.status, dict(_REPLAYED), content)
     row.replayed()
     if not result.good:
         fault = judge_status(call.family, result.status, {}, content)
@@ -79,7 +79,7 @@ def _replayed(row: RowAccount, call: Call, result: Known) -> Done:
     return Done(kept=kept)
 
 
-def _again(kept: Kept) -> Done:
+def _again(kept: KeptFailure) -> Done:
     if kept.error is not None:
         raise kept.error.with_traceback(None)
     return Done(kept=kept)

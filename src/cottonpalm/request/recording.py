@@ -43,7 +43,7 @@ class Wanted(NamedTuple):
     lane: Lane
 
 
-class Money(Protocol):
+class SetAside(Protocol):
     """What is set aside for a request."""
 
     reserved: int
@@ -61,7 +61,7 @@ class Asked(NamedTuple):
 
     wanted: Wanted
     body: dict[str, Any]
-    money: Money
+    money: SetAside
 
 
 class Out:
@@ -160,7 +160,7 @@ class Recording:
             return OUT
         return Wanted(key, call, lane)
 
-    def ask(self, wanted: Wanted, money: Money) -> None:
+    def ask(self, wanted: Wanted, money: SetAside) -> None:
         """It goes out when the round is over; money for it is set aside."""
         with self._lock:
             late = self.closed

@@ -102,7 +102,7 @@ class Reply:
 
 
 @dataclass(slots=True)
-class Kept:
+class KeptFailure:
     """A final failure that we give again without sending: an exception, or the parts of an error answer."""
 
     error: Exception | None = None
@@ -117,7 +117,7 @@ class Done:
 
     raw: Any = None
     ending: Settlement | None = None
-    kept: Kept | None = None
+    kept: KeptFailure | None = None
 
 
 Step: TypeAlias = AskMoney | AskPermit | Hold | Send | Sleep

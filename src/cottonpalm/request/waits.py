@@ -9,7 +9,7 @@ from cottonpalm.request.failover import check_up
 from cottonpalm.request.limiter.limiter import Permit
 from cottonpalm.request.limiter.limiters import TOTAL
 from cottonpalm.request.reservation import Reservation
-from cottonpalm.request.steps import AskMoney, AskPermit, Hold, Kept
+from cottonpalm.request.steps import AskMoney, AskPermit, Hold, KeptFailure
 from cottonpalm.types import Fault, Kind
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _permitted(
         assert isinstance(permit, Permit)
     except ProviderDown as error:
         money.give_back()
-        row.remember(call, Kept(error), Fault(Kind.TRANSIENT, "ProviderDown", str(error), cause=error))
+        row.remember(call, KeptFailure(error), Fault(Kind.TRANSIENT, "ProviderDown", str(error), cause=error))
         raise
     except BaseException:  # also if the task is cancelled while it waits
         money.give_back()

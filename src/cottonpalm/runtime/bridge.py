@@ -113,7 +113,7 @@ class BridgeLoop(PlatformLoop):
         return await self._names.run(partial(socket.getnameinfo, sockaddr, flags))
 
 
-class Call(Generic[T]):
+class BridgeCall(Generic[T]):
     """One coroutine on its way through a bridge, as seen from outside the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, T], depth: int) -> None:
@@ -185,9 +185,9 @@ class Bridge:
             except (SystemExit, KeyboardInterrupt):
                 continue  # a task raised this; the task keeps the exception, and the other tasks go on
 
-    def start(self, coro: Coroutine[Any, Any, T]) -> Call[T]:
+    def start(self, coro: Coroutine[Any, Any, T]) -> BridgeCall[T]:
         """Run `coro` on the loop, in a copy of the caller's context, without waiting for it."""
-        call = Call(self.loop, coro, self.depth + 1)
+        call = BridgeCall(self.loop, coro, self.depth + 1)
         call.begin()
         return call
 
@@ -210,7 +210,7 @@ class Bridge:
         if threading.get_ident() == self.ident:
             coro.close()
             raise RuntimeError("this would wait for the loop it is blocking; call bridge() where you wait")
-        call = Call(self.loop, coro, self.depth + 1)
+        call = BridgeCall(self.loop, coro, self.depth + 1)
         try:
             interrupt = self._attend(call, stop)
         except BaseException:
@@ -221,7 +221,7 @@ class Bridge:
             raise interrupt from call.error
         return call.result()
 
-    def _attend(self, call: Call[Any], stop: Callable[[], object]) -> KeyboardInterrupt | None:
+    def _attend(self, call: BridgeCall[Any], stop: Callable[[], object]) -> KeyboardInterrupt | None:
         """Wait until `call` ends. The first Ctrl-C is returned after that; a second one is raised at once."""
         interrupt = None
         try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cottonpalm.cli.chains.prompts import RowPrompt
     from cottonpalm.cli.chains.schema import Form
     from cottonpalm.cli.readers.rows import InputRows
-    from cottonpalm.cli.readers.stored_rows import StoredRows
+    from cottonpalm.cli.readers.stored_rows import StoredInput
     from cottonpalm.cli.spec import RunSpec
 
     Prompt: TypeAlias = RowPrompt | RowMessages | RowImages
@@ -46,7 +46,7 @@ class Built(NamedTuple):
         return check if not self.each else lambda answers: [check(answer) for answer in answers]
 
 
-def build(job: RunSpec, rows: InputRows | StoredRows, *, quiet: bool = False) -> Built:
+def build(job: RunSpec, rows: InputRows | StoredInput, *, quiet: bool = False) -> Built:
     """Build a job's chain, one more for each further `--base-url`, and one for each `--fallback`, with the same prompt.
 
     Raises:
@@ -86,7 +86,7 @@ def form_of(job: RunSpec) -> Form | None:
     return load_form(job.schema, job.folder)
 
 
-def prompt_of(job: RunSpec, rows: InputRows | StoredRows) -> Prompt:
+def prompt_of(job: RunSpec, rows: InputRows | StoredInput) -> Prompt:
     """Return the prompt of a job without a chain. From now on, a row that lacks one of its columns is a bad row.
 
     Raises:
@@ -102,7 +102,7 @@ def prompt_of(job: RunSpec, rows: InputRows | StoredRows) -> Prompt:
     return prompt
 
 
-def need_columns(job: RunSpec, rows: InputRows | StoredRows) -> None:
+def need_columns(job: RunSpec, rows: InputRows | StoredInput) -> None:
     """As while the job runs: from now on, a row that lacks a column of its question is a bad row.
 
     Raises:
@@ -114,7 +114,7 @@ def need_columns(job: RunSpec, rows: InputRows | StoredRows) -> None:
         prompt_of(job, rows)
 
 
-def _text_of(job: RunSpec, rows: InputRows | StoredRows) -> RowPrompt | RowMessages:
+def _text_of(job: RunSpec, rows: InputRows | StoredInput) -> RowPrompt | RowMessages:
     if job.messages is not None:
         from cottonpalm.cli.chains.messages import RowMessages
 
@@ -133,7 +133,7 @@ class _Wanted(NamedTuple):
 
     job: RunSpec
     prompt: Prompt | None  # None: the rows are requests
-    rows: InputRows | StoredRows
+    rows: InputRows | StoredInput
     form: Form | None
     quiet: bool
 

@@ -14,7 +14,7 @@ from cottonpalm.cli.files.output_file import is_same, is_stream
 from cottonpalm.cli.held_store import HeldStore
 from cottonpalm.cli.problems import Code, Problem, shown
 from cottonpalm.cli.readers.open_rows import rows_of
-from cottonpalm.cli.readers.stored_rows import StoredRows
+from cottonpalm.cli.readers.stored_rows import StoredInput
 from cottonpalm.cli.urls import absolute
 from cottonpalm.cli.writers.open_output import check_name, check_output
 from cottonpalm.errors import ChainChanged, StoreError
@@ -42,7 +42,7 @@ def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
             _check_output(job, where, {})
         if where.again and job.read_once:
             store = _held(where, stack)
-            rows: InputRows | StoredRows = StoredRows(store, store.known(where.run))
+            rows: InputRows | StoredInput = StoredInput(store, store.known(where.run))
             built = build(job, rows, quiet=screen.quiet)
         else:
             rows = stack.enter_context(closing(rows_of(job)))

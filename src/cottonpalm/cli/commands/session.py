@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from cottonpalm.cli.commands.where import Where
     from cottonpalm.cli.held_store import HeldRun, HeldStore
     from cottonpalm.cli.readers.rows import InputRows
-    from cottonpalm.cli.readers.stored_rows import StoredRows
+    from cottonpalm.cli.readers.stored_rows import StoredInput
     from cottonpalm.cli.screen import Screen
     from cottonpalm.cli.spec import RunSpec
     from cottonpalm.cli.writers.output import Output
@@ -71,7 +71,7 @@ class Session:
     """Holds together what one command works with."""
 
     def __init__(
-        self, job: RunSpec, where: Where, screen: Screen, rows: InputRows | StoredRows, store: HeldStore
+        self, job: RunSpec, where: Where, screen: Screen, rows: InputRows | StoredInput, store: HeldStore
     ) -> None:
         self._job, self._where, self._screen = job, where, screen
         self._rows, self._store = rows, store

@@ -108,7 +108,7 @@ def _out(batch: Batch, past: list[Batch]) -> tuple[str, str]:
 
 
 def _expected(batch: Batch, past: list[Batch]) -> str:
-    from cottonpalm.engine.executors.deadline import expected_s, turnarounds
+    from cottonpalm.engine.executors.batch.deadline import expected_s, turnarounds
 
     if batch.sent_at is None:
         return ""

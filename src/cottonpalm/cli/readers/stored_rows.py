@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PAGE: Final = 512
 
 
-class StoredRows:
+class StoredInput:
     """Takes the place of `InputRows` for a run that has read its input to the end and cannot read it again.
 
     Args:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from cottonpalm.cli.files.formats import Format, Kind
     from cottonpalm.cli.held_store import HeldRun
     from cottonpalm.cli.readers.rows import InputRows
-    from cottonpalm.cli.readers.stored_rows import StoredRows
+    from cottonpalm.cli.readers.stored_rows import StoredInput
     from cottonpalm.cli.writers.tables import Write
     from cottonpalm.protocols import RunInfo
 
@@ -179,7 +179,7 @@ def _check_packages(form: Format) -> None:
 
 def make_output(
     path: str,
-    rows: InputRows | StoredRows,
+    rows: InputRows | StoredInput,
     unpack: Unpack,
     store: HeldRun,
     *,

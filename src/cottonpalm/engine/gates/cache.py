@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cottonpalm import clock
-from cottonpalm.engine.gates.entries import Answer, Shelf, answer_of
+from cottonpalm.engine.gates.entries import AnswerShelf, KnownAnswer, answer_of
 from cottonpalm.engine.gates.singleflight import SingleFlight
 from cottonpalm.events import CacheHit
 from cottonpalm.stats import CacheCounts
@@ -114,7 +114,7 @@ class CacheGate:
 
     # -- how waiting rows are reached (see `singleflight.Waiting`)
 
-    def serve(self, items: list[Item], answer: Answer) -> None:
+    def serve(self, items: list[Item], answer: KnownAnswer) -> None:
         """Give these rows the answer that they waited for."""
         self._on_loop(partial(self._serve, items, answer))
 
@@ -122,7 +122,7 @@ class CacheGate:
         """Let this row in again, since nobody asks its question any more."""
         self._on_loop(partial(self._unpark, item))
 
-    def _serve(self, items: list[Item], answer: Answer) -> None:
+    def _serve(self, items: list[Item], answer: KnownAnswer) -> None:
         for item in items:
             item.answer = answer
             self._unpark(item)
@@ -136,7 +136,7 @@ class CacheGate:
 
     # -- hits
 
-    def _hit(self, item: Item, answer: Answer, source: Literal["memory", "disk", "flight"]) -> Outcome:
+    def _hit(self, item: Item, answer: KnownAnswer, source: Literal["memory", "disk", "flight"]) -> Outcome:
         self.counts.hit(answer.usage, answer.cost_pico, in_flight=source == "flight")
         if self._tell is not None:
             self._tell(CacheHit(item.index, source, answer.usage, answer.cost_usd))
@@ -155,14 +155,14 @@ class CacheGate:
             self._flights.wait(key, self, item)
             disk.watch(item.question, partial(self._heard, key))
             return PARKED
-        if isinstance(found, Answer):
+        if isinstance(found, KnownAnswer):
             self._flights.answered(key, found)
             return self._hit(item, found, "disk")
         item.asked = key
         self.counts.misses += 1
         return None
 
-    def _heard(self, key: bytes, answer: Answer | None) -> None:
+    def _heard(self, key: bytes, answer: KnownAnswer | None) -> None:
         """Take the answer of the other process; None: it gave up. The disk tier's thread calls this."""
         if answer is None:
             self._flights.failed(key)
@@ -188,7 +188,7 @@ class SharedCache:
     """
 
     def __init__(self, max_entries: int, ttl_s: float | None = None, disk: Answers | None = None) -> None:
-        self.shelf, self.disk = Shelf(max_entries, ttl_s), disk
+        self.shelf, self.disk = AnswerShelf(max_entries, ttl_s), disk
         self.flights = SingleFlight(self.shelf)
         self._runs: list[CacheCounts] = []  # counts of the runs under way
         self._hits = self._misses = 0  # sums over the runs that are over

@@ -17,7 +17,7 @@ _TEXT_SIZE: Final = str.__basicsize__
 _LEVELS: Final = 5  # of an answer that are copied step by step
 
 
-class Answer(NamedTuple):
+class KnownAnswer(NamedTuple):
     """A good answer, and what it cost.
 
     Attributes:
@@ -54,14 +54,15 @@ class Answer(NamedTuple):
         )
 
 
-def answer_of(outcome: Outcome, born: float) -> Answer:
+def answer_of(outcome: Outcome, born: float) -> KnownAnswer:
     """Return what the cache keeps of a row that was answered at `born`."""
     output = outcome.output if type(outcome.output) in _IMMUTABLE else own(outcome.output)
     kept = (output, born, outcome.usage, outcome.cost_pico, outcome.model, outcome.truncated)
-    return tuple.__new__(Answer, kept)  # twice as fast as calling the class; every new answer passes here
+    # Twice as fast as calling the class; every new answer passes here.
+    return tuple.__new__(KnownAnswer, kept)
 
 
-class Shelf:
+class AnswerShelf:
     """Answers by key; the least recently used is dropped first. Hold `lock` while you use it.
 
     Args:
@@ -75,9 +76,9 @@ class Shelf:
     def __init__(self, max_entries: int, ttl_s: float | None = None) -> None:
         self.lock = threading.Lock()
         self.ttl_s, self.max_entries = ttl_s, max_entries
-        self.answers: OrderedDict[bytes, Answer] = OrderedDict()
+        self.answers: OrderedDict[bytes, KnownAnswer] = OrderedDict()
 
-    def find(self, key: bytes) -> Answer | None:
+    def find(self, key: bytes) -> KnownAnswer | None:
         """Return the answer and mark it as the most recently used; None if there is none, or it is too old."""
         if (found := self.answers.get(key)) is None:
             return None

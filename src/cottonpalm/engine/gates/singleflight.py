@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Protocol
 from cottonpalm.types import PARKED, Item, Parked
 
 if TYPE_CHECKING:
-    from cottonpalm.engine.gates.entries import Answer, Shelf
+    from cottonpalm.engine.gates.entries import AnswerShelf, KnownAnswer
 
 
 class Waiting(Protocol):
     """A run whose rows wait for answers. Its methods may be called from any thread."""
 
-    def serve(self, items: list[Item], answer: Answer) -> None:
+    def serve(self, items: list[Item], answer: KnownAnswer) -> None:
         """Give these rows the answer that they waited for."""
 
     def try_again(self, item: Item) -> None:
@@ -41,11 +41,11 @@ class SingleFlight:
             answered or being asked.
     """
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: AnswerShelf) -> None:
         self._flights: dict[bytes, _Flight | None] = {}  # None (most are): it is asked, nobody waits
         self._shelf, self._lock, self._answers = shelf, shelf.lock, shelf.answers
 
-    def ask(self, key: bytes, where: Waiting, item: Item) -> Answer | Parked | None:
+    def ask(self, key: bytes, where: Waiting, item: Item) -> KnownAnswer | Parked | None:
         """Return the answer, PARKED if the row now waits for it, or None if this row is the one to ask.
 
         After None, the caller must call `answered` or `failed`.
@@ -68,7 +68,7 @@ class SingleFlight:
         with self._lock:
             self._with_room(key).waiting.setdefault(where, []).insert(0, item)
 
-    def answered(self, key: bytes, answer: Answer) -> None:
+    def answered(self, key: bytes, answer: KnownAnswer) -> None:
         """Keep the answer, and serve all rows that wait for it."""
         with self._lock:
             answers = self._answers

@@ -48,7 +48,7 @@ class Again:
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
+class CarriedRow:
     """Takes the place of a row that another process has read: it keeps what was found out there."""
 
     index: int
@@ -260,7 +260,7 @@ class Reader:
             return again
         index = self.read
         self.read += 1
-        if isinstance(row, Carried):
+        if isinstance(row, CarriedRow):
             return Item(row.index, row.row, row.id, row.priority, row.config)
         item = Item(index, row)
         if self._besides:

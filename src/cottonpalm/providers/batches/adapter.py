@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cottonpalm.providers.batches.lanes import Lane
-    from cottonpalm.providers.batches.lines import Ask, BatchState, Limits, Line, Page, Result
+    from cottonpalm.providers.batches.lines import Ask, BatchLimits, BatchState, Line, Page, Result
 
 
 class Place(NamedTuple):
@@ -31,7 +31,7 @@ class Adapter(Protocol):
     """
 
     name: str
-    limits: Limits
+    limits: BatchLimits
     tagged: bool
     newest_first: bool
     headers: tuple[str, ...]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.providers.answer import loads, sub, text_of
 from cottonpalm.providers.batches.adapter import Place
-from cottonpalm.providers.batches.lines import Ask, BatchState, Limits, Line, Page, Phase, Result
+from cottonpalm.providers.batches.lines import Ask, BatchLimits, BatchState, Line, Page, Phase, Result
 from cottonpalm.providers.batches.replies import encoded, number, stamp, text, texts, without
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class AnthropicBatches:
     """Message Batches."""
 
     name = "anthropic"
-    limits = Limits(rows=100_000, file_bytes=256_000_000, line_bytes=32_000_000, queued_rows=100_000)
+    limits = BatchLimits(rows=100_000, file_bytes=256_000_000, line_bytes=32_000_000, queued_rows=100_000)
     tagged = False
     newest_first = True
     headers: tuple[str, ...] = ("anthropic-version", "anthropic-beta")

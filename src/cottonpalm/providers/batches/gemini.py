@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.providers.answer import loads, sub, text_of
 from cottonpalm.providers.batches.adapter import Place
-from cottonpalm.providers.batches.lines import Ask, BatchFault, BatchState, Limits, Line, Page, Phase, Result
+from cottonpalm.providers.batches.lines import (
+    Ask,
+    BatchFault,
+    BatchLimits,
+    BatchState,
+    Line,
+    Page,
+    Phase,
+    Result,
+)
 from cottonpalm.providers.batches.replies import encoded, number, stamp, text, texts
 
 if TYPE_CHECKING:
@@ -52,7 +61,7 @@ class GeminiBatches:
     """Files and batchGenerateContent."""
 
     name = "gemini"
-    limits = Limits(rows=None, file_bytes=2_000_000_000)
+    limits = BatchLimits(rows=None, file_bytes=2_000_000_000)
     tagged = True
     newest_first = False
     headers: tuple[str, ...] = ()

@@ -122,7 +122,7 @@ def full(message: str) -> BatchState:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BatchLimits:
     """How much a provider takes. None: no limit is known.
 
     Attributes:

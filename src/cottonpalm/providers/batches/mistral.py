@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from cottonpalm.providers.answer import sub, text_of
-from cottonpalm.providers.batches.lines import Ask, BatchFault, BatchState, Limits, Page, Phase
+from cottonpalm.providers.batches.lines import Ask, BatchFault, BatchLimits, BatchState, Page, Phase
 from cottonpalm.providers.batches.openai import MB, TAG, Dialect, OpenAIBatches
 from cottonpalm.providers.batches.replies import number, stamp, text, texts
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.providers.batches.lanes import Lane
 
-MISTRAL: Final = Dialect("mistral", Limits(rows=100_000, file_bytes=512 * MB), full_lines=False)
+MISTRAL: Final = Dialect("mistral", BatchLimits(rows=100_000, file_bytes=512 * MB), full_lines=False)
 PHASES: Final = {
     "QUEUED": Phase.VALIDATING,
     "RUNNING": Phase.IN_PROGRESS,

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from cottonpalm.providers.answer import loads, sub, text_of
 from cottonpalm.providers.batches.adapter import Place
-from cottonpalm.providers.batches.lines import Ask, BatchFault, BatchState, Limits, Line, Page, Phase, Result
+from cottonpalm.providers.batches.lines import (
+    Ask,
+    BatchFault,
+    BatchLimits,
+    BatchState,
+    Line,
+    Page,
+    Phase,
+    Result,
+)
 from cottonpalm.providers.batches.replies import encoded, number, stamp, text, texts, without
 
 if TYPE_CHECKING:
@@ -46,7 +55,7 @@ class Dialect:
     """
 
     name: str
-    limits: Limits
+    limits: BatchLimits
     live: re.Pattern[str] = _LIVE
     endpoints: tuple[tuple[str, str], ...] = (("/chat/completions", "/v1/chat/completions"),)
     purpose: str = "batch"
@@ -58,19 +67,19 @@ class Dialect:
 
 OPENAI: Final = Dialect(
     "openai",
-    Limits(rows=50_000, file_bytes=200 * MB),
+    BatchLimits(rows=50_000, file_bytes=200 * MB),
     endpoints=(("/chat/completions", "/v1/chat/completions"), ("/responses", "/v1/responses")),
 )
 AZURE: Final = Dialect(
     "azure",
-    Limits(rows=50_000, file_bytes=200 * MB),
+    BatchLimits(rows=50_000, file_bytes=200 * MB),
     live=_AZURE,
     endpoints=(("/chat/completions", "/chat/completions"), ("/responses", "/v1/responses")),
 )
-GROQ: Final = Dialect("groq", Limits(rows=50_000, file_bytes=200 * MB))
+GROQ: Final = Dialect("groq", BatchLimits(rows=50_000, file_bytes=200 * MB))
 TOGETHER: Final = Dialect(
     "together",
-    Limits(rows=50_000, file_bytes=100 * MB, queued_tokens=30_000_000_000),
+    BatchLimits(rows=50_000, file_bytes=100 * MB, queued_tokens=30_000_000_000),
     purpose="batch-api",
     upload="/files/upload",
     fields=(("file_type", "jsonl"),),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from cottonpalm.providers.batches.lines import Limits
+    from cottonpalm.providers.batches.lines import BatchLimits
 
 SLACK: Final = 0.95  # of a limit is filled: tokens are estimates, and providers count bytes in their own way
 # of the tokens that may wait is put into one batch, so that a second one can wait meanwhile
@@ -51,7 +51,7 @@ class Pack:
         self.reserved += reserved
 
 
-def room_in(limits: Limits, *, rows: int | None = None, queued_tokens: int | None = None) -> Room:
+def room_in(limits: BatchLimits, *, rows: int | None = None, queued_tokens: int | None = None) -> Room:
     """How much to put into one batch.
 
     Args:

@@ -26,7 +26,7 @@ class NoMoreMoney(CottonpalmError):
     """The budget grants a worker nothing more."""
 
 
-class Asked(NamedTuple):
+class MoneyAsked(NamedTuple):
     """A worker asks for money, in pico-dollars.
 
     Attributes:
@@ -38,13 +38,13 @@ class Asked(NamedTuple):
     most: int
 
 
-class Told(NamedTuple):
+class MoneyTold(NamedTuple):
     """What a worker has to say of money since it last said something."""
 
     reported: int = 0
     uncertain: int = 0
     back: int = 0
-    asked: Asked | None = None
+    asked: MoneyAsked | None = None
 
 
 class Purse(Spending):
@@ -59,7 +59,7 @@ class Purse(Spending):
         super().__init__()
         self.lasting, self._ledger = True, ledger
         self._wake = wake
-        self._wants: Asked | None = None
+        self._wants: MoneyAsked | None = None
         self._dones: list[Callable[[], None]] = []
         self._said = (0, 0)
         self._blocked = False  # a request waits for an answer to what was asked
@@ -80,7 +80,7 @@ class Purse(Spending):
         with self._held:
             ahead = self._ahead()
             self._dones.append(done)
-            self._wants = Asked(amount, amount + ahead)
+            self._wants = MoneyAsked(amount, amount + ahead)
             self._asked = 1
             self._measure_anew()
         self._wake()
@@ -101,7 +101,7 @@ class Purse(Spending):
         """Whether there is something to ask for."""
         return self._wants is not None
 
-    def told(self, *, idle: bool) -> Told:
+    def told(self, *, idle: bool) -> MoneyTold:
         """What is to be said now: what was spent, what is not needed, what is asked for."""
         with self._ledger.lock, self._held:
             reported, uncertain = self.reported, self.uncertain
@@ -116,7 +116,7 @@ class Purse(Spending):
             self._leased -= back
             spent = (reported - self._said[0], uncertain - self._said[1])
             self._said = (reported, uncertain)
-        return Told(*spent, back, asked)
+        return MoneyTold(*spent, back, asked)
 
 
 class Lumps:
@@ -133,7 +133,7 @@ class Lumps:
         self._spent_more = spent_more
         self.held = 0
 
-    def book(self, told: Told) -> None:
+    def book(self, told: MoneyTold) -> None:
         """Book what the worker spent, and take back what it does not need."""
         if self._ledger is None:
             self._spending.book(told.reported, told.uncertain)
@@ -144,7 +144,7 @@ class Lumps:
         if told.back:
             self._settle(min(told.back, self.held), 0, 0)
 
-    async def grant(self, asked: Asked) -> int:
+    async def grant(self, asked: MoneyAsked) -> int:
         """Return what it gets: at least what its request needs, once that is free; 0: it never will be.
 
         Near the limit, the workers share what is left, so no lump keeps the others from going on.

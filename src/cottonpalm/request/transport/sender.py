@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
-from cottonpalm.request.steps import Done, Kept, Reply
+from cottonpalm.request.steps import Done, KeptFailure, Reply
 from cottonpalm.request.transport.stream_reader import AsyncTap, Reading, SyncTap, tap_class
 from cottonpalm.request.transports import BY_SDK
 from cottonpalm.runtime.time_limit import TimeLimit
@@ -133,7 +133,7 @@ class Sender:
             done.ending.abandon()
             raise
 
-    def _again(self, kept: Kept) -> Any:
+    def _again(self, kept: KeptFailure) -> Any:
         """Make a response again from a failure known before."""
         headers = {name: value for name, value in kept.headers.items() if name not in _OF_THE_WIRE}
         return self.http.Response(kept.status, headers=headers, content=kept.content, request=self.request)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from cottonpalm import clock
 from cottonpalm.runtime import process_end
 from cottonpalm.stores.sql import claims
-from cottonpalm.stores.sql.claims import Claimant, Kept, Question
+from cottonpalm.stores.sql.claims import AnswerOnDisk, Claimant, Question
 from cottonpalm.stores.sql.database import BUSY_S, Turnwise, in_transaction, through_cuts
 from cottonpalm.stores.sql.lease import BEAT_S
 from cottonpalm.types import Turn
@@ -58,7 +58,7 @@ class Answers:
         self._finish = weakref.finalize(self, _end, database.home, self._worker)
 
     def ask(
-        self, key: bytes, read: Callable[[Kept], Any], reply: Callable[[Any], None], *, claim: bool
+        self, key: bytes, read: Callable[[AnswerOnDisk], Any], reply: Callable[[Any], None], *, claim: bool
     ) -> None:
         """Call `reply` with what `read` returns for the answer, or with whose turn it is to ask.
 
@@ -70,13 +70,13 @@ class Answers:
         """
         self._worker.add(Question(key, read, reply, claim=claim))
 
-    def watch(self, key: bytes, read: Callable[[Kept], Any], heard: Callable[[Any], None]) -> None:
+    def watch(self, key: bytes, read: Callable[[AnswerOnDisk], Any], heard: Callable[[Any], None]) -> None:
         """Call `heard` with the answer when another process has it, or with None when no process asks any more."""
         self._worker.add(Question(key, read, heard, watch=True))
 
     def put(self, key: bytes, body: bytes, born: float) -> None:
         """Keep an answer that came at `born` (wall-clock time), and give the claim back."""
-        self._worker.add(partial(claims.put, key=key, kept=Kept(body, born)))
+        self._worker.add(partial(claims.put, key=key, kept=AnswerOnDisk(body, born)))
 
     def release(self, key: bytes) -> None:
         """Give the claim back: there is no answer."""

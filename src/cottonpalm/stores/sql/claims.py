@@ -26,7 +26,7 @@ _PUT: Final = (
 )
 
 
-class Kept(NamedTuple):
+class AnswerOnDisk(NamedTuple):
     """An answer on disk, and the wall-clock time at which it came."""
 
     body: bytes
@@ -38,7 +38,7 @@ class Question:
     """One look at one key. `watch`: reply only when there is an answer, or nobody asks any more."""
 
     key: bytes
-    read: Callable[[Kept], Any]
+    read: Callable[[AnswerOnDisk], Any]
     reply: Callable[[Any], None]
     claim: bool = False
     watch: bool = False
@@ -108,7 +108,7 @@ def ask(me: Claimant, question: Question) -> Any:
     return Turn.MINE
 
 
-def put(me: Claimant, *, key: bytes, kept: Kept) -> None:
+def put(me: Claimant, *, key: bytes, kept: AnswerOnDisk) -> None:
     """Keep an answer, and give its claim back."""
     expires = None if me.ttl_s is None else kept.born + me.ttl_s
     me.db.execute(_PUT, (key, kept.born, expires, kept.body))
@@ -153,7 +153,7 @@ def _answer(me: Claimant, question: Question) -> Any:
     row = me.db.execute("SELECT body, born, expires FROM answer WHERE key = ?", (question.key,)).fetchone()
     if row is None:
         return None
-    kept, expires, now = Kept(*row[:2]), row[2], me.database.now(me.db)
+    kept, expires, now = AnswerOnDisk(*row[:2]), row[2], me.database.now(me.db)
     stale = (expires is not None and expires <= now) or (me.ttl_s is not None and now - kept.born >= me.ttl_s)
     if not stale:
         try:

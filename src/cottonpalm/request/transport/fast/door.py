@@ -25,7 +25,7 @@ from cottonpalm.request.transport.fast.lanes import (
     MOST_KINDS,
     MOST_SHAPES,
     UNKNOWN,
-    Kind,
+    RequestKind,
     kind_of,
     lane_of,
     same,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from cottonpalm.request.steps import Done
-    from cottonpalm.request.transport.fast.lanes import Lane
+    from cottonpalm.request.transport.fast.lanes import FastLane
     from cottonpalm.request.transport.fast.models import Speaker
 
 _SPEAKERS: Final[dict[str, Callable[[], Speaker]]] = {
@@ -124,7 +124,7 @@ class _Call:
             return await self._by_sdk(body)
         return await self._sent(kind, payload, body)
 
-    async def _prepared(self, lane: Lane, payload: dict[str, Any]) -> tuple[Kind, bytes | str]:
+    async def _prepared(self, lane: FastLane, payload: dict[str, Any]) -> tuple[RequestKind, bytes | str]:
         """Return the kind of this request and its body; or why it goes by the SDK."""
         unfit, kind = self._speaker.unfit, UNKNOWN
         try:
@@ -148,9 +148,9 @@ class _Call:
         finally:
             BY_SDK.reset(token)
 
-    async def _learnt(self, lane: Lane, key: bytes, payload: dict[str, Any]) -> Kind:
+    async def _learnt(self, lane: FastLane, key: bytes, payload: dict[str, Any]) -> RequestKind:
         """Learn a new kind of requests from the SDK."""
-        kind = Kind(payload)
+        kind = RequestKind(payload)
         if len(lane.kinds) >= MOST_KINDS:
             kind.why_not = "too many kinds of requests"
             return kind
@@ -169,7 +169,7 @@ class _Call:
                 lane.kinds.pop(key, None)
         return kind
 
-    async def _sent(self, kind: Kind, payload: dict[str, Any], body: bytes) -> Any:
+    async def _sent(self, kind: RequestKind, payload: dict[str, Any], body: bytes) -> Any:
         row, like = self._row, kind.template
         assert like is not None
         if (client := like.client()) not in row.run.clients:
@@ -192,7 +192,7 @@ class _Call:
             kind.equal[outline] = result is not None and same(result, stock)
         return stock
 
-    def _lean(self, kind: Kind, payload: dict[str, Any], done: Done) -> tuple[Any, Any]:
+    def _lean(self, kind: RequestKind, payload: dict[str, Any], done: Done) -> tuple[Any, Any]:
         """Return our result and the outline of the answer; None for what cannot be made."""
         try:
             body = _said(done)  # what is no JSON has no outline

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 MOST_KINDS: Final = 64  # of requests of one model; each further one goes by the SDK
 MOST_SHAPES: Final = 256  # of answers to one kind
 _lock: Final = threading.Lock()
-_lanes: Final[dict[int, tuple[weakref.ref[Any], Lane]]] = {}
+_lanes: Final[dict[int, tuple[weakref.ref[Any], FastLane]]] = {}
 
 
-class Kind:
+class RequestKind:
     """One kind of a model's requests.
 
     Attributes:
@@ -48,10 +48,10 @@ class Kind:
             self.why_not = str(unfit)
 
 
-UNKNOWN: Final = Kind(None)
+UNKNOWN: Final = RequestKind(None)
 
 
-class Lane:
+class FastLane:
     """One model object, seen at least once. It keeps neither the model nor its client alive."""
 
     def __init__(self, speaker: Speaker, model: Any) -> None:
@@ -63,7 +63,7 @@ class Lane:
             self.why_not = speaker.why_not(model)
         except Exception:  # noqa: BLE001 - what is wrong with the model, it says itself when it is called
             self.why_not = "the model is not set up as it should be"
-        self.kinds: dict[bytes, Kind] = {}
+        self.kinds: dict[bytes, RequestKind] = {}
 
     def fits(self, speaker: Speaker, model: Any) -> bool:
         """Whether the model is set up as it was."""
@@ -75,7 +75,7 @@ class Lane:
         )
 
 
-def lane_of(speaker: Speaker, model: Any) -> Lane | None:
+def lane_of(speaker: Speaker, model: Any) -> FastLane | None:
     """Return what is known of a model; None the first time, since a model made anew for each row is best left alone."""
     number = id(model)
     known = _lanes.get(number)
@@ -83,11 +83,11 @@ def lane_of(speaker: Speaker, model: Any) -> Lane | None:
         return known[1]
     again = known is not None and known[0]() is model
     with _lock:
-        _lanes[number] = (weakref.ref(model, lambda _: _lanes.pop(number, None)), Lane(speaker, model))
+        _lanes[number] = (weakref.ref(model, lambda _: _lanes.pop(number, None)), FastLane(speaker, model))
     return _lanes[number][1] if again else None
 
 
-def kind_of(lane: Lane, payload: Mapping[str, Any]) -> tuple[bytes, Kind | None]:
+def kind_of(lane: FastLane, payload: Mapping[str, Any]) -> tuple[bytes, RequestKind | None]:
     """Return the key of a payload's kind, and the kind if it is known.
 
     Raises:

@@ -8,9 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cottonpalm import clock
-from cottonpalm.request.steps import Done, Kept, Reply
+from cottonpalm.request.steps import Done, KeptFailure, Reply
 from cottonpalm.request.transport.client_loops import at_home
-from cottonpalm.request.transport.http1.pool import TooSlow, Unreachable, pool_of
+from cottonpalm.request.transport.http1.pool import NotConnected, TooSlow, pool_of
 from cottonpalm.request.transport.http1.reader import Answered, Malformed, Undecodable
 from cottonpalm.request.transport.sender import Sender
 
@@ -48,7 +48,7 @@ class FastSender:
             content = None if answered.foreign else answered.content
         except TimeoutError as exc:
             return Reply(error=self.timed_out(round(clock.now() - at, 3), exc))
-        except Unreachable:  # nothing was sent: the SDK's own client may know another way
+        except NotConnected:  # nothing was sent: the SDK's own client may know another way
             pass
         except (TooSlow, Malformed, OSError) as exc:
             return Reply(error=self._error(exc))
@@ -158,7 +158,7 @@ def again(done: Done) -> Callable[[Any, Any], Any]:
     return replay
 
 
-def kept_response(http: Any, request: Any, kept: Kept) -> Any:
+def kept_response(http: Any, request: Any, kept: KeptFailure) -> Any:
     """Make a response from a failure known before."""
     gone = ("content-encoding", "content-length", "transfer-encoding")
     headers = {name: value for name, value in kept.headers.items() if name not in gone}

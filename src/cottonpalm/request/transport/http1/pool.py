@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
 
-class Unreachable(Exception):
+class NotConnected(Exception):
     """No connection could be made, so nothing was sent."""
 
 
@@ -191,7 +191,7 @@ class Pool:
 
         Raises:
             TimeoutError: it took longer than `timeout_s`, or was cut off.
-            Unreachable: no connection could be made.
+            NotConnected: no connection could be made.
             TooSlow: the connection or the answer took too long.
             Malformed: the answer broke off, or is not HTTP.
             OSError: the connection was reset.
@@ -259,12 +259,12 @@ class Pool:
         except TimeoutError as error:
             raise TooSlow("connect") from error
         except Exception as error:  # mostly OSError, of which ssl.SSLError is one
-            raise Unreachable(str(error)) from error
+            raise NotConnected(str(error)) from error
         _set(connection.wire.get_extra_info("socket"), origin.options)
         tls = connection.wire.get_extra_info("ssl_object")
         if tls is not None and tls.selected_alpn_protocol() not in (None, "http/1.1"):
             connection.close()
-            raise Unreachable("the server chose a newer HTTP")
+            raise NotConnected("the server chose a newer HTTP")
         return connection
 
     def close(self) -> None:

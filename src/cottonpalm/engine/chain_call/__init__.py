@@ -1,0 +1,1 @@
+"""A chain called for one row."""

@@ -1,0 +1,1 @@
+"""The batch lane: rows answered through a provider's Batch API."""

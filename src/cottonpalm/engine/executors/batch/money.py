@@ -1,0 +1,100 @@
+"""What is set aside for the batches of a run, and what they cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cottonpalm.providers.batches.stages import Stage
+from cottonpalm.request.pricing import call_in
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from cottonpalm.providers.batches.lanes import Lane
+    from cottonpalm.providers.batches.stages import Batch, Book, Member
+    from cottonpalm.request.run_account import RunAccount
+
+
+class BatchMoney:
+    """The money of one run's batches.
+
+    Args:
+        book: where they are written down.
+        run: whose money it is.
+        given_up: tags of batches that are not waited for.
+
+    Attributes:
+        paid_twice: pico-dollars of answers that came although their rows had been given to another lane, by tag.
+    """
+
+    def __init__(self, book: Book, run: RunAccount, given_up: Container[str]) -> None:
+        self._book, self._run, self._given_up = book, run, given_up
+        self._amounts: dict[Lane, list[int]] = {}  # pico-dollars set aside for each request in an open spool
+        self._held: dict[str, int] = {}  # the same of each batch, by tag
+        self.paid_twice: dict[str, int] = {}
+
+    def spooled(self, lane: Lane, amount: int) -> None:
+        """A request is in the open spool, with what is set aside for it."""
+        self._amounts.setdefault(lane, []).append(amount)
+
+    def packed(self, lane: Lane, tag: str) -> None:
+        """What is in the spool becomes a batch: one sum is set aside for it, in place of those of its requests."""
+        amounts = self._amounts.pop(lane, [])
+        self.hold(tag, sum(amounts))
+        self._free(amounts)
+
+    def hold(self, tag: str, amount: int) -> None:
+        """Set so much aside for a batch."""
+        self._held[tag] = amount
+        if self._run.ledger is not None:
+            self._run.ledger.hold(amount, self._run.spending)
+
+    def give_back(self, tag: str) -> None:
+        """A batch goes nowhere."""
+        if amount := self._held.pop(tag, 0):
+            self._free([amount])
+
+    def settle(self, batch: Batch) -> list[Member]:
+        """Book what its answers cost; returns what was in it. It reads the book: call it on a thread."""
+        run, members = self._run, self._book.members(batch.tag)
+        call = call_in(batch.lane)
+        rates = run.pricing.rates(call)
+        reported = 0
+        for member in members:
+            result = self._book.asked(member.row).get(member.key)
+            if result is None or not result.good or result.body is None:
+                continue
+            usage = call.family.read(result.body).usage
+            cost = 0 if usage is None or rates is None else rates.cost(usage)
+            reported += cost
+            if run.measure is not None:
+                run.measure.request(call.label, 0.0, usage, cost, ok=True)
+        if batch.tag in self._given_up:
+            self.paid_twice[batch.tag] = reported
+        amount = self._held.pop(batch.tag, 0)
+        uncertain = max(0, amount - reported) if batch.stage is Stage.LOST else 0
+        uncertain += len(batch.twins) * max(amount, reported)  # each may have to be paid as well
+        if run.ledger is not None:
+            if run.ledger.settle(amount, reported, uncertain, run.spending):
+                run.alerts.spent_more(run.ledger, run.spending)
+        elif reported or uncertain:
+            run.spending.book(reported, uncertain)
+        return members
+
+    def settle_ended(self) -> None:
+        """Book batches that were written down as over when this run ended: no other looks at them again."""
+        for batch in self._book.batches():
+            if batch.over and batch.tag in self._held:
+                self.settle(batch)
+
+    def close(self) -> None:
+        """Give back the money of what is out; a task that is not over yet may still book one of them."""
+        amounts = [one for many in self._amounts.values() for one in many]
+        while self._held:
+            amounts.append(self._held.popitem()[1])
+        self._free(amounts)
+
+    def _free(self, amounts: list[int]) -> None:
+        if (ledger := self._run.ledger) is not None:
+            for amount in amounts:
+                ledger.settle(amount, 0, 0, self._run.spending)

@@ -1,0 +1,1 @@
+"""Rows run as coroutines of this process."""

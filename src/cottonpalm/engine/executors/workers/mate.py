@@ -1,0 +1,108 @@
+"""One worker as its run sees it: the rows that it has, and what is said to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from heapq import heapify, heappop, heapreplace
+from typing import TYPE_CHECKING, Final
+
+from cottonpalm import clock
+from cottonpalm.engine.executors.workers.links import Order, WorkerRow
+from cottonpalm.events import Binding, LimitChanged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from cottonpalm.engine.executors.workers.links import Link
+    from cottonpalm.request.money.remote import Lumps
+    from cottonpalm.types import Item
+
+
+OWN: Final = frozenset({"source", "reader", "tail", ""})  # what binds a worker, and not the run
+
+
+class Mate:
+    """One worker, as its run sees it."""
+
+    def __init__(self, link: Link, lumps: Lumps) -> None:
+        self.link, self.lumps = link, lumps
+        self.out: dict[int, Item] = {}
+        self.wants = self.requests = 0
+        self.limit = 0.0
+        self.paused_until = 0.0  # by this process's clock
+        self.limits: Sequence[LimitChanged] = ()  # by host and model
+        self.binding = Binding("", "")
+        self.answered = self.stopped = False
+        self.apart = False  # it has rows with which others died, and gets no more until they are back
+        self.granting: asyncio.Task[None] | None = None  # it waits for money
+        self._rows: list[WorkerRow] = []
+        self._orders: deque[Order] = deque()
+        self._wake = asyncio.Event()
+
+    @property
+    def room(self) -> int:
+        """How many more rows it wants."""
+        return 0 if self.stopped or self.apart else self.wants - len(self.out)
+
+    @property
+    def filled(self) -> float:
+        """The part of the rows it wants that it has: one that has just come is served before one with more room."""
+        return len(self.out) / self.wants
+
+    def give(self, item: Item) -> None:
+        """Send it a row, together with those of the same moment."""
+        item.began_s = clock.now()
+        self.out[item.index] = item
+        self._rows.append(WorkerRow(item.index, item.row, item.id, item.priority, item.config))
+        self._wake.set()
+
+    def say(self, order: Order) -> None:
+        """Tell it something."""
+        self.stopped = self.stopped or order.stop
+        self._orders.append(order)
+        self._wake.set()
+
+    async def send(self) -> None:
+        """Send what there is to send, in order, until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            rows, self._rows = self._rows, []
+            if rows:
+                await self.link.tell(Order(rows))
+            while self._orders:
+                await self.link.tell(self._orders.popleft())
+
+
+def hand_out(mates: Iterable[Mate], take: Callable[[], Item | None]) -> None:
+    """Give them as many rows as they want and there are, evenly."""
+    emptiest = [(mate.filled, number, mate) for number, mate in enumerate(mates) if mate.room > 0]
+    heapify(emptiest)
+    while emptiest and (item := take()) is not None:
+        _, number, mate = emptiest[0]
+        mate.give(item)
+        if mate.room > 0:
+            heapreplace(emptiest, (mate.filled, number, mate))
+        else:
+            heappop(emptiest)
+
+
+def limits_of(mates: Iterable[Mate], most: int) -> list[LimitChanged]:
+    """How many requests may be, and are, in flight at all workers, by host and model.
+
+    `most` may be, though one worker's news is older than another's, which has a part of its share meanwhile.
+    """
+    found: dict[str, LimitChanged] = {}
+    for mate in mates:
+        for one in mate.limits:
+            before = found.get(one.key, LimitChanged(one.key, 0, 0))
+            limit = min(most, before.limit + one.limit)
+            found[one.key] = LimitChanged(one.key, limit, before.in_flight + one.in_flight)
+    return list(found.values())
+
+
+def most_say(mates: Iterable[Mate]) -> Binding | None:
+    """What binds most of the workers, of what they do not wait for their run for; None: nothing does."""
+    said = Counter(mate.binding for mate in mates if mate.binding.what not in OWN)
+    return said.most_common(1)[0][0] if said else None

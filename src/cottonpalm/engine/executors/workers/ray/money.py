@@ -1,0 +1,192 @@
+"""One budget for actors that nobody hands rows to, such as those of Ray Data: a named actor grants it in lumps.
+
+What was spent, and what is granted, is in a store before an actor may spend it; so the granting actor may die and begin
+again, and a job that is run again goes on with what is left. What an actor held that fell silent counts as spent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
+
+import ray
+from ray.exceptions import RayError
+
+from cottonpalm import clock
+from cottonpalm.engine.executors.workers.ray.limits import IDLE_S, NAMESPACE, on_this_node
+from cottonpalm.errors import StoreError
+from cottonpalm.request.money.ledger import Amounts, Ledger
+from cottonpalm.request.money.remote import Lumps, purse_and_ledger
+from cottonpalm.request.money.spending import Spending
+from cottonpalm.stores import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cottonpalm.request.money.remote import MoneyTold, Purse
+
+log = logging.getLogger("cottonpalm")
+BEAT_S: Final = 0.5  # an actor says something at least this often
+SILENT_S: Final = 30.0  # one that says nothing for so long is dead
+AGAIN_S: Final = 0.5  # until the next try where the granting actor does not answer
+
+
+class MoneyActor:
+    """Grants a budget. What it spent is kept in a run of a store.
+
+    Args:
+        store: the store's address.
+        run: the name under which the sums are kept there.
+        limits: what may be spent.
+    """
+
+    def __init__(self, store: str, run: str, limits: Amounts) -> None:
+        self._store = open_store(store)
+        self._run = self._store.open_run(run, None)
+        self._spending = Spending(self._run, timed=limits.per_hour is not None)
+        self._ledger = Ledger(limits)
+        self._ledger.attach(self._spending)
+        self._lumps: dict[str, Lumps] = {}
+        self._heard_s: dict[str, float] = {}
+        self._last_s = clock.now()
+        self._tidying: asyncio.Task[None] | None = None
+
+    async def allow(self, limits: Amounts) -> None:
+        """Change what may be spent."""
+        self._ledger.limits = limits
+        self._last_s = clock.now()
+
+    async def tell(self, holder: str, told: MoneyTold) -> int | None:
+        """Book what an actor spent and gives back; return what it gets if it asked, 0: there will be no more."""
+        if self._tidying is None:
+            self._tidying = asyncio.create_task(self._tidy())
+        self._last_s = self._heard_s[holder] = clock.now()
+        lumps = self._lumps.get(holder)
+        if lumps is None:
+            lumps = self._lumps[holder] = Lumps(self._ledger, self._spending, lambda: len(self._lumps))
+        lumps.book(told)
+        if told.asked is None:
+            return None
+        self._heard_s[holder] = float("inf")  # it waits for our answer
+        try:
+            return await lumps.grant(told.asked)
+        finally:
+            self._heard_s[holder] = clock.now()
+
+    async def spent(self) -> tuple[int, int]:
+        """Return what was reported, and what may have been spent besides, in pico-dollars, by all jobs of this name."""
+        earlier, now = self._spending.earlier, self._spending
+        return earlier.reported + now.reported, earlier.uncertain + now.uncertain
+
+    async def _tidy(self) -> None:
+        while clock.now() - self._last_s < IDLE_S:
+            await asyncio.sleep(SILENT_S / 6)
+            for holder, heard_s in tuple(self._heard_s.items()):
+                if clock.now() - heard_s > SILENT_S:
+                    del self._heard_s[holder]
+                    self._lumps.pop(holder).lost()
+        for lumps in self._lumps.values():
+            lumps.lost()
+        self._spending.close()
+        self._run.close()
+        self._store.close()
+        ray.actor.exit_actor()  # type: ignore[no-untyped-call]
+
+
+def money_actor(store: str, name: str, limits: Amounts) -> Any:
+    """Return the actor that grants the budget of this name; begin it if there is none."""
+    made = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)(MoneyActor)
+    at_home = {} if store.startswith(("postgres://", "postgresql://")) else on_this_node()
+    actor: Any = made.options(
+        name=_named(name),
+        namespace=NAMESPACE,
+        lifetime="detached",
+        get_if_exists=True,
+        max_concurrency=10_000,
+        resources=at_home,
+    ).remote(store, f"{name} (budget)", limits)
+    ray.get(actor.allow.remote(limits))
+    return actor
+
+
+def _named(name: str) -> str:
+    return f"cottonpalm budget {name}"
+
+
+class Drawing:
+    """One actor's part of a budget. Made, used and closed on one event loop.
+
+    Attributes:
+        ledger, purse: what its runs draw on.
+    """
+
+    def __init__(self, store: str, name: str, limits: Amounts, idle: Callable[[], bool]) -> None:
+        """Draw on the budget of this name, as of `money_actor`; `idle` says that nothing is under way here."""
+        self._store, self._name, self._limits = store, name, limits
+        self._idle, self._holder = idle, uuid4().hex
+        self._actor: Any = None
+        self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self.ledger, purse = purse_and_ledger(self._ring)
+        self.purse: Purse = purse
+        self._telling = asyncio.Lock()
+        self._task = self._loop.create_task(self._converse())
+
+    def _ring(self) -> None:
+        self._loop.call_soon_threadsafe(self._wake.set)
+
+    async def settle(self) -> None:
+        """Tell what was spent until now, and give back what is not needed."""
+        await self._tell()
+
+    async def _converse(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BEAT_S):
+                    await self._wake.wait()
+            self._wake.clear()
+            await self._tell()
+
+    async def _tell(self) -> None:
+        async with self._telling:  # what is told is told in order
+            told = self.purse.told(idle=self._idle())
+            while True:
+                try:
+                    if self._actor is None:
+                        self._actor = await asyncio.to_thread(
+                            money_actor, self._store, self._name, self._limits
+                        )
+                    amount = await self._actor.tell.remote(self._holder, told)
+                    break
+                except (RayError, ValueError) as exc:
+                    # It may have booked this already; then it counts twice, which keeps to the budget.
+                    log.info("the budget %r does not answer (%s)", self._name, type(exc).__name__)
+                    self._actor = None
+                    await asyncio.sleep(AGAIN_S)
+            if amount is not None:
+                self.purse.grant(amount)
+
+
+def spent_by(store: str, name: str) -> tuple[int, int]:
+    """Return what the jobs of this name have spent, as `MoneyActor.spent`; from the store, if the actor has ended.
+
+    Raises:
+        StoreError: neither is there.
+    """
+    with suppress(ValueError, RayError):
+        asked: Any = ray.get_actor(_named(name), namespace=NAMESPACE).spent.remote()
+        reported, uncertain = ray.get(asked)
+        return reported, uncertain
+    opened = open_store(store)
+    try:
+        run = opened.open_run(f"{name} (budget)", None)
+        sums = run.spent()
+        run.close()
+    finally:
+        opened.close()
+    if not sums.account:
+        raise StoreError(f"nothing is known of a budget {name!r}")
+    return sums.reported, max(sums.uncertain, sums.leased - sums.reported)
