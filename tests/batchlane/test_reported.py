@@ -10,9 +10,16 @@ from tests.batchlane.kit import batched, openai, rows, simple
 from tests.support.batch_provider import Faults
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tests.support.batch_provider import BatchProvider
+
+
+def _waited_most(bound_s: Mapping[str, float]) -> bool:
+    """It waited far longer than all else took so far, so that what is left to do takes less on any machine."""
+    batch_s = bound_s.get("batch", 0.0)
+    return batch_s > 0.1 + 2 * (sum(bound_s.values()) - batch_s)
 
 
 def test_what_bound_a_run_that_waited_for_its_batch_is_that_batch(
@@ -21,7 +28,7 @@ def test_what_bound_a_run_that_waited_for_its_batch_is_that_batch(
     server.faults = Faults(looks=10**6)
     waited = threading.Event()
     with batched(simple(server), server, tmp_path).start(rows(120)) as run:
-        while run.report.bound_s.get("batch", 0.0) < 0.1:
+        while not _waited_most(run.report.bound_s):
             waited.wait(0.01)
         for job in server.jobs.values():
             job.faults = Faults(looks=1)
