@@ -16,6 +16,7 @@ from cottonpalm import settings as checked
 from cottonpalm.chain.face import ChainFace, chain_name
 from cottonpalm.engine.input.frames import list_in, rows_in
 from cottonpalm.engine.input.row_configs import Configs, most_at_once, one_each, same_for_all
+from cottonpalm.engine.job import SampleOf
 from cottonpalm.errors import ConfigError
 from cottonpalm.keywords import names_nearest
 from cottonpalm.making import Asked, RunMaker
@@ -591,16 +592,20 @@ class BatchProcessor(ChainFace):
         from cottonpalm.planning.planner import survey_of  # noqa: PLC0415 - few plan
 
         survey = await survey_of(self._builder, rows_in(rows), ids=ids, configs=configs, sample=sample)
-        outcomes, limit = await self._sampled(survey.drawn(sample), configs)
+        drawn, found = survey.drawn(sample), survey.found
+        of = SampleOf(found.rows, survey.stored) if len(drawn) < found.asked else None
+        outcomes, limit = await self._sampled(drawn, configs, of)
         return survey.plan(outcomes, limit or self._settings.cap)
 
-    async def _sampled(self, drawn: list[Item], configs: Any) -> tuple[list[Outcome], float | None]:
-        """Run the drawn rows; return their outcomes, and the limit at the end of that run."""
+    async def _sampled(
+        self, drawn: list[Item], configs: Any, of: SampleOf | None
+    ) -> tuple[list[Outcome], float | None]:
+        """Run the drawn rows; return their outcomes, and the limit at the end of that run. `of`: `Job.sample_of`."""
         if not drawn:
             return [], None
         ids = [item.id for item in drawn] if any(item.id is not None for item in drawn) else None
         engine = await self._runs.aengine(
-            [item.row for item in drawn], ids=ids, configs=configs, sampled=True
+            [item.row for item in drawn], ids=ids, configs=configs, sampled=True, sample_of=of
         )
         async with self._runs.remember(AsyncRun(engine)) as run:
             outcomes = [outcome async for outcome in run]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from typing import TYPE_CHECKING
 
 import pytest
@@ -52,6 +53,31 @@ def test_a_sample_is_kept_for_the_run(
     assert (told.code, server.requests, len(lines(folder / "out.jsonl"))) == (0, 30, 30)
     again = plan("in.jsonl", "-o", "out.jsonl", *BOUND)
     assert "to ask     0 rows, 30 stored\n" in again.out
+
+
+def test_a_run_of_which_a_sample_was_made_counts_as_stopped_and_not_as_done(
+    plan: Command, cottonpalm: Command, server: Loopback, folder: Path
+) -> None:
+    rows(folder / "in.jsonl", 30)
+    words = ("in.jsonl", "-o", "out.jsonl", *BOUND)
+
+    def told() -> str:
+        assert cottonpalm("report", "out", "-o", "page.html").code == 0
+        page = (folder / "page.html").read_text()
+        return unescape(re.sub(r"<[^>]*>", " ", page[page.index("<header") : page.index("</header")]))
+
+    assert plan(*words, "--sample", "10").code == 0
+    assert re.search(
+        r"Stopped: 10 of 30 rows answered .* Only a sample of it was run, for a plan\.", told(), re.S
+    )
+    assert plan(*words, "--sample", "5").code == 0
+    assert re.search(
+        r"Stopped: 15 of 30 .* 5 rows in this life of the run, .*; 10 were done before\.", told(), re.S
+    )
+    model = ("--model", "openai:gpt-5-mini", "--base-url", server.openai_url, "--prompt", "say {text}")
+    assert cottonpalm("run", *words, *model).code == 0
+    assert "30 of 30 rows answered" in told()
+    assert "Stopped" not in told()
 
 
 def test_a_sample_of_rows_with_ids_is_kept_under_the_ids_that_the_run_looks_for(

@@ -41,6 +41,7 @@ class Numbers:
     stored: int = 0
     ok: int = 0
     failed: int = 0
+    finished: bool = False
     requests: int = 0
     limit: float = 10.0
     binding: Binding = NOTHING

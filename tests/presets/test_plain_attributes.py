@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -145,6 +146,17 @@ def test_each_failed_row_has_its_why_in_words() -> None:
     assert processor.errors == {1: "ValueError: no such column"}
     processor.batch(rows_of(1))
     assert processor.errors == {}
+
+
+@pytest.mark.parametrize("preset", [one for one in PRESETS if not one.name.startswith("Streaming")], ids=repr)
+def test_what_messages_name_is_there_in_each_class(preset: Preset, tmp_path: Path) -> None:
+    """A log line and the note of an exception say `processor.last_run.outcomes()` and `processor.retry()`."""
+    chain = ScriptedChain(ValueError("this once"), then=lambda row: row["x"])
+    processor = preset.make(chain, tmp_path)
+    with suppress(ValueError):
+        preset.run(processor, rows_of(3))
+    assert [outcome.status for outcome in processor.last_run.outcomes()].count("failed") == 1
+    assert [outcome.status for outcome in processor.retry()] == ["ok"]
 
 
 def test_another_tracker_in_place_of_the_first_counts_from_nothing() -> None:

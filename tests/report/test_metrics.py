@@ -30,11 +30,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cottonpalm import BatchProcessor
 from cottonpalm.events import Binding, LimitChanged, RequestFinished, RunEnded, RunStarted
-from cottonpalm.observers.conventions import asked_of, provider_of
+from cottonpalm.observers.conventions import asked_of, error_type, provider_of
 from cottonpalm.observers.metrics import PrometheusMetrics
 from cottonpalm.observers.otel_metrics import OpenTelemetryMetrics
 from cottonpalm.observers.tracing import OpenTelemetrySpans
 from cottonpalm.testing import FlakyTransport
+from cottonpalm.types import Kind
 from tests.support.prometheus_text import faults, promtool_says
 
 pytestmark = pytest.mark.core
@@ -322,6 +323,21 @@ def test_providers_are_named_as_the_conventions_name_them() -> None:
     assert {host: provider_of(host) for host in HOSTS} == {host: name.value for host, name in HOSTS.items()}
     for host in ("127.0.0.1", "evilopenai.com", "openai.com.evil.example", "max.ai", ""):
         assert provider_of(host) == host
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "said"),
+    [
+        (200, None, None),
+        (503, Kind.TRANSIENT, "503"),
+        (None, Kind.TRANSIENT, "transient"),
+        (200, Kind.TRANSIENT, "transient"),
+    ],
+)
+def test_a_stream_that_broke_off_did_not_fail_with_200(
+    status: int | None, kind: Kind | None, said: str | None
+) -> None:
+    assert error_type(status, kind) == said
 
 
 def test_all_names_are_those_that_the_conventions_know() -> None:

@@ -61,6 +61,16 @@ def test_seven_lines_say_all_of_it() -> None:
     ]
 
 
+def test_a_run_that_was_stopped_has_no_end_to_come() -> None:
+    """Its last picture stays in its cell: it said how much longer it would take, and what it would cost."""
+    assert text(replace(SHOWN, over=True))[:4] == [
+        "reviews-nov  ━━━━━━━━━━━━━━━━━━━━────────────────────    24,310 of 48,000 (50 %)",
+        "  now    12.1/s ▁▃▆██  41/96 in flight",
+        "  money  $10.42 of $25.00 ━━━━━━─────────",
+        "  failed 203: 142 reask, 61 fail_row",
+    ]
+
+
 def test_failed_rows_are_as_many_as_their_kinds_which_are_told_a_moment_later() -> None:
     assert "  failed 203: 142 reask, 61 fail_row" in text(replace(SHOWN, failed=204))
     assert "  failed 1" in text(replace(SHOWN, failed=1, kinds={}, faults=()))

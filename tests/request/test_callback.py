@@ -118,6 +118,29 @@ def test_a_model_that_the_hook_sees_hands_its_permit_over_and_is_left_to_it() ->
     asyncio.run(main())
 
 
+def test_rows_in_line_for_a_permit_of_their_own_go_as_soon_as_requests_take_the_permits() -> None:
+    """Else they stay behind the pace of a limiter that counts no longer, and nobody can say what they wait for."""
+
+    async def main() -> None:
+        run, entered = a_run(1), asyncio.Event()
+
+        async def first() -> None:
+            while run.flow.waiting < 3:
+                await asyncio.sleep(0)
+            run.flow.refine("request")
+            await asyncio.wait_for(entered.wait(), 10)  # its own permit is not back yet
+
+        async def other() -> None:
+            if not run.flow.waiting:
+                entered.set()
+
+        results = await all_rows(run, [first, other, other, other])
+        assert [result for result, _ in results] == [None] * 4
+        assert in_flight(run) == 0
+
+    asyncio.run(main())
+
+
 def test_a_model_inside_a_model_holds_one_permit_between_them() -> None:
     async def main() -> None:
         peak, run = Peak(), a_run(1)

@@ -39,6 +39,22 @@ def test_what_took_the_longest_is_said_first(
         assert sentence.startswith(begins)
 
 
+@pytest.mark.parametrize(
+    ("states_s", "wall_s", "said"),
+    [
+        ({"tail": 1.17, "": 0.01}, 1.2, "All its rows were under way from the start."),
+        ({"tail": 99.6}, 100.0, "All its rows were under way from the start."),
+        ({"tail": 0.3, "": 0.3}, 0.6, "For 50 % of the run only its last rows were under way."),
+        ({"tail": 0.55, "pace": 0.02}, 0.6, "For 92 % of the run only its last rows were under way."),
+    ],
+)
+def test_a_run_of_a_few_rows_has_no_last_ones(
+    states_s: dict[Bottleneck, float], wall_s: float, said: str
+) -> None:
+    """What opening it and ending it takes is no time in which others could have been under way."""
+    assert bound_by(states_s, wall_s, 0.0, 10.0) == (said,)
+
+
 def test_the_cpu_of_a_moment_tells_nothing() -> None:
     assert bound_by({}, 0.003, 0.003, 1.0) == ("Nothing held the run back for long.",)
 

@@ -21,7 +21,7 @@ from cottonpalm.engine.input import asked_again
 from cottonpalm.engine.input.failed_rows import failed_rows
 from cottonpalm.engine.input.known_by import begin_by
 from cottonpalm.engine.input.reader import Reader
-from cottonpalm.engine.job import Job
+from cottonpalm.engine.job import Job, SampleOf
 from cottonpalm.engine.opened import Opened, go_on, let_go, open_run
 from cottonpalm.engine.shared import memory_of
 from cottonpalm.errors import ConfigError
@@ -83,10 +83,11 @@ class Builder:
         many: bool = True,
         awaited: bool = False,
         sampled: bool = False,
+        sample_of: SampleOf | None = None,
     ) -> Engine:
         """Make an engine for these rows. It belongs to the loop on which its `main` runs.
 
-        Rows that are `sampled` for a plan run live: somebody waits for them.
+        Rows that are `sampled` for a plan run live: somebody waits for them. `sample_of`: see `Job`.
         """
         settings, facts = self.settings, self.facts
         if sampled:
@@ -139,6 +140,7 @@ class Builder:
             lasting=facts.lasting_digest if on_disk else None,
             name=settings.run if run_store is not None else None,
             total=total,
+            sample_of=sample_of,
             ordered=priorities is not None,
             chunks_total=_chunks_in(rows, settings.chunk_size),
             gates=[made() for made in self.gates],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from cottonpalm.engine.gates.cache import SharedCache
     from cottonpalm.protocols import Gate
     from cottonpalm.settings import Settings
+
+
+class SampleOf(NamedTuple):
+    """An input of which a plan runs a sample: how many rows it has, and how many of them the store held before."""
+
+    rows: int
+    stored: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +43,7 @@ class Job:
     lasting: bytes | None = None  # such a digest that is the same in every process; None: it cannot be made
     name: str | None = None
     total: int | None = None
+    sample_of: SampleOf | None = None  # these rows are a sample for a plan, and not all that are left
     ordered: bool = False  # True: rows have priorities
     chunks_total: int | None = None
     gates: Sequence[Gate] = ()  # innermost, round each row that is asked

@@ -11,6 +11,7 @@ from cottonpalm.engine.kept_report import KeptReport
 from cottonpalm.engine.monitor import Monitor
 from cottonpalm.engine.standing import standing
 from cottonpalm.events import CostSpike
+from cottonpalm.observers.kept import SAMPLE
 from cottonpalm.observers.notes import Notes
 from cottonpalm.observers.profiler import Look, Profiler
 from cottonpalm.request.money.rules.alarms import Spikes
@@ -62,7 +63,7 @@ class View:
         self._job, self._account, self._reader, self._stopping = job, account, reader, stopping
         self._loop = loop
         self._monitor = Monitor(account, holding_back, self.profiler.look)
-        self._kept = KeptReport(store, self.report) if store is not None and job.many else None
+        self._kept = KeptReport(store, self._to_keep) if store is not None and job.many else None
         self._notes = Notes()
         self._spikes = Spikes()
         self._emit: Callable[[Event], None]
@@ -117,9 +118,17 @@ class View:
         return {**said, "report": report, "notes": self._notes.lines()}
 
     def keep_report(self, reason: str | None = None, *, over: bool) -> None:
-        """Keep the report with the run as it is now."""
+        """Keep the report with the run as it is now. A run of which a sample was made is not done: it can go on."""
+        if reason is None and self._job.sample_of is not None:
+            reason = SAMPLE
         if self._kept is not None:
             self._kept.write(reason=reason, over=over)
+
+    def _to_keep(self) -> Report:
+        report, of = self.report(), self._job.sample_of
+        if of is None:
+            return report
+        return replace(report, total=of.rows, counts=replace(report.counts, stored=of.stored))
 
     def report(self) -> Report:
         """Return where time and money have gone so far."""

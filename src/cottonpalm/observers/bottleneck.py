@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 WORTH_SAYING: Final = 0.1  # of the run
 BUSY: Final = 0.85  # of one core, from where on our own work is what binds
 ALL: Final = 0.995  # of the run: 100 % in words
+OWN_S: Final = 0.1  # what opening a run and ending it may take
 MEASURABLE_S: Final = 0.5  # a shorter run is mostly its own beginning and end, which tells nothing
 
 NO_REASONS: Final[Mapping[Bottleneck, str]] = {}
@@ -65,8 +66,14 @@ def bound_by(
     for state, share in sorted(shares.items(), key=lambda pair: -pair[1]):
         if state and share >= WORTH_SAYING:
             sentence = _SAID[state].format(share=percent(share), limit=limit)
-            if state == "tail" and share >= ALL:
+            if state == "tail" and (share >= ALL or _tail_alone(states_s, wall_s)):
                 sentence = "All its rows were under way from the start."
             why = whys.get(state)
             said.append(f"{sentence.removesuffix('.')} ({why})." if why else sentence)
     return tuple(said[:2]) or ("Nothing held the run back for long.",)
+
+
+def _tail_alone(states_s: Mapping[Bottleneck, float], wall_s: float) -> bool:
+    """Whether nothing but the last rows was ever waited for, as in a run of a few rows that start together."""
+    seen = {state for state, seconds in states_s.items() if state and seconds > 0}
+    return seen == {"tail"} and wall_s - states_s["tail"] <= OWN_S

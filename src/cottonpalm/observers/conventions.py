@@ -67,7 +67,7 @@ def span_name(key: str) -> str:
 
 
 def error_of(event: RequestFinished | Tries) -> str | None:
-    """`error.type` of a failed request: the status, or the kind where none came."""
+    """`error.type` of a failed request: the status that says so, or else the kind."""
     return error_type(event.status, event.kind)
 
 
@@ -75,7 +75,8 @@ def error_type(status: int | None, kind: Kind | None) -> str | None:
     """The same of a request that ended so."""
     if kind is None:
         return None
-    return str(status) if status is not None else kind.value
+    refused = status is not None and status >= 400  # a stream that breaks off began with 200
+    return str(status) if refused else kind.value
 
 
 def provider_of(host: str) -> str:

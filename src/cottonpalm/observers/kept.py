@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 META: Final = "report"  # where it stands in a run's meta
 VERSION: Final = 1
+SAMPLE: Final = "sample"  # why a run stopped of which a plan has run some rows
 LIVES: Final = 20  # earlier lives that are remembered
 DIGITS: Final = 6  # of a number that count
 T = TypeVar("T")

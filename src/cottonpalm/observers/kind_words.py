@@ -29,6 +29,7 @@ _STOPPED: Final = {
     "store": "The store failed.",
     "interrupted": "It was interrupted.",
     "error": "It ended with an error.",
+    "sample": "Only a sample of it was run, for a plan.",
 }
 
 

@@ -79,6 +79,7 @@ class Numbers:
     coming: Sequence[Coming] = ()  # answers that stream: those that are shown...
     streams: int = 0  # ...of so many
     why: str = ""  # why it is believed that this binds
+    over: bool = False  # it has ended, perhaps before its rows did
 
 
 def line(numbers: Numbers, width: int = 80) -> str:
@@ -116,16 +117,18 @@ def panel(numbers: Numbers, width: int, *, unicode: bool = True) -> list[Text]:
         unicode: the terminal can show more than ASCII.
     """
     lines = [_head(numbers, width, unicode=unicode), _now(numbers, width, unicode=unicode)]
-    lines += [_line("why").append(numbers.why, "dim")] if numbers.why and not _all_done(numbers) else []
+    lines += (
+        [_line("why").append(numbers.why, "dim")] if numbers.why and not _nothing_to_come(numbers) else []
+    )
     lines += [line for line in (_left(numbers, width), _money(numbers, width, unicode=unicode)) if line]
     lines += _failed(numbers, width, unicode=unicode)
     lines += _coming(numbers.coming, width, unicode=unicode)
     return [_cut(line, width, unicode=unicode) for line in lines]
 
 
-def _all_done(numbers: Numbers) -> bool:
-    """Nothing is left, so nothing binds any more."""
-    return numbers.total is not None and numbers.done >= numbers.total
+def _nothing_to_come(numbers: Numbers) -> bool:
+    """The run is over or all is done, so nothing binds any more."""
+    return numbers.over or (numbers.total is not None and numbers.done >= numbers.total)
 
 
 def _cut(line: Text, width: int, *, unicode: bool) -> Text:
@@ -189,7 +192,7 @@ def _head(numbers: Numbers, width: int, *, unicode: bool) -> Text:
 def _now(numbers: Numbers, width: int, *, unicode: bool) -> Text:
     moving = _moving(numbers.per_s)
     flight = Text(f"{numbers.in_flight:,}/{numbers.limit:,.0f} in flight")
-    if numbers.binds and not _all_done(numbers):
+    if numbers.binds and not _nothing_to_come(numbers):
         flight.append(", ").append(numbers.binds, "yellow" if numbers.fails else "bold")
     parts = [flight]
     if unicode and numbers.bars:
@@ -210,7 +213,7 @@ def _more(numbers: Numbers, line: Text, width: int) -> Text:
 
 
 def _left(numbers: Numbers, width: int) -> Text | None:
-    if numbers.total is None or numbers.per_s is None or _all_done(numbers):
+    if numbers.total is None or numbers.per_s is None or _nothing_to_come(numbers):
         return None
     if numbers.left is None:
         said = Text("not known while nothing moves")
@@ -241,7 +244,7 @@ def _money(numbers: Numbers, width: int, *, unicode: bool) -> Text | None:
     if budget:
         head.append(f" of {money_usd(budget)} ").append_text(bar(cost / budget, BUDGET_BAR, unicode=unicode))
     parts = [head]
-    if numbers.total and MONEY_FROM <= numbers.done / numbers.total < 1:
+    if not numbers.over and numbers.total and MONEY_FROM <= numbers.done / numbers.total < 1:
         parts.append(Text(f"about {money_usd(cost * numbers.total / numbers.done)} at the end"))
     return _join(_line("money"), parts, width)
 

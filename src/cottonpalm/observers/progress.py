@@ -72,6 +72,10 @@ class Snapshot(Protocol):
         """Rows failed in this process."""
 
     @property
+    def finished(self) -> bool:
+        """Whether the run has ended."""
+
+    @property
     def requests(self) -> int:
         """Requests in flight."""
 
@@ -325,6 +329,7 @@ class Progress:
             coming=self.coming.shown,
             streams=len(self.coming),
             why=clean(stats.binding.why),
+            over=stats.finished,
         )
 
     def picture(self, numbers: Numbers) -> Group:

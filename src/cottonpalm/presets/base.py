@@ -83,8 +83,7 @@ class Preset:
 
     Attributes:
         chain: the chain. Another one may be put in its place, and runs from the next call on.
-        processor: the `BatchProcessor` that runs it. `processor.last_run.outcomes()` tells what became of each row of
-            the latest batch.
+        processor: the `BatchProcessor` that runs it.
     """
 
     def __init__(self, chain: Runnable[Any, Any], options: Mapping[str, Any]) -> None:
@@ -103,6 +102,15 @@ class Preset:
     @chain.setter
     def chain(self, chain: Runnable[Any, Any]) -> None:
         self._make(chain)
+
+    @property
+    def last_run(self) -> BaseRun | None:
+        """The latest batch's run: its `outcomes()` tell what became of each row. Messages name it, and `retry`."""
+        return self.processor.last_run
+
+    def retry(self) -> list[Outcome]:
+        """Do the failed rows of the latest `batch` again; return their outcomes, in row order."""
+        return self.processor.retry()
 
     @property
     def errors(self) -> dict[int, str]:

@@ -123,14 +123,16 @@ class Flow:
 
     def refine(self, grain: Grain) -> None:
         """Note that units this fine take permits; a coarser unit changes nothing."""
+        of_rows: list[Limiter] = []
         with self._lock:
             if _FINER[grain] <= _FINER[self.grain]:
                 return
             self.grain = grain
             if grain in ("model", "request"):
-                for key in self.rows_keys:
-                    self._seen.pop(key, None)
+                of_rows = [self._seen.pop(key) for key in self.rows_keys if key in self._seen]
                 self._look()
+        for limiter in of_rows:  # rows that were in line for a permit of their own need none any more
+            limiter.open()
         self.on_change()
 
     def _look(self) -> None:

@@ -89,6 +89,7 @@ class Limiter(WaitQueue[Permit]):
         circuit: whether the provider counts as dead. The pauses it asks for come with `release`.
         storm: when retries go again where the run's are used up.
         shares: what other processes leave of requests in flight, by what is divided; change it by `adjust`.
+        opened: its permits bound nothing any more, so whoever waits or comes goes at once; see `open`.
     """
 
     def __init__(self, key: str, limit: Concurrency, ceilings: Iterable[tuple[Unit, float]] = ()) -> None:
@@ -103,6 +104,7 @@ class Limiter(WaitQueue[Permit]):
         self.storm = Storm()
         self.admission = Admission(limit, ceilings)
         self.shares: dict[str, int] = {}
+        self.opened = False
         self._see_limit()
         self._blocked_until: float | None = None  # when time alone may let the first in line go
 
@@ -285,6 +287,13 @@ class Limiter(WaitQueue[Permit]):
         self._alert(told)
         return result
 
+    def open(self) -> None:
+        """Others take the permits from now on: let everybody go."""
+        with self._lock:
+            self.opened = True
+            served = self._serve()
+        self._wake(served)
+
     def __repr__(self) -> str:
         text = f"<Limiter {self.key} {self.in_flight}/{self.limit:.1f} in flight, {self.waiting} waiting"
         if (pause_s := self.paused_until - clock.now()) > 0:
@@ -309,7 +318,7 @@ class Limiter(WaitQueue[Permit]):
 
     def _offer(self, ask: int | Tokens) -> Permit | None:
         now, tokens = clock.now(), self._tokens(ask)
-        return self._admit(now, tokens) if self._has_room(now, tokens) else None
+        return self._admit(now, tokens) if self.opened or self._has_room(now, tokens) else None
 
     def _take_back(self, prize: Permit, ask: int | Tokens) -> None:  # noqa: ARG002 - the permit knows
         prize.held = False
