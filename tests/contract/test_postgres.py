@@ -67,7 +67,7 @@ def test_a_server_that_does_not_answer_is_told_of_and_waited_for(
     assert db.execute("SELECT 2 FROM pg_sleep(0.5)").fetchall() == [(2,)]
     db.close()
     told, over = caplog.messages
-    assert told.startswith("the store the one of these tests has not answered for 0 s: it is waited for")
+    assert told.startswith("the store the one of these tests has not answered for 0 s: look at the server")
     assert over.startswith("the store the one of these tests is waited for no more")
 
 

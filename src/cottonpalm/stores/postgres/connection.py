@@ -70,8 +70,8 @@ class Silence:
         if not self._told:
             self._told = True
             log.warning(
-                "the store %s has not answered for %.0f s: it is waited for, and nothing is lost; look at the server,"
-                " which may hang or hold a lock, or stop the run and say the same later",
+                "the store %s has not answered for %.0f s: look at the server, which may hang or hold a lock. It is"
+                " waited for; answers that it does not have yet would be asked again if the run were killed now",
                 self._shown,
                 SILENT_S,
             )
