@@ -175,6 +175,30 @@ def test_a_wrong_value_on_the_command_line_is_not_the_files(cottonpalm: Command,
     assert said.startswith("cottonpalm: Invalid value for '--budget'")
 
 
+@pytest.mark.parametrize(
+    ("text", "typed", "says"),
+    [
+        ("budget = -3\n", (), "--budget -3: say a number of US dollars, 0 or more (budget stands in {file})"),
+        ('mode = "cheap"\n', (), '"auto" (mode stands in {file})'),
+        ('mode = "cheap"\n', ("--mode", "dear"), '--mode dear: say "live", "batch" or "auto"'),
+        (
+            'prompt-file = "none.txt"\n',
+            (),
+            "say --prompt or --prompt-file, not both (prompt and prompt-file stand in {file})",
+        ),
+        ("", ("--chain", "app:chain"), "leave out --prompt (prompt stands in {file})"),
+    ],
+)
+def test_what_is_refused_once_all_is_read_names_the_file_where_it_stands(
+    cottonpalm: Command, folder: Path, text: str, typed: tuple[str, ...], says: str
+) -> None:
+    rows(folder / "in.jsonl", 1)
+    (folder / "other.toml").write_text(f'[run]\nprompt = "{{text}}"\n{text}')
+    model = () if "--chain" in typed else ("-m", "vllm:some-model")
+    said = cottonpalm("run", "in.jsonl", "-o", "out.jsonl", "--config", "other.toml", *model, *typed)
+    assert said.one_line.endswith(says.format(file="other.toml")), said.err
+
+
 def test_what_only_a_run_can_do_may_stand_in_the_file_when_it_is_planned(
     cottonpalm: Command, folder: Path
 ) -> None:

@@ -18,6 +18,7 @@ from cottonpalm.request.limiter.portions import IN_FLIGHT, Leased
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.stores import database_of, open_store, shown
 from cottonpalm.stores.postgres.connection import spoken
+from cottonpalm.stores.postgres.database import PostgresDatabase
 from cottonpalm.stores.postgres.migrations import STEPS
 from cottonpalm.stores.sql.answers import Answers
 from cottonpalm.stores.sql.database import CannotWrite
@@ -54,6 +55,20 @@ def test_a_holder_whose_lease_was_taken_over_writes_nothing_more(
     with pytest.raises(StoreError, match="taken over by another machine"):
         write(run, [row(1)])
     assert [slot.slot for slot in run.scan(-1, 9)] == [0]
+
+
+def test_a_server_that_does_not_answer_is_told_of_and_waited_for(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("cottonpalm.stores.postgres.connection.SILENT_S", 0.15)
+    db = PostgresDatabase(postgres_url, "the one of these tests").connect()
+    assert db.execute("SELECT 1").fetchall() == [(1,)]
+    assert not caplog.messages
+    assert db.execute("SELECT 2 FROM pg_sleep(0.5)").fetchall() == [(2,)]
+    db.close()
+    told, over = caplog.messages
+    assert told.startswith("the store the one of these tests has not answered for 0 s: look at the server")
+    assert over.startswith("the store the one of these tests is waited for no more")
 
 
 def test_a_silent_holder_is_dead_after_a_minute_by_the_servers_clock(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
@@ -13,6 +14,8 @@ from cottonpalm.errors import CottonpalmError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+FLAG: Final = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
 
 
 def check_text(words: Sequence[str]) -> None:
@@ -43,12 +46,12 @@ def explain(error: Exception, state: Mapping[str, Any]) -> int:
 
     screen: Screen = state.get("screen") or Screen()
     if isinstance(error, Problem):
-        screen.error(str(error))
+        screen.error(_with_file(str(error), state))
         return error.code
     if isinstance(error, CottonpalmError):  # a setting or a store cannot work; nothing was called yet
         from cottonpalm.cli.wording import as_flags
 
-        screen.error(as_flags(str(error)))
+        screen.error(_with_file(as_flags(str(error)), state))
         return Code.USAGE
     if type(error).__name__ == "NoArgsIsHelpError":  # no command; typer keeps the class to itself
         typer.echo(str(error), err=True)
@@ -69,14 +72,35 @@ def explain(error: Exception, state: Mapping[str, Any]) -> int:
 def _file_of(error: Any) -> str:
     """Name the file of options, where the value that the parser refuses stands there."""
     context, option = getattr(error, "ctx", None), getattr(error, "param", None)
-    if context is None or option is None:
+    if context is None or option is None or not _is_in_file(option, context):
         return ""
+    return f"{_file(context)}: "
+
+
+def _with_file(said: str, state: Mapping[str, Any]) -> str:
+    """Say of the options that are named which stand in the file of options: nobody typed those."""
+    if (context := state.get("context")) is None:
+        return said
+    flags = set(FLAG.findall(said))
+    named = [
+        max(option.opts, key=len).lstrip("-")
+        for option in context.command.params
+        if not flags.isdisjoint((*option.opts, *option.secondary_opts)) and _is_in_file(option, context)
+    ]
+    if not named:
+        return said
+    return f"{said} ({' and '.join(named)} {'stands' if len(named) == 1 else 'stand'} in {_file(context)})"
+
+
+def _is_in_file(option: Any, context: Any) -> bool:
     source = context.get_parameter_source(option.name)
-    if source is None or source.name != "DEFAULT_MAP":
-        return ""
+    return source is not None and source.name == "DEFAULT_MAP"
+
+
+def _file(context: Any) -> str:
     from cottonpalm.cli.config_file import NAME
 
-    return f"{context.params.get('config') or NAME}: "
+    return context.params.get("config") or NAME
 
 
 def _said_of(usage: str) -> str:

@@ -257,6 +257,7 @@ def _configure(context: typer.Context, file: str | None) -> str | None:
         from cottonpalm.cli.config_file import options_of
 
         root: Any = context.find_root()
+        root.obj["context"] = context  # an option that is refused later may stand in the file
         profile = _said("--profile", root.obj["argv"])
         both = [root.command.commands[name] for name in ("run", "plan")]
         context.default_map = {

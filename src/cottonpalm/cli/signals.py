@@ -105,7 +105,8 @@ class Signals:
                 os.write(2, SHOW_CURSOR)
             os.write(
                 2,
-                b"cottonpalm: left at once: the chain did not let go; what is done is kept, begin again to go on\n",
+                b"cottonpalm: left at once: the chain or the store did not let go; what is stored is kept, begin again"
+                b" to go on\n",
             )
         os._exit(self.code or Code.INTERRUPTED)
 

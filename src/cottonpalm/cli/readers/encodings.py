@@ -84,13 +84,16 @@ class Recoded(io.RawIOBase):
         kept = len(self._decoder.getstate()[0])
         try:
             text = self._decoder.decode(chunk, not chunk)
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:
+            # UTF-16 and UTF-32 without their mark: no byte of them is wrong, though Python 3.13 names the first
+            if not isinstance(error, UnicodeDecodeError) or "BOM" in error.reason:
+                raise Problem(
+                    f"{self._name} is not {self._encoding} ({error}); say another --encoding"
+                ) from None
             place = self._at - kept + error.start
             wrong = error.object[error.start : error.start + 1].hex()
             raise Problem(
                 f"{self._name}: byte {place + 1:,} (0x{wrong}) is not {self._encoding}; say another --encoding"
             ) from None
-        except UnicodeError as error:  # UTF-16 and UTF-32 without their mark
-            raise Problem(f"{self._name} is not {self._encoding} ({error}); say another --encoding") from None
         self._at += len(chunk)
         return text

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from contextlib import suppress
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import psycopg
+
+from cottonpalm import clock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from psycopg.abc import PQGen
+
+T = TypeVar("T")
+log = logging.getLogger("cottonpalm")
+
 SCHEMA: Final = "cottonpalm"
+SILENT_S: Final = 10.0  # a statement that takes longer is told of
 _BEGIN_DURABLE: Final = "BEGIN; SET LOCAL synchronous_commit = on"
 _TABLES: Final = (
     r"answer|batch(_answer|_line|_row|_tool)?|claim|item|known_limit|learnt|lease|orders|record|run|share(_secret)?|shown|spending|spent"
@@ -30,6 +39,59 @@ def spoken(sql: str) -> str:
     return _NAMED.sub(rf"\1 {SCHEMA}.", sql.replace("%", "%%").replace("?", "%s"))
 
 
+class Silence:
+    """Says that a server does not answer, and when the wait is over: once for all connections to it.
+
+    A server that hangs keeps its connections, so no timeout of the network ends a statement there. Nor do we: it may be
+    a commit that succeeds.
+    """
+
+    def __init__(self, shown: str) -> None:
+        self._shown, self._told = shown, False
+
+    def over(self, waiting: PQGen[T]) -> PQGen[T]:
+        """Pass on what the driver waits for; it looks in ten times a second."""
+        begun, silent = clock.now(), False
+        ready: Any = None  # the first value that a generator is sent
+        try:
+            while True:
+                ready = yield waiting.send(ready)
+                if not ready and not silent and clock.now() - begun > SILENT_S:
+                    silent = True
+                    self._tell()
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        finally:
+            if silent:
+                self._tell_end(clock.now() - begun)
+
+    def _tell(self) -> None:
+        if not self._told:
+            self._told = True
+            log.warning(
+                "the store %s has not answered for %.0f s: look at the server, which may hang or hold a lock. It is"
+                " waited for; answers that it does not have yet would be asked again if the run were killed now",
+                self._shown,
+                SILENT_S,
+            )
+
+    def _tell_end(self, seconds: float) -> None:
+        if self._told:
+            self._told = False
+            log.warning("the store %s is waited for no more, after %.0f s", self._shown, seconds)
+
+
+class _Watched(psycopg.Connection[Any]):
+    """A driver's connection that tells of silence, once it is connected."""
+
+    silence: Silence | None = None
+
+    def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
+        """Wait for the server."""
+        return super().wait(gen if self.silence is None else self.silence.over(gen), *args, **kwargs)
+
+
 class PgConnection:
     """A connection for one thread at a time. See `sql.database.Connection`.
 
@@ -39,18 +101,19 @@ class PgConnection:
         begin: the statement that begins a transaction.
     """
 
-    def __init__(self, conninfo: str, *, durable: bool = True) -> None:
+    def __init__(self, conninfo: str, *, durable: bool = True, silence: Silence | None = None) -> None:
         """Connect. `durable`: a commit waits for the server's disk, also where the server is set up not to.
 
         Raises:
             psycopg.Error: the server cannot be reached, or refuses.
         """
-        self._conninfo, self._durable, self.times = conninfo, durable, 0
+        self._conninfo, self._durable, self._silence, self.times = conninfo, durable, silence, 0
         self._connect()
 
     def _connect(self) -> None:
         # Prepared statements belong to one backend, which a pooler may exchange.
-        self._db = psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
+        self._db = _Watched.connect(self._conninfo, autocommit=True, prepare_threshold=None)
+        self._db.silence = self._silence
         sql = "SELECT pg_backend_pid(), current_setting('synchronous_commit')"
         [(backend, waits)] = self._db.execute(sql).fetchall()
         self.times += 1

@@ -18,7 +18,7 @@ except ImportError as missing:
         'a store in Postgres needs one more package: pip install "cottonpalm[postgres]"'
     ) from missing
 
-from cottonpalm.stores.postgres.connection import PgConnection
+from cottonpalm.stores.postgres.connection import PgConnection, Silence
 from cottonpalm.stores.postgres.lease import ALIVE, NOW, RowLease
 from cottonpalm.stores.postgres.migrations import lock, migrate, version_of
 
@@ -94,7 +94,7 @@ class PostgresDatabase:
         self._conninfo = make_conninfo(**(_DEFAULTS | {key: str(value) for key, value in given.items()}))
         self._password = str(given.get("password") or "")
         self.url, self._shown = url, shown
-        self.home = Home(self._shown)
+        self.home, self._silence = Home(self._shown), Silence(shown)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PostgresDatabase) and other._conninfo == self._conninfo
@@ -115,7 +115,7 @@ class PostgresDatabase:
     def open(self, busy_s: float = BUSY_S) -> PgConnection:  # noqa: ARG002 - the server waits as long as it is told
         """See `sql.database.Database`."""
         try:
-            db = PgConnection(self._conninfo)
+            db = PgConnection(self._conninfo, silence=self._silence)
             try:
                 migrate(db, self._shown)
             except BaseException:
@@ -127,7 +127,7 @@ class PostgresDatabase:
 
     def connect(self, busy_s: float = BUSY_S, *, durable: bool = True) -> PgConnection:  # noqa: ARG002
         """See `sql.database.Database`."""
-        return PgConnection(self._conninfo, durable=durable)
+        return PgConnection(self._conninfo, durable=durable, silence=self._silence)
 
     def begin(self, db: PgConnection, turnwise: Turnwise = Turnwise.NONE) -> None:
         """See `sql.database.Database`: what reads before it writes waits for its turn."""
@@ -207,7 +207,7 @@ class PostgresDatabase:
     def exists(self) -> bool:
         """See `sql.database.Database`."""
         try:
-            db = PgConnection(self._conninfo)
+            db = PgConnection(self._conninfo, silence=self._silence)
             try:
                 return version_of(db, self._shown) > 0
             finally:
