@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -181,3 +182,12 @@ def test_a_million_rows_and_months_of_waiting_leave_the_columns_apart() -> None:
     [row, queue] = [line for line in said.splitlines() if "12,345,678" in line]
     assert row.split() == ["row", "12,345,678", *queue.split()[3:]]
     assert max(map(len, said.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("name", ["report.html", Path("report.html")])
+def test_a_page_that_is_asked_to_go_to_a_file_says_how(name: Any) -> None:
+    processor = BatchProcessor(RunnableLambda(lambda row: row))
+    processor.batch([1])
+    assert processor.last_run is not None
+    with pytest.raises(TypeError, match=r"returns the page as text.*Path\('report.html'\)\.write_text"):
+        processor.last_run.report.to_html(name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import dataclass
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -66,7 +67,15 @@ class Report(Reported):
             outcomes: the run's, as `run.outcomes()`, where its failed, slowest and dearest rows are to be shown with
                 their inputs and messages. Without them the page holds no text of any row.
             name: of the run.
+
+        Raises:
+            TypeError: `outcomes` is the name of a file.
         """
+        if isinstance(outcomes, (str, PathLike)):
+            raise TypeError(
+                "to_html() returns the page as text, and writes no file: "
+                f"Path({str(outcomes)!r}).write_text(run.report.to_html(run.outcomes()), encoding='utf-8')"
+            )
         from cottonpalm.observers.page.of_outcomes import page_of_outcomes  # noqa: PLC0415 - few need it
 
         return page_of_outcomes(self, outcomes, name)
