@@ -37,6 +37,9 @@ def test_what_bound_a_run_that_waited_for_its_batch_is_that_batch(
     assert max(report.bound_s, key=lambda state: report.bound_s[state]) == "batch"
     assert "rows waited for batches" in report.bound_by[0]
     assert not [each for each in report.advice() if each.gain and each.what.startswith("Start long rows")]
+    assert "sent to the end of its answer" not in report.to_html(), (
+        "no request of a batch has a time of its own"
+    )
 
 
 def test_rounds_of_a_row_are_no_retries_and_no_tries(server: BatchProvider, tmp_path: Path) -> None:

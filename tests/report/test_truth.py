@@ -24,8 +24,9 @@ from cottonpalm.testing import Flaw, virtual_run
 from tests.engine.helpers import Probe
 from tests.engine.test_report import chain_of, report_of
 from tests.engine.test_seeing import Provider, seen
+from tests.report.drawn import Page
 from tests.support.loopback import Loopback
-from tests.support.replies import fails, ok
+from tests.support.replies import fails, no_usage, ok
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -176,6 +177,34 @@ def test_money_is_told_apart_by_what_it_brought_and_held_against_its_budget() ->
     assert report.money.budget_usd == 5.0
     assert report.money.ok_usd + report.money.failed_usd == pytest.approx(report.cost_usd)
     assert sums(report)["failed_tries"] == sum(used.failed for used in report.by_model.values()) > 0
+
+
+def test_what_is_estimated_is_told_apart_from_what_was_counted(tmp_path: Path) -> None:
+    """Every fourth answer does not say what it used."""
+
+    def script(request: Any) -> Any:
+        return no_usage() if int(request.text.rpartition(" ")[2]) % 4 == 0 else None
+
+    with Loopback(script=script) as server:
+        processor = BatchProcessor(chain_of(server), concurrency=4, store=tmp_path / "a.db", run="a")
+        processor.batch([{"x": f"row {n}"} for n in range(20)])
+        run = processor.last_run
+        assert run is not None
+        report, outcomes = run.report, run.outcomes()
+    estimated = [each for each in outcomes if each.cost_source == "estimated"]
+    assert report.money.estimated_rows == len(estimated) == 5
+    assert report.money.estimated_usd == pytest.approx(sum(each.cost_usd or 0.0 for each in estimated))
+    assert 0 < report.money.estimated_usd < report.money.ok_usd
+    assert "estimated for 5 rows whose answers did not say" in " ".join(report.text().split())
+    page = Page(report.to_html())
+    assert "5 rows had answers that did not say what they used" in page.section("Where it went").said
+    assert "of it, estimated" in page.section("Where it went").said
+    with Loopback() as server:
+        counted = BatchProcessor(chain_of(server), concurrency=4)
+        counted.batch([{"x": "row 1"}])
+        assert counted.last_run is not None
+        report = counted.last_run.report
+    assert "estimated" not in report.text() + Page(report.to_html()).section("Where it went").said
 
 
 def test_sizes_hold_all_rows_that_were_asked_their_tokens_and_their_money() -> None:

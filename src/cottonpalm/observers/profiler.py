@@ -103,7 +103,7 @@ class Profiler:
         self._models: dict[str, _Model] = {}
         self._tokens = [0, 0, 0, 0, 0]
         self._cost_pico, self._cost_known = 0, True
-        self._failed_pico = self._failed_tries_pico = 0
+        self._failed_pico = self._failed_tries_pico = self._estimated_pico = self._estimated = 0
         self._ok = self._failed = self._skipped = self._hits = self._coalesced = 0
         self._retries = self._restarts = self._hedges = self._overtaken = 0
         self._live_rows = self._live_pico = 0  # what did not go through the batch lane
@@ -175,8 +175,7 @@ class Profiler:
             self._course.tokens += used
         cost = outcome.cost_pico or 0
         if cost:
-            self._cost_pico += cost
-            self._course.cost_pico += cost
+            self._paid(cost, estimated=outcome.cost_source == "estimated")
         elif outcome.cost_pico is None and (usage is not None or outcome.status == "ok"):
             self._cost_known = False  # a row that was refused costs nothing
         if outcome.lane == "live":
@@ -189,6 +188,13 @@ class Profiler:
             self._repeats.add(number, cost)
         if cost and (len(self._dearest) < TOP or cost > self._dearest[0][0]):
             _keep(self._dearest, cost, outcome)
+
+    def _paid(self, cost_pico: int, *, estimated: bool) -> None:
+        self._cost_pico += cost_pico
+        self._course.cost_pico += cost_pico
+        if estimated:
+            self._estimated_pico += cost_pico
+            self._estimated += 1
 
     def _error(self, outcome: Outcome) -> None:
         if (error := outcome.error) is None:
@@ -353,6 +359,8 @@ class Profiler:
                 self._failed_tries_pico / PICO,
                 saved_usd,
                 budget_usd,
+                self._estimated_pico / PICO,
+                self._estimated,
             ),
         )
 

@@ -141,7 +141,16 @@ def _head(report: Reported) -> Iterator[str]:
     if prompts := on_prompts(report):
         yield from _wrapped("prompt", prompts)
     if report.cost_usd is not None and report.cost_per_row_usd is not None:
-        yield from _wrapped("cost", f"{_dollars(report.cost_usd)}, {_dollars(report.cost_per_row_usd)} a row")
+        yield from _wrapped(
+            "cost", _cost(report.cost_usd, report.cost_per_row_usd, report.money.estimated_rows)
+        )
+
+
+def _cost(whole_usd: float, of_row_usd: float, estimated: int) -> str:
+    said = f"{_dollars(whole_usd)}, {_dollars(of_row_usd)} a row"
+    if estimated:
+        said += f"; estimated for {count(estimated, 'row')} whose answers did not say what they used"
+    return said
 
 
 def _times(report: Reported) -> Iterator[str]:

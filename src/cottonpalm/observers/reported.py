@@ -146,6 +146,9 @@ class Money:
         failed_tries_usd: tries of requests that brought no answer; part of the two above.
         saved_usd: what answers from the cache would have cost; None: not known.
         budget_usd: the bound that was set; None without one.
+        estimated_usd: rows whose answers did not say what they used, by the length of their texts; part of the first
+            two...
+        estimated_rows: ...and how many these are.
     """
 
     ok_usd: float = 0.0
@@ -153,6 +156,8 @@ class Money:
     failed_tries_usd: float = 0.0
     saved_usd: float | None = 0.0
     budget_usd: float | None = None
+    estimated_usd: float = 0.0
+    estimated_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)

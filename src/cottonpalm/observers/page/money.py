@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.observers.formatting import currency, duration
+from cottonpalm.observers.formatting import count, currency, duration
 from cottonpalm.observers.numbers import Tick, amount, linear, money_usd, percent, times
 from cottonpalm.observers.page.markup import Markup, foreign, join, kept, tag
 from cottonpalm.observers.page.over_time import seen
@@ -120,10 +120,28 @@ def _where(report: Reported) -> Markup:
                 money_usd(spent.failed_tries_usd),
             ]
         )
+    if spent.estimated_usd:
+        bar = cell_bar(min(1.0, spent.estimated_usd / most), "plain")
+        rows.append(
+            [tag("span", "of it, estimated", class_="under"), bar, money_usd(spent.estimated_usd)],
+        )
     rows.append(["In all", None, whole])
     columns = [Column("for"), Column("", class_="bars"), Column("money", number=True)]
     more = _tokens_kept(report)
-    return section("Where it went", f"{note}.", table(columns, rows, last=True), _models(report), more)
+    guessed = _estimated(spent.estimated_rows)
+    return section(
+        "Where it went", f"{note}.", table(columns, rows, last=True), guessed, _models(report), more
+    )
+
+
+def _estimated(rows: int) -> Markup | None:
+    if not rows:
+        return None
+    said = (
+        f"{count(rows, 'row')} had answers that did not say what they used: their cost is estimated by the length "
+        "of the texts, and their tokens are not counted."
+    )
+    return tag("p", said, class_="note")
 
 
 def _tokens_kept(report: Reported) -> Markup | None:
