@@ -193,7 +193,8 @@ class BaseRun:
         """
         if self._kept is None:
             raise RuntimeError(
-                "outcomes() is there after batch or stream_batch; a run made by start hands each outcome out once"
+                "outcomes() is there after batch or stream_batch; a run made by start hands each outcome out once: "
+                "keep them as you read them; `cottonpalm export` and `report` have all of a run with a store"
             )
         return self._kept
 
