@@ -13,7 +13,7 @@ import importlib
 import math
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from bench.admission.drawn import Seen, one
 from bench.admission.family import draw
@@ -37,12 +37,16 @@ if TYPE_CHECKING:
 
 APART: Final = (
     "binding",
+    "came_through",
     "circuit",
     "ceilings",
     "division",
     "reasons",
     "__init__",
 )  # no part of what is learnt
+# No choice was made: what is as good as none, how many are worked in together, a root, what follows from others.
+GIVEN: Final = ("LEAST", "LEAST_S", "MANY", "NOTHING", "ROOT_2", "TINY_S", "TOLD")
+Value: TypeAlias = float | tuple[float, ...]
 
 
 def modules() -> list[ModuleType]:
@@ -52,19 +56,32 @@ def modules() -> list[ModuleType]:
     return [importlib.import_module(f"{rules.__name__}.{name}") for name in names]
 
 
-def constants() -> dict[str, float]:
-    """Every number with a name, by `module.NAME`: where it was defined."""
-    found: dict[str, float] = {}
+def constants() -> dict[str, Value]:
+    """Every number that was chosen and has a name, and every range, by `module.NAME`: where it was defined."""
+    found: dict[str, Value] = {}
     for module in modules():
         source = Path(module.__file__ or "").read_text()
         for name, value in vars(module).items():
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if name.isupper() and number and f"\n{name}: Final" in source:
+            chosen = name.isupper() and name not in GIVEN and f"\n{name}: Final" in source
+            if chosen and _is_number(value):
                 found[f"{module.__name__.rpartition('.')[2]}.{name}"] = value
     return found
 
 
-def changed(name: str, value: float) -> Iterator[None]:
+def _is_number(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return bool(value) and all(isinstance(each, float) for each in value)
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def times(value: Value, factor: float) -> Value:
+    """So many times as much, in whole numbers where it was one."""
+    if isinstance(value, tuple):
+        return tuple(each * factor for each in value)
+    return type(value)(value * factor)
+
+
+def changed(name: str, value: Value) -> Iterator[None]:
     """With another value in all modules that took it over."""
     home, _, constant = name.partition(".")
     was = next(vars(module)[constant] for module in modules() if module.__name__.endswith(f".{home}"))
@@ -146,8 +163,9 @@ def main() -> None:
             print(line(part, before, scores(worlds)), flush=True)
     for wanted in () if given.parts else given.only or known:
         name, _, value = wanted.partition("=")
-        for other in [float(value)] if value else [known[name] / 2, known[name] * 2]:
-            new = type(known[name])(other)
+        for new in (
+            [type(known[name])(float(value))] if value else [times(known[name], 0.5), times(known[name], 2)]
+        ):
             for _ in changed(name, new):
                 print(line(f"{name} {known[name]} -> {new}", before, scores(worlds)), flush=True)
 
