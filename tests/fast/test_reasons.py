@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
+from langchain_anthropic import ChatAnthropic
 from langchain_core.runnables import RunnableLambda
+from langchain_openai.chat_models.base import BaseChatOpenAI
 
 from cottonpalm import BatchProcessor
-from tests.fast.cases import PROMPT, chat, openai
+from tests.fast.cases import PROMPT, chat, claude, openai, said
 from tests.fast.wires import Server, wire
 
 if TYPE_CHECKING:
@@ -69,6 +71,28 @@ def test_what_is_not_a_plain_client_and_answer_goes_by_its_sdk(
     found = asyncio.run(main())
     assert found.pop(FIRST) == 1
     assert found == ({f"stock: {why}": 3} if why else {"fast": 3})
+
+
+@pytest.mark.parametrize(
+    ("made", "kind", "answer"), [(openai, BaseChatOpenAI, chat()), (claude, ChatAnthropic, said())]
+)
+def test_a_model_of_a_langchain_that_knows_no_gateway_is_carried(
+    made: Callable[[str], Any], kind: type, answer: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_before(model: Any) -> Any:
+        raise AttributeError(f"{type(model).__name__} has no _uses_gateway")
+
+    monkeypatch.setattr(kind, "_uses_gateway", property(of_before), raising=False)
+
+    async def main() -> dict[str, int]:
+        with Server(wire=wire(answer)) as provider:
+            processor = BatchProcessor(PROMPT | made(provider.url), transport="fast", concurrency=1)
+            async with processor.astart(ROWS) as run:
+                async for _ in run:
+                    pass
+            return dict(run.report.transports)
+
+    assert asyncio.run(main())["fast"] == 3
 
 
 def test_a_model_made_anew_for_each_row_goes_by_its_sdk(server: Server) -> None:

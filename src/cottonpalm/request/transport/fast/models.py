@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cottonpalm.request.transport.http1.reader import Answered
 
 _GATEWAY: Final = "langsmith"  # in a header's name: LangChain takes more than the body from such an answer
+_LONGER: Final = "its results hold more than the answer"
 _TELL: Final = ("_api_key_provider", "_azure_ad_token", "_azure_ad_token_provider", "_workload_identity_auth")
 _TELL_ANTHROPIC: Final = ("auth_token", "credentials", "_token_cache", "custom_auth")
 
@@ -56,6 +57,11 @@ def told_elsewhere(answered: Answered) -> bool:
     return any(_GATEWAY in name for name in answered.headers)
 
 
+def _through_gateway(model: Any) -> bool:
+    """Whether LangChain adds what a gateway says of each request. Its older versions know of no gateway."""
+    return bool(getattr(model, "_uses_gateway", False))
+
+
 def _kinds(value: Mapping[str, Any]) -> tuple[Any, ...]:
     return (*value, *map(type, value.values()))
 
@@ -87,9 +93,7 @@ class OpenAI:
             return "the model was given a client of the user's own"
         if any(getattr(client, name, None) is not None for name in (*_TELL, "custom_auth")):
             return "its key comes from a token provider"
-        if model.include_response_headers or model._uses_gateway:
-            return "its results hold more than the answer"
-        return ""
+        return _LONGER if model.include_response_headers or _through_gateway(model) else ""
 
     def unfit(self, model: Any, payload: Mapping[str, Any]) -> str:
         """See `Speaker`."""
@@ -184,7 +188,7 @@ class Anthropic:
             return "the model was given a client of the user's own"
         if any(getattr(client, name, None) is not None for name in _TELL_ANTHROPIC):
             return "its key comes from a token provider"
-        return "its results hold more than the answer" if model._uses_gateway else ""
+        return _LONGER if _through_gateway(model) else ""
 
     def unfit(self, model: Any, payload: Mapping[str, Any]) -> str:  # noqa: ARG002
         """See `Speaker`."""

@@ -177,8 +177,8 @@ def spent_by(store: str, name: str) -> tuple[int, int]:
         StoreError: neither is there.
     """
     with suppress(ValueError, RayError):
-        asked: Any = ray.get_actor(_named(name), namespace=NAMESPACE).spent.remote()
-        reported, uncertain = ray.get(asked)
+        actor: Any = ray.get_actor(_named(name), namespace=NAMESPACE)  # kept: older Rays lose it
+        reported, uncertain = ray.get(actor.spent.remote())
         return reported, uncertain
     opened = open_store(store)
     try:
