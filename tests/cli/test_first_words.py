@@ -158,3 +158,27 @@ def test_a_base_url_without_its_path_is_told_where_the_api_is(cottonpalm: Comman
         server.shutdown()
     assert f"the server's API is at {url}/v1: say --base-url {url}/v1" in said.err
     assert "--base-url" not in right.err
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"), [("anthropic:claude-haiku-4-5", "Anthropic"), ("google:gemini-2.5-flash", "Gemini")]
+)
+def test_a_provider_whose_package_adds_the_version_is_told_the_address_without_it(
+    cottonpalm: Command, folder: Path, model: str, kind: str
+) -> None:
+    rows(folder / "in.jsonl", 1)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), NotAtTheRoot) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        asked = ("run", "in.jsonl", "-m", model, "-p", "{text}", "--retries", "0")
+        said = cottonpalm(*asked, "-o", "a.jsonl", "--base-url", f"{url}/v1")
+        right = cottonpalm(*asked, "-o", "b.jsonl", "--base-url", url)  # only the model is wrong
+        server.shutdown()
+    assert f"the server's API is at {url}: say --base-url {url}\n" in said.err
+    assert "--base-url" not in right.err
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/x"
+        said = cottonpalm(*asked, "-o", "c.jsonl", "--base-url", url)
+        server.shutdown()
+    assert f"there is no {kind} API at {url}: check --base-url; it is the address that /v1 is put" in said.err

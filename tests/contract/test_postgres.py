@@ -98,6 +98,24 @@ def test_connections_that_break_are_made_anew_and_no_row_counts_twice(
     assert [info.cost_pico for info in store.runs()] == [12]
 
 
+@pytest.mark.usefixtures("postgres_url")
+def test_answers_that_wait_for_a_server_that_is_away_are_told_of_once_and_so_is_their_end(
+    postgres_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Cutting(postgres_server, tmp_path) as between:
+        store: Any = open_store(between.url)
+        run = store.open_run("r", None)
+        for away_s in (60.0, 0.0):
+            monkeypatch.setattr("cottonpalm.stores.sql.writer.AWAY_S", away_s)
+            between.refuses = 6
+            _cut(postgres_server)
+            write(run, [row(0)])
+        store.close()
+    told, over = caplog.messages
+    assert "cannot be reached: answers wait for it in memory" in told
+    assert "is there again, after" in over
+
+
 def _cut(server: Server) -> None:
     server.run(f"SELECT pg_terminate_backend(pid, 5000) {_OTHERS}")
 

@@ -162,6 +162,34 @@ def test_an_hours_spending_is_kept_over_a_restart(tmp_path: Path) -> None:
     virtual_run(main())
 
 
+def test_what_was_leased_for_a_rush_does_not_count_as_spent_after_a_kill_long_after_it(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        store = open_store(tmp_path / "hours.db")
+        run = store.open_run("night", None)
+        account = Spending(run, timed=True)
+        ledger = Ledger(Amounts(per_hour=LIMIT, wait=True))
+        ledger.attach(account)
+        ledger.lease_now(Ask(150_000, 150_000), account)
+        for amount in [ledger.try_grant(Ask(3_000, 3_000), account=account) for _ in range(50)]:
+            assert isinstance(amount, int)
+            ledger.settle(amount, 100, account=account)
+        assert ledger.record(account).leased >= 150_000, "the rush may go on"
+        run.set_meta(now="all leases that were asked for are written")
+        await asyncio.sleep(60)
+        written = ledger.record(account)
+        assert written.reported == 5_000
+        assert written.leased <= 5_000 + 2 * 3_000
+        ledger.lease_now(Ask(3_000, 3_000), account)
+        assert ledger.try_grant(Ask(3_000, 3_000), account=account) == 3_000
+        assert run.spent().leased >= account.committed, "durable before it is sent"
+        run.close()
+        store.close()
+
+    virtual_run(main())
+
+
 def test_spending_that_a_wrong_clock_noted_in_the_future_counts_for_an_hour_from_now() -> None:
     async def main() -> None:
         ledger, account = Ledger(Amounts(per_hour=LIMIT)), Spending()

@@ -70,6 +70,17 @@ def test_rows_of_killed_workers_go_to_others_and_what_they_may_have_spent_counts
     store.close()
 
 
+def test_while_no_worker_lives_no_request_may_be_in_flight(
+    processes: Callable[..., Any], server: LoopbackProcess, eventually: Eventually
+) -> None:
+    with processes(asking(server.openai_url), workers=1, concurrency=8).start(rows(40)) as run:
+        next(run)
+        assert run.stats.limit > 0
+        workers_of(run)[0].process.kill()
+        eventually(lambda: run.stats.limit == 0)
+        assert len(list(run)) == 39
+
+
 def test_a_row_that_kills_each_worker_fails_alone_and_all_others_are_answered(
     processes: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -183,7 +183,7 @@ class Engine:
             lambda outcomes: rows.emitted(outcomes),  # noqa: PLW0108 - `rows` is made below
             self._stopping.store_failed,
             loop,
-            self.account.spending.record,
+            self.account.spent,
             waited=partial(waited, "store"),
         )
         rows = Scheduler(

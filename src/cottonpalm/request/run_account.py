@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.config import RetryPolicy
     from cottonpalm.events import Event
-    from cottonpalm.protocols import Measure
+    from cottonpalm.protocols import Measure, Spent
     from cottonpalm.providers.call import Call
     from cottonpalm.request.endpoints import Team
     from cottonpalm.request.flex import Flex
@@ -148,6 +148,10 @@ class RunAccount:
         self.measure: Measure | None = None
         self.flex: Flex | None = None
         self.transports = Transports(wanted=fast)
+
+    def spent(self) -> Spent:
+        """Return what the store should hold now of this run's spending."""
+        return self.spending.record() if self.ledger is None else self.ledger.record(self.spending)
 
     def fault_of(self, exc: BaseException) -> Fault:
         """Return what an exception means. The user's own function decides first."""

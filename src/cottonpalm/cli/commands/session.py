@@ -14,6 +14,7 @@ from cottonpalm.chain.traits import output_types
 from cottonpalm.cli import summary, wording
 from cottonpalm.cli.base_url import diagnosis
 from cottonpalm.cli.chains.build import fields_of
+from cottonpalm.cli.chains.models import check_model
 from cottonpalm.cli.commands.going_on import going_on
 from cottonpalm.cli.commands.status import TROUBLE
 from cottonpalm.cli.commands.where import DEFAULT_STORE
@@ -278,7 +279,8 @@ class Session:
         self._note(run, code)
         self._say_why(stopped, signal)
         failure = self._tally.first_failed or str(stopped or "")
-        if not self._tally.answers and (said := diagnosis(self._job.base_url, failure)) is not None:
+        base_url, provider = self._job.base_url, check_model(self._job.model or "local")[0]
+        if not self._tally.answers and (said := diagnosis(base_url, failure, provider)) is not None:
             self._screen.error(said)
         elif not self._tally.answers and stats.trouble.startswith("connection refused"):
             self._screen.error(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
+    from cottonpalm.protocols import Spent
 
 # far from a limit = room for so many bounds: all requests in flight can have their whole bound
 FAR: Final = 1_000
@@ -191,6 +192,12 @@ class Ledger(WaitQueue[int]):
                 most = self._leasable(account)
             account.lease(ask.most, most, stands.set)
             stands.wait()
+
+    def record(self, account: Spending) -> Spent:
+        """Return what the store should hold of this account now: if we are killed, the whole lease counts as spent."""
+        with self._lock:
+            account.lower_lease()
+            return account.record()
 
     def settle(self, amount: int, reported: int, uncertain: int = 0, account: Spending | None = None) -> bool:
         """Release a reservation and book what was spent. Return whether the account's alarm is reached.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cottonpalm.protocols import RunStore
 
 AHEAD_S: Final = 0.25  # seconds that a lease should last at the present rate of spending
+KEPT_S: Final = 1.0  # a lease is kept so long for whoever asked for it
 STEP_S: Final = 5.0  # seconds of spending that the store keeps as one sum
 HOUR_S: Final = 3600.0
 
@@ -54,6 +55,7 @@ class Spending:
         self.reported = self.uncertain = self.reserved = self.unbounded = 0
         self.failure: BaseException | None = None
         self._leased = self.earlier.total
+        self._leased_s = clock.now()
         self._asked = 0  # the lease that is being written; 0: none
         self._granted = 0  # the amount reserved since `_since`
         self._since = clock.now()
@@ -143,7 +145,7 @@ class Spending:
                 self._asked = 0
                 self.failure = error
                 if error is None:
-                    self._leased = max(self._leased, target)
+                    self._leased, self._leased_s = max(self._leased, target), clock.now()
             done()
 
         try:
@@ -160,6 +162,12 @@ class Spending:
         """Measure the rate from now on, unless that began a moment ago: leases may follow each other faster."""
         if (now := clock.now()) - self._since >= AHEAD_S:
             self._granted, self._since = 0, now
+
+    def lower_lease(self) -> None:
+        """Give back what was leased for a rush that is over; the next record says so. With the ledger's lock."""
+        with self._lock:
+            if not self._asked and clock.now() - self._leased_s >= KEPT_S:
+                self._leased = min(self._leased, self.committed + 2 * self._ahead())
 
     def record(self) -> Spent:
         """Return what the store should hold now; it is written together with finished rows."""

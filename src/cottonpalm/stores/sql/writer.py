@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Done = Callable[[BaseException | None], None]
 log = logging.getLogger("cottonpalm")
+_AWAY: Final = (
+    "the store %s cannot be reached: answers wait for it in memory. It is tried again for up to %.0f s;"
+    " then the run stops. What is not stored by then, or when the run is killed, would be asked and paid again"
+)
 _JOINED_ROWS: Final = 4096  # groups in the queue share a transaction up to this many rows
+AWAY_S: Final = 5.0  # a server that is away for longer while answers wait is told of
 
 
 class Group:
@@ -208,17 +213,27 @@ class Writer:
 
     def _written(self, groups: list[Group]) -> None:
         """Write the groups in one transaction; if the connection breaks, write those again that are not there."""
-        left = groups
+        left, began_s, told = groups, clock.now(), False
 
         def write() -> None:
             self._in_transaction(partial(_insert_all, self._database, groups=left))
 
         def look() -> None:
-            nonlocal left
+            nonlocal left, told
             with suppress(*self._database.errors):  # the server may need longer
                 left = [group for group in left if not self._is_there(group)]
+                return
+            if not told and clock.now() - began_s > AWAY_S:
+                told = True
+                log.warning(_AWAY, self._database, BUSY_S)
 
         through_cuts(self._database, write, look)
+        if told:
+            log.warning(
+                "the store %s is there again, after %.0f s: the answers that waited for it are stored",
+                self._database,
+                clock.now() - began_s,
+            )
 
     def _is_there(self, group: Group) -> bool:
         """Whether this group was committed, although we were not told: its last outcome has the run's last number."""

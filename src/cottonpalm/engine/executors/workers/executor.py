@@ -161,7 +161,8 @@ class WorkersExecutor:
                 if not task.cancelled():
                     task.result()
             if self._begun and not (ended.done() or self._leaving or self._rows.closing):
-                await asyncio.to_thread(self._pool.look)
+                if (why := await asyncio.to_thread(self._pool.look)) is not None:
+                    self._account.alerts.warn("workers wait", why)
                 self.resize()
 
     def resize(self, count: int | None = None) -> None:
@@ -346,8 +347,7 @@ class WorkersExecutor:
         mate.wants, mate.requests = heard.wants, heard.requests
         mate.limit, mate.limits = heard.limit, heard.limits
         mate.paused_until = clock.now() + heard.pause_s
-        if not (self._leaving or self._ended.is_set()):
-            self._limit = sum(each.limit for each in self._mates)
+        self._add_limits()
         self._news.pass_on(mate, heard)
         for outcome in heard.done:
             if (item := mate.out.pop(outcome.index, None)) is None:
@@ -396,7 +396,14 @@ class WorkersExecutor:
         mate.lumps.lost()
         self._again.extendleft(reversed(mate.out.values()))
         mate.out = {}
+        if not self._rows.closing:
+            self._add_limits()
         self.fill()
+
+    def _add_limits(self) -> None:
+        """As long as rows go to the workers: at the end they leave one by one."""
+        if not (self._leaving or self._ended.is_set()):
+            self._limit = sum(each.limit for each in self._mates)
 
     def _over(self, mate: Mate, why: tuple[str, str]) -> None:
         """Its own run has ended: it was told so, or it met with something that no row survives."""

@@ -150,8 +150,8 @@ class WorkerPool(Protocol):
 
     count: int
 
-    def look(self) -> None:
-        """Find out how many there are to be, if that follows the cluster. On any thread."""
+    def look(self) -> str | None:
+        """Find out how many there are to be, if that follows the cluster; say why some cannot begin. On any thread."""
 
     def place(self, given: tuple[str, int] | None) -> tuple[str, int] | None:
         """Return where the workers share limits: the database's address, and the run's number there.

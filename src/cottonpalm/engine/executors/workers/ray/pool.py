@@ -10,6 +10,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from cottonpalm import clock
 from cottonpalm.engine.executors.workers.links import WorkerLost, cannot_begin, cannot_travel
 from cottonpalm.errors import ConfigError
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from cottonpalm.engine.executors.workers.links import Begin, Heard, Order
 
 WORKER: Final = "cottonpalm.engine.worker"  # above this room: an actor imports it when it begins
+ROOM_S: Final = 60.0  # a worker that waits for a core longer is told of; some begin slowly
 
 
 class WorkerActor:
@@ -126,6 +128,10 @@ def check_joined(address: str | None) -> None:
         )
 
 
+def _cores(found: dict[str, float]) -> float:
+    return found.get("CPU", 0.0)
+
+
 def _same_place(address: str, here: str) -> bool:
     (host, _, port), (mine, _, at) = address.rpartition(":"), here.rpartition(":")
     return port == at and (host == mine or host in ("localhost", "127.0.0.1"))
@@ -146,14 +152,24 @@ class RayPool:
             join(address)
         self._follows = count is None
         self.count = count or 1
-        self.look()
         self._links: list[RayLink] = []
+        self._beginning: dict[RayLink, float] = {}  # since when
+        self.look()
 
-    def look(self) -> None:
+    def look(self) -> str | None:
         """See `links.WorkerPool`: one for each core of the cluster, unless the user said how many."""
         if self._follows:
-            found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-            self.count = max(1, int(found.get("CPU", 1)))
+            self.count = max(1, int(_cores(ray.cluster_resources())))  # type: ignore[no-untyped-call]
+        asked_s = tuple(self._beginning.values())
+        if not asked_s or clock.now() - min(asked_s) < ROOM_S:
+            return None
+        if _cores(ray.available_resources()) >= 1:  # type: ignore[no-untyped-call]
+            return None
+        cores = _cores(ray.cluster_resources())  # type: ignore[no-untyped-call]
+        return (
+            f"{len(asked_s)} of {self.count} workers have not begun for {ROOM_S:.0f} s: none of the {cores:g} cores"
+            " of the Ray cluster is free. They wait until something else there ends, or a machine joins"
+        )
 
     def place(self, given: tuple[str, int] | None) -> tuple[str, int] | None:
         """See `links.WorkerPool`: Postgres if the run's store is there, else one actor for the whole cluster."""
@@ -169,11 +185,14 @@ class RayPool:
         made = ray.remote(num_cpus=1, max_restarts=0)(WorkerActor)
         link = RayLink(made.remote(sys.path, begin))
         self._links.append(link)
+        self._beginning[link] = clock.now()
         try:
             await link.begin()
         except asyncio.CancelledError:
             link.kill()
             raise
+        finally:
+            del self._beginning[link]
         return link
 
     def close(self) -> None:
