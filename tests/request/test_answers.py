@@ -191,6 +191,31 @@ def test_anthropic_counts_input_in_the_first_event_and_output_in_the_last() -> N
     assert (answer.usage, answer.stop, answer.text) == (Usage(11, 20), "cut", "some text")
 
 
+@pytest.mark.parametrize(
+    ("family", "pieces"),
+    [
+        (
+            OPENAI_CHAT,  # vLLM and others count in every piece, where they are asked to
+            [
+                {
+                    "choices": [{"delta": {"content": "a"}}],
+                    "usage": {"prompt_tokens": 9, "completion_tokens": 1},
+                }
+            ],
+        ),
+        (
+            ANTHROPIC,
+            [{"type": "message_start", "message": {"usage": {"input_tokens": 9, "output_tokens": 1}}}],
+        ),
+        (GOOGLE, [gemini("", usageMetadata={"promptTokenCount": 9, "candidatesTokenCount": 1})]),
+    ],
+    ids=["chat", "anthropic", "gemini"],
+)
+def test_what_a_stream_counted_before_it_broke_off_is_not_its_usage(family: Any, pieces: list[Any]) -> None:
+    answer = read_bytes(family, b"\n".join(b"data: " + json.dumps(piece).encode() for piece in pieces))
+    assert (answer.complete, answer.usage) == (False, None)
+
+
 def test_gemini_and_ollama_streams_end_with_their_counts() -> None:
     pieces = [gemini(""), gemini("STOP", usageMetadata={"promptTokenCount": 3, "candidatesTokenCount": 2})]
     for content in (
