@@ -67,9 +67,43 @@ def gemini(finish: str = "STOP", **more: Any) -> dict[str, Any]:
             ),
             Usage(100, 20, 30, 0, 11),
         ),
+        (  # xAI
+            OPENAI_CHAT,
+            chat(
+                usage={
+                    "prompt_tokens": 12,
+                    "completion_tokens": 1,
+                    "total_tokens": 399,
+                    "completion_tokens_details": {"reasoning_tokens": 386},
+                }
+            ),
+            Usage(12, 387, 0, 0, 386),
+        ),
+        (  # Gemini at its OpenAI-compatible address
+            OPENAI_CHAT,
+            chat(usage={"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": 623}),
+            Usage(20, 603),
+        ),
+        (
+            OPENAI_CHAT,
+            chat(usage={"prompt_tokens": 20, "completion_tokens": 9, "total_tokens": 10**12}),
+            Usage(20, 9),
+        ),
         (OPENAI_CHAT, chat(usage={"prompt_tokens": 100, "prompt_cache_hit_tokens": 4}), Usage(100, 0, 4)),
         (OPENAI_CHAT, chat(usage={"prompt_tokens": "many", "completion_tokens": -1}), Usage()),
         (OPENAI_CHAT, chat(), None),
+        (
+            RESPONSES,
+            response(
+                usage={
+                    "input_tokens": 12,
+                    "output_tokens": 1,
+                    "total_tokens": 399,
+                    "output_tokens_details": {"reasoning_tokens": 386},
+                }
+            ),
+            Usage(12, 387, 0, 0, 386),
+        ),
         (
             RESPONSES,
             response(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cottonpalm.providers.answer import (
+    ABSURD,
     CHAT,
     RESPONSES,
     Answer,
@@ -255,7 +256,7 @@ def chat_usage(usage: object) -> Usage | None:
     into, out = sub(counts, "prompt_tokens_details"), sub(counts, "completion_tokens_details")
     return Usage(
         counts.get("prompt_tokens") or 0,
-        counts.get("completion_tokens") or 0,
+        _written(counts, "prompt_tokens", "completion_tokens"),
         count(into.get("cached_tokens"))
         or count(counts.get("prompt_cache_hit_tokens"))  # DeepSeek
         or count(counts.get("cached_tokens")),  # Together
@@ -276,11 +277,21 @@ def responses_usage(usage: object) -> Usage | None:
     into = sub(counts, "input_tokens_details")
     return Usage(
         count(counts.get("input_tokens")),
-        count(counts.get("output_tokens")),
+        _written(counts, "input_tokens", "output_tokens"),
         count(into.get("cached_tokens")),
         count(into.get("cache_write_tokens")),
         count(sub(counts, "output_tokens_details").get("reasoning_tokens")),
     )
+
+
+def _written(counts: Mapping[str, Any], read: str, wrote: str) -> int:
+    """Return the tokens that the model wrote, thoughts included.
+
+    xAI, and Gemini at its OpenAI-compatible address, bill thoughts that they count in the total alone.
+    """
+    total = count(counts.get("total_tokens"))
+    beyond = total - count(counts.get(read)) if total < ABSURD else 0
+    return max(count(counts.get(wrote)), beyond)
 
 
 def _responses_usage(body: Mapping[str, Any]) -> Usage | None:
