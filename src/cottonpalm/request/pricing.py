@@ -13,6 +13,7 @@ from cottonpalm.types import PICO
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cottonpalm.providers.answer import Answer
     from cottonpalm.providers.batches.lanes import Lane
     from cottonpalm.request.alerts import Alerts
     from cottonpalm.request.money.ledger import Ledger
@@ -72,6 +73,26 @@ class Pricing:
                 f"prices={{{call.model!r}: (in, out)}} (--price {call.model}=IN:OUT) says it",
             )
         return rates
+
+    def cost(self, call: Call, answer: Answer) -> int | None:
+        """Return what an answer cost, 0 at an unknown price; None: it does not say what it used, or `prices=` fails."""
+        usage = answer.usage
+        if usage is None or not usage.counted:
+            return None
+        try:
+            rates = self.rates(call, answer.model)
+            return 0 if rates is None else rates.cost(usage)
+        except Exception as exc:  # noqa: BLE001 - whatever the user's function raises, the answer is paid
+            self.note_failed(call, exc)
+            return None
+
+    def note_failed(self, call: Call, exc: Exception) -> None:
+        """The user's function of prices failed for an answer."""
+        self._alerts.warn(
+            "prices=",
+            f"the function given as prices= failed for {call.model!r} ({type(exc).__name__}: {exc}); what "
+            "such answers cost is not known, and is booked as uncertain, at their bounds",
+        )
 
     def outputs(self, call: Call) -> Outputs:
         """Return the record of how long the answers of this model are."""

@@ -187,8 +187,7 @@ class Reservation:
 
         Return the cost to show in the row's outcome, or None if it is not known.
         """
-        if answer is not None and answer.usage is not None and not answer.usage.counted:
-            answer = replace(answer, usage=None)  # to take it at its word would make the answer free
+        answer = None if answer is None else _counted(answer)
         reported, uncertain = 0, self.reserved  # should anything fail, the bound stays booked
         try:
             reported, uncertain = self._used(answer, billed=billed)
@@ -220,6 +219,7 @@ class Reservation:
 
     def show(self, answer: Answer) -> None:
         """Write an answer that was paid for when its batch was collected into the row's own sums."""
+        answer = _counted(answer)
         reported = 0 if answer.usage is None else self._price(answer.usage, answer.model, None) or 0
         cost, source = self._shown(answer, reported)
         self._row.book(answer.usage, cost, source, answer.model)
@@ -245,11 +245,7 @@ class Reservation:
 
     def _note_failed_price(self, exc: Exception) -> None:
         self._price_failed, self.rates = True, None
-        self._run.alerts.warn(
-            "prices=",
-            f"the function given as prices= failed for {self._call.model!r} ({type(exc).__name__}: {exc}); what "
-            "such answers cost is not known, and is booked as uncertain, at their bounds",
-        )
+        self._run.pricing.note_failed(self._call, exc)
 
     def _compare(self, counted: int) -> None:
         """Take note if the provider counted more input than our bound."""
@@ -319,6 +315,11 @@ class Reservation:
         if self._run.ledger is not None and self.reserved:
             self._run.ledger.settle(self.reserved, 0, 0, self._run.spending)
             self.reserved = 0
+
+
+def _counted(answer: Answer) -> Answer:
+    """Return the answer, without a usage that is no count: to take that at its word would make the answer free."""
+    return answer if answer.usage is None or answer.usage.counted else replace(answer, usage=None)
 
 
 def estimated(call: Call, answer: Answer) -> Usage:
