@@ -89,6 +89,18 @@ def gemini(finish: str = "STOP", **more: Any) -> dict[str, Any]:
             chat(usage={"prompt_tokens": 20, "completion_tokens": 9, "total_tokens": 10**12}),
             Usage(20, 9),
         ),
+        (
+            OPENAI_CHAT,  # a part that no request can have would cost billions, and no store could keep it
+            chat(
+                usage={
+                    "prompt_tokens": 20,
+                    "completion_tokens": 9,
+                    "prompt_tokens_details": {"cached_tokens": 10**18, "cache_write_tokens": 1 << 32},
+                    "completion_tokens_details": {"reasoning_tokens": 10**20},
+                }
+            ),
+            Usage(20, 9),
+        ),
         (OPENAI_CHAT, chat(usage={"prompt_tokens": 100, "prompt_cache_hit_tokens": 4}), Usage(100, 0, 4)),
         (OPENAI_CHAT, chat(usage={"prompt_tokens": "many", "completion_tokens": -1}), Usage()),
         (OPENAI_CHAT, chat(), None),

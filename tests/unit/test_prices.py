@@ -192,7 +192,9 @@ def test_a_function_of_usage_sets_costs_and_bounds_and_may_not_know_a_model() ->
     assert known("gpt-4o", OPENAI, book) == known("gpt-4o", OPENAI)
 
 
-@pytest.mark.parametrize("pair", [(-1, 0), (0, float("nan")), (1, float("inf")), (1, 2, 3)])
+@pytest.mark.parametrize(
+    "pair", [(-1, 0), (0, float("nan")), (1, float("inf")), (1, 2, 3), (True, 1), ("1", 2)]
+)
 def test_a_price_that_cannot_be_is_refused_at_once(pair: Any) -> None:
     with pytest.raises(ConfigError, match="dollars in, dollars out"):
         PriceBook({"m": pair})

@@ -137,7 +137,7 @@ def data(line: bytes) -> dict[str, Any]:
 
 def count(value: object) -> int:
     """Return a token count; 0 if the value is not one."""
-    return value if type(value) is int and value > 0 else 0  # not isinstance: True is not a count
+    return value if type(value) is int and 0 < value < ABSURD else 0  # not isinstance: True is not a count
 
 
 def counted(counts: Mapping[str, Any], *names: str) -> bool:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cottonpalm.providers.answer import (
-    ABSURD,
     CHAT,
     RESPONSES,
     Answer,
@@ -289,8 +288,7 @@ def _written(counts: Mapping[str, Any], read: str, wrote: str) -> int:
 
     xAI, and Gemini at its OpenAI-compatible address, bill thoughts that they count in the total alone.
     """
-    total = count(counts.get("total_tokens"))
-    beyond = total - count(counts.get(read)) if total < ABSURD else 0
+    beyond = count(counts.get("total_tokens")) - count(counts.get(read))
     return max(count(counts.get(wrote)), beyond)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from cottonpalm.errors import ConfigError
 from cottonpalm.providers.call import Call
 from cottonpalm.providers.paths import family_in
 from cottonpalm.request.money.rules.outputs import Outputs
@@ -87,11 +88,11 @@ class Pricing:
             return None
 
     def note_failed(self, call: Call, exc: Exception) -> None:
-        """The user's function of prices failed for an answer."""
+        """No price could be found for an answer: the user's function of prices failed."""
         self._alerts.warn(
             "prices=",
-            f"the function given as prices= failed for {call.model!r} ({type(exc).__name__}: {exc}); what "
-            "such answers cost is not known, and is booked as uncertain, at their bounds",
+            f"{why_no_price(call.model, exc)}; what such answers cost is not known, and is booked as uncertain, "
+            "at their bounds",
         )
 
     def outputs(self, call: Call) -> Outputs:
@@ -134,6 +135,12 @@ class Pricing:
         if left is None or left >= bound:  # money was freed since, but too late for this request
             return why
         return f"{why}, which can cost ${bound / PICO:.6f}; ${max(0, left) / PICO:.6f} is left"
+
+
+def why_no_price(model: str, exc: Exception) -> str:
+    """Say why no price could be found: the user's function says it itself."""
+    own = isinstance(exc, ConfigError)
+    return str(exc) if own else f"the price of {model!r} could not be found ({type(exc).__name__}: {exc})"
 
 
 def call_in(lane: Lane) -> Call:
