@@ -138,6 +138,16 @@ def test_rates_are_integers_where_tokens_alone_decide_and_tiers_are_looked_up() 
     assert known("claude-haiku-4-5", ANTHROPIC).dearest_input == 2_000_000  # a cache write for an hour
 
 
+@pytest.mark.parametrize("model", ["gemini-2.5-flash", "claude-sonnet-4-5", "gpt-4o-mini"])
+def test_a_tier_without_a_price_of_its_own_costs_what_the_standard_does_and_is_not_another_one(
+    model: str,
+) -> None:
+    """Plans and `mode="auto"` compare the rates, to find what costs less."""
+    standard = BOOK.rates(model)
+    assert BOOK.rates(model, None, "flex") == standard
+    assert BOOK.rates(model, None, "batch") != standard
+
+
 def test_a_known_address_decides_and_at_any_other_the_name() -> None:
     assert known("gpt-4o-mini", "http://127.0.0.1:4321/v1") == known("gpt-4o-mini", OPENAI)
     assert known("gpt-4o-mini", "api.openai.com") == known("gpt-4o-mini", OPENAI)
