@@ -29,12 +29,14 @@ class Pricing:
     Attributes:
         prices: the user's own prices, and the price list that comes with the library.
         stretches: for each host and model that counted more input than our bound: the count, in per mille of the bound.
+        lengths: the same of output, for those that wrote more than the request's maximum.
         repeated: how many answers our own maximum has cut, so that they were asked for again.
     """
 
     def __init__(self, prices: PriceBook, ledger: Ledger | None, spending: Spending, alerts: Alerts) -> None:
         self.prices = prices
         self.stretches: dict[str, int] = {}
+        self.lengths: dict[str, int] = {}
         self.repeated = 0
         self._ledger, self._spending, self._alerts = ledger, spending, alerts
         self._tariffs: dict[tuple[str, str | None], Tariff] = {}
@@ -105,15 +107,24 @@ class Pricing:
 
     def stretched(self, call: Call, input_tokens: int) -> int:
         """Return a bound of input, enlarged by the most that this provider has counted above such bounds."""
-        per_mille = self.stretches.get(call.label, 1000)
-        return -(-input_tokens * per_mille // 1000)
+        return -(-input_tokens * self.stretches.get(call.label, 1000) // 1000)
+
+    def lengthened(self, call: Call, output_tokens: int) -> int:
+        """Return a maximum of output, enlarged by the most that this model has written above such maxima."""
+        return -(-output_tokens * self.lengths.get(call.label, 1000) // 1000)
 
     def stretch(self, call: Call, counted: int, bound: int) -> None:
-        """Remember that a provider counted more input than our bound."""
+        """Remember that a provider counted more input than this bound, as it was before it was enlarged."""
+        self._enlarge(self.stretches, call.label, counted, bound)
+
+    def lengthen(self, call: Call, counted: int, maximum: int) -> None:
+        """Remember that a model wrote more than the request's own maximum: some servers leave thoughts out of it."""
+        self._enlarge(self.lengths, call.label, counted, maximum)
+
+    def _enlarge(self, per_mille: dict[str, int], label: str, counted: int, bound: int) -> None:
         if counted > bound > 0:
             with self._lock:
-                now = self.stretches.get(call.label, 1000)
-                self.stretches[call.label] = max(now, -(-counted * now // bound))
+                per_mille[label] = max(per_mille.get(label, 1000), -(-counted * 1000 // bound))
 
     def count_cut(self) -> None:
         """Our own maximum has cut one more answer, which is asked for again."""
