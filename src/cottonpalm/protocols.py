@@ -123,9 +123,16 @@ class Measure(Protocol):
     """Measures where the time of requests goes. The request level calls it from any thread; it must not block."""
 
     def request(
-        self, model: str, seconds: float, usage: Usage | None, cost_pico: int | None, *, ok: bool
+        self,
+        model: str,
+        seconds: float,
+        usage: Usage | None,
+        cost_pico: int | None,
+        *,
+        ok: bool,
+        flex: bool = False,
     ) -> None:
-        """One try of a request is over."""
+        """One try of a request is over; `flex`: it was served at the flex tier."""
 
     def retried(self) -> None:
         """The try that was just told of was a request's second or later one."""

@@ -17,15 +17,17 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 
-from cottonpalm import Cache, RunStopped
+from cottonpalm import Budget, Cache, RunStopped
 from cottonpalm.providers.batches.made_up import TEXT
 from tests.batchlane.chains import PROMPT, two_steps
-from tests.batchlane.kit import PICO_PRICES, anthropic, batched, lane, live, openai, rows, simple
+from tests.batchlane.kit import PICO_PRICES, PRICES, anthropic, batched, lane, live, openai, rows, simple
+from tests.support import shapes
 from tests.support.batch_provider import Faults
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cottonpalm.types import Usage
     from tests.support.batch_provider import BatchProvider
 
 
@@ -90,6 +92,51 @@ def test_a_row_that_fails_before_it_has_read_an_answer_that_was_paid_says_its_co
     ] * 3
     assert sum(outcome.cost_pico for outcome in outcomes) == server.charged(PICO_PRICES)
     assert len(server.bills) == 6
+
+
+@pytest.mark.parametrize("usage", [None, {"prompt_tokens": 0, "completion_tokens": 0}])
+def test_answers_of_a_batch_that_do_not_say_what_they_used_are_booked_at_their_bounds(
+    server: BatchProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, usage: Any
+) -> None:
+    monkeypatch.setattr(shapes, "chat_usage", lambda _: usage)
+    processor = batched(simple(server, max_tokens=100), server, tmp_path, budget=Budget(total=1))
+    processor.batch(rows(3))
+    assert processor.last_run is not None
+    stats = processor.last_run.stats
+    assert stats.reported_usd == 0
+    assert (
+        stats.uncertain_usd > 3 * 100 * 8.0 / 2 / 10**6
+    )  # half the price of all that they might have written
+    for outcome in processor.last_run.outcomes():
+        assert outcome.cost_source == "estimated"
+        assert 0 < outcome.cost_usd < stats.uncertain_usd
+
+
+def test_prices_that_fail_for_an_answer_of_a_batch_cost_no_answer(
+    server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def price(_model: str, usage: Usage) -> float:
+        if usage.output_tokens in (0, 1_000_000):  # the model is looked up so
+            return (usage.input_tokens * 2 + usage.output_tokens * 8) / 10**6
+        raise KeyError("no such row")
+
+    answers = batched(simple(server), server, tmp_path, prices=price).batch(rows(3))
+    assert answers == [f"answer to: About: row {number}" for number in range(3)]
+    assert "the function given as prices= failed for 'gpt-test' (KeyError: 'no such row')" in caplog.text
+
+
+def test_a_deployment_whose_name_has_no_price_costs_in_a_batch_what_the_model_that_answered_does(
+    server: BatchProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = shapes.chat_head
+    monkeypatch.setattr(shapes, "chat_head", lambda *said: {**head(*said), "model": "gpt-other-2026-01-01"})
+    prices = {"gpt-other": PRICES["gpt-other"]}
+    processor = batched(simple(server), server, tmp_path, prices=prices)
+    processor.batch(rows(3))
+    assert processor.last_run is not None
+    costs = [outcome.cost_usd for outcome in processor.last_run.outcomes()]
+    assert all(costs)
+    assert processor.last_run.stats.reported_usd == pytest.approx(sum(costs))
 
 
 @pytest.mark.parametrize("model", [openai, anthropic, partial(openai, use_responses_api=True)])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.batchlane.chains import two_steps
-from tests.batchlane.kit import batched, openai, rows, simple
+from tests.batchlane.kit import batched, lane, live, openai, rows, simple
 from tests.support.batch_provider import Faults
 
 if TYPE_CHECKING:
@@ -49,3 +51,13 @@ def test_rounds_of_a_row_are_no_retries_and_no_tries(server: BatchProvider, tmp_
     assert run is not None
     assert run.report.counts.retries == 0
     assert {outcome.attempts for outcome in run.outcomes()} == {2}  # requests, each asked once
+
+
+def test_what_was_served_at_the_flex_tier_would_cost_no_less_in_a_batch(server: BatchProvider) -> None:
+    for tier, share in (("default", 0.5), ("flex", 0.0)):
+        processor = live(simple(server, service_tier=tier), lane=lane(server))
+        processor.batch(rows(6))
+        run = processor.last_run
+        assert run is not None
+        assert run.report.cost_usd
+        assert run.report.batch.saves_usd == pytest.approx(share * run.report.cost_usd)

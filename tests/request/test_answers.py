@@ -67,9 +67,55 @@ def gemini(finish: str = "STOP", **more: Any) -> dict[str, Any]:
             ),
             Usage(100, 20, 30, 0, 11),
         ),
+        (  # xAI
+            OPENAI_CHAT,
+            chat(
+                usage={
+                    "prompt_tokens": 12,
+                    "completion_tokens": 1,
+                    "total_tokens": 399,
+                    "completion_tokens_details": {"reasoning_tokens": 386},
+                }
+            ),
+            Usage(12, 387, 0, 0, 386),
+        ),
+        (  # Gemini at its OpenAI-compatible address
+            OPENAI_CHAT,
+            chat(usage={"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": 623}),
+            Usage(20, 603),
+        ),
+        (
+            OPENAI_CHAT,
+            chat(usage={"prompt_tokens": 20, "completion_tokens": 9, "total_tokens": 10**12}),
+            Usage(20, 9),
+        ),
+        (
+            OPENAI_CHAT,  # a part that no request can have would cost billions, and no store could keep it
+            chat(
+                usage={
+                    "prompt_tokens": 20,
+                    "completion_tokens": 9,
+                    "prompt_tokens_details": {"cached_tokens": 10**18, "cache_write_tokens": 1 << 32},
+                    "completion_tokens_details": {"reasoning_tokens": 10**20},
+                }
+            ),
+            Usage(20, 9),
+        ),
         (OPENAI_CHAT, chat(usage={"prompt_tokens": 100, "prompt_cache_hit_tokens": 4}), Usage(100, 0, 4)),
         (OPENAI_CHAT, chat(usage={"prompt_tokens": "many", "completion_tokens": -1}), Usage()),
         (OPENAI_CHAT, chat(), None),
+        (
+            RESPONSES,
+            response(
+                usage={
+                    "input_tokens": 12,
+                    "output_tokens": 1,
+                    "total_tokens": 399,
+                    "output_tokens_details": {"reasoning_tokens": 386},
+                }
+            ),
+            Usage(12, 387, 0, 0, 386),
+        ),
         (
             RESPONSES,
             response(
@@ -189,6 +235,31 @@ def test_anthropic_counts_input_in_the_first_event_and_output_in_the_last() -> N
     ]
     answer = read_bytes(ANTHROPIC, b"\n".join(b"data: " + json.dumps(event).encode() for event in events))
     assert (answer.usage, answer.stop, answer.text) == (Usage(11, 20), "cut", "some text")
+
+
+@pytest.mark.parametrize(
+    ("family", "pieces"),
+    [
+        (
+            OPENAI_CHAT,  # vLLM and others count in every piece, where they are asked to
+            [
+                {
+                    "choices": [{"delta": {"content": "a"}}],
+                    "usage": {"prompt_tokens": 9, "completion_tokens": 1},
+                }
+            ],
+        ),
+        (
+            ANTHROPIC,
+            [{"type": "message_start", "message": {"usage": {"input_tokens": 9, "output_tokens": 1}}}],
+        ),
+        (GOOGLE, [gemini("", usageMetadata={"promptTokenCount": 9, "candidatesTokenCount": 1})]),
+    ],
+    ids=["chat", "anthropic", "gemini"],
+)
+def test_what_a_stream_counted_before_it_broke_off_is_not_its_usage(family: Any, pieces: list[Any]) -> None:
+    answer = read_bytes(family, b"\n".join(b"data: " + json.dumps(piece).encode() for piece in pieces))
+    assert (answer.complete, answer.usage) == (False, None)
 
 
 def test_gemini_and_ollama_streams_end_with_their_counts() -> None:

@@ -13,9 +13,11 @@ import pytest
 
 from cottonpalm.config import RetryPolicy
 from cottonpalm.providers import BudgetBusy, BudgetReached, classify
+from cottonpalm.providers.answer import Answer
 from cottonpalm.request.money.bounds import extent
 from cottonpalm.request.money.ledger import Ledger
 from cottonpalm.request.money.rules.prices import PriceBook
+from cottonpalm.request.reservation import Reservation
 from cottonpalm.request.row_account import RowAccount
 from cottonpalm.types import PICO, Fault, Kind, Usage
 from tests.request.kit import (
@@ -152,6 +154,27 @@ def test_a_function_of_prices_that_raises_fails_no_paid_row(
     assert hand.row.usage is not None
     assert hand.row.cost_pico is None
     assert "the function given as prices= failed for 'gpt-4o-mini' (KeyError: 'no such tier')" in caplog.text
+
+
+@pytest.mark.parametrize("fields", [{}, {"n": 3}, {"tools": [{"type": "function"}]}])
+@pytest.mark.parametrize("longer", [1, 7], ids=["input", "both"])
+def test_answers_in_flight_that_count_more_than_their_bounds_stretch_the_later_bounds_once(
+    fields: dict[str, Any], longer: int
+) -> None:
+    """Each of them was stretched upon the one before: after thirty, a request could cost more than there is money."""
+    call = a_call(max_tokens=50, **fields)
+    hand = a_hand(call=call, **with_money(1.0))
+    run = hand.row.run
+    plain = extent(call, run.pricing.tariff(call), None)
+    assert not isinstance(plain, str)
+    flying = [Reservation(hand.row, call) for _ in range(30)]
+    for one_of_them in flying:
+        assert one_of_them.bound is not None
+        one_of_them.granted(run.ledger.try_grant(one_of_them.bound, account=run.spending))
+    usage = Usage(plain.input_tokens * 5, plain.output_tokens * longer)
+    for one_of_them in flying:
+        one_of_them.settle(Answer(complete=True, usage=usage), billed=True)
+    assert Reservation(hand.row, call).bound == usage.input_tokens * IN + usage.output_tokens * OUT
 
 
 def test_without_price_and_budget_the_cost_is_unknown() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from cottonpalm.errors import ConfigError
 from cottonpalm.events import Paused, RequestFinished, Unreachable
 from cottonpalm.request.money.ledger import Ledger
 from cottonpalm.request.money.rules.prices import PriceBook
@@ -69,7 +70,7 @@ def test_a_function_of_prices_that_fails_while_money_is_granted_reserves_nothing
         return result
 
     hand._do = do
-    with pytest.raises(KeyError):
+    with pytest.raises(ConfigError, match="no such tier"):
         hand.run()
     assert "money" in hand.steps
     assert hand.row.run.ledger.reserved == 0
@@ -110,7 +111,8 @@ class Measured:
         self.requests: list[tuple[str, Any, Any, bool]] = []
         self.retries = 0
 
-    def request(self, label: str, _: float, usage: Any, cost: Any, *, ok: bool) -> None:
+    def request(self, label: str, _: float, usage: Any, cost: Any, *, ok: bool, flex: bool) -> None:
+        assert not flex
         self.requests.append((label, usage, cost, ok))
 
     def retried(self) -> None:

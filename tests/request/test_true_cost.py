@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -86,3 +88,37 @@ def test_a_stream_that_does_not_ask_for_usage_is_booked_at_its_bound_and_shown_a
         assert 0 < row.cost_pico < run.spending.uncertain
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("ending", [replies.cut_body(), replies.error_in_stream()], ids=["cut", "error"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_stream_that_broke_off_may_have_cost_more_than_it_had_counted_until_then(
+    shape: str, ending: replies.Reply
+) -> None:
+    def script(request: replies.Request) -> replies.Reply:
+        return replace(ending, text="word " * 60) if request.stream else replies.ok("short")
+
+    async def main() -> None:
+        with Loopback(script=script) as server:
+            async with model_of(shape, server) as model:
+                run = a_run(1, ledger=Ledger(PICO), prices=PriceBook())
+                [(result, _)] = await all_rows(run, [lambda: _streamed_then_whole(model)])
+                assert result is None
+                billed, unseen = server.billed, server.billed_unseen
+                rates = PriceBook().rates(CLAUDE if shape == "anthropic" else MODEL)
+        assert rates is not None
+
+        def dollars(bill: Any) -> int:
+            return int(bill.input_tokens * rates.input + bill.output_tokens * rates.output)
+
+        assert (billed.answers, unseen.answers) == (1, 1)
+        assert run.spending.reported == dollars(billed)
+        assert run.spending.reported + run.spending.uncertain >= dollars(billed) + dollars(unseen)
+
+    asyncio.run(main())
+
+
+async def _streamed_then_whole(model: Any) -> None:
+    with contextlib.suppress(Exception):
+        await said(model, "hello", stream=True)
+    await said(model, "hello again", stream=False)

@@ -138,6 +138,16 @@ def test_rates_are_integers_where_tokens_alone_decide_and_tiers_are_looked_up() 
     assert known("claude-haiku-4-5", ANTHROPIC).dearest_input == 2_000_000  # a cache write for an hour
 
 
+@pytest.mark.parametrize("model", ["gemini-2.5-flash", "claude-sonnet-4-5", "gpt-4o-mini"])
+def test_a_tier_without_a_price_of_its_own_costs_what_the_standard_does_and_is_not_another_one(
+    model: str,
+) -> None:
+    """Plans and `mode="auto"` compare the rates, to find what costs less."""
+    standard = BOOK.rates(model)
+    assert BOOK.rates(model, None, "flex") == standard
+    assert BOOK.rates(model, None, "batch") != standard
+
+
 def test_a_known_address_decides_and_at_any_other_the_name() -> None:
     assert known("gpt-4o-mini", "http://127.0.0.1:4321/v1") == known("gpt-4o-mini", OPENAI)
     assert known("gpt-4o-mini", "api.openai.com") == known("gpt-4o-mini", OPENAI)
@@ -192,7 +202,9 @@ def test_a_function_of_usage_sets_costs_and_bounds_and_may_not_know_a_model() ->
     assert known("gpt-4o", OPENAI, book) == known("gpt-4o", OPENAI)
 
 
-@pytest.mark.parametrize("pair", [(-1, 0), (0, float("nan")), (1, float("inf")), (1, 2, 3)])
+@pytest.mark.parametrize(
+    "pair", [(-1, 0), (0, float("nan")), (1, float("inf")), (1, 2, 3), (True, 1), ("1", 2)]
+)
 def test_a_price_that_cannot_be_is_refused_at_once(pair: Any) -> None:
     with pytest.raises(ConfigError, match="dollars in, dollars out"):
         PriceBook({"m": pair})

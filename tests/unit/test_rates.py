@@ -117,6 +117,16 @@ def test_a_function_that_returns_no_amount_is_refused(wrong: float | None) -> No
     assert asked(lambda *_: 0, "m").free
 
 
+def test_a_function_that_fails_for_a_usage_is_named_with_its_error() -> None:
+    def price(_model: str, usage: Usage) -> Any:
+        return "much" if usage.input_tokens == 7 else 1 / (usage.input_tokens - 8)
+
+    rates = asked(lambda *_: 1, "m")
+    for tokens, error in ((7, "TypeError"), (8, "ZeroDivisionError")):
+        with pytest.raises(ConfigError, match=rf"prices= failed for 'm' \({error}: "):
+            replace(rates, price=price).cost(Usage(tokens))
+
+
 def test_a_price_per_million_is_rounded_up_to_a_whole_pico_dollar_per_token() -> None:
     assert (per_token(1), per_token(0.15), per_token(0)) == (1_000_000, 150_000, 0)
     assert per_token(Decimal("0.0000001")) == 1

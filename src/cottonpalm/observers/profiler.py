@@ -70,12 +70,13 @@ class Look(NamedTuple):
 
 
 class _Model:
-    """Adds up what one model was asked."""
+    """Adds up what one model was asked; `flex` is what of it was served at that tier, at the price of a batch."""
 
-    __slots__ = ("cost_pico", "failed", "priced", "requests", "tokens_in", "tokens_out")
+    __slots__ = ("cost_pico", "failed", "flex", "flex_pico", "priced", "requests", "tokens_in", "tokens_out")
 
     def __init__(self) -> None:
         self.requests = self.failed = self.tokens_in = self.tokens_out = self.cost_pico = 0
+        self.flex = self.flex_pico = 0
         self.priced = False
 
 
@@ -219,15 +220,25 @@ class Profiler:
     # -- requests and waits, from any thread
 
     def request(
-        self, model: str, seconds: float, usage: Usage | None, cost_pico: int | None, *, ok: bool
+        self,
+        model: str,
+        seconds: float,
+        usage: Usage | None,
+        cost_pico: int | None,
+        *,
+        ok: bool,
+        flex: bool = False,
     ) -> None:
-        """One try of a request is over."""
+        """See `protocols.Measure`."""
         self._waits["call"].note(seconds)
         with self._lock:
             if (used := self._models.get(model)) is None:
                 model = model if len(self._models) < MODELS else REST
                 used = self._models.setdefault(model, _Model())
             used.requests += 1
+            if flex:
+                used.flex += 1
+                used.flex_pico += cost_pico or 0
             if not ok:
                 used.failed += 1
                 self._course.failed_tries += 1
@@ -306,8 +317,8 @@ class Profiler:
         cost = sum(used.cost_pico for used in self._models.values())
         if not asked or not theirs:
             return BatchUse()
-        of_rows = sum(used.requests for used in theirs) / asked
-        of_cost = sum(used.cost_pico for used in theirs) / cost if cost else 0.0
+        of_rows = sum(used.requests - used.flex for used in theirs) / asked
+        of_cost = sum(used.cost_pico - used.flex_pico for used in theirs) / cost if cost else 0.0
         return BatchUse(round(self._live_rows * of_rows), self._live_pico * of_cost * BATCH_SAVES / PICO)
 
     def _report(self, stored: int, saved_usd: float | None, budget_usd: float | None) -> Report:

@@ -36,7 +36,8 @@ class Answer:
         complete: False if the body or the stream broke off, or does not have the expected shape.
         stop: "cut" at a length limit, "filtered" by the provider or refused by the model, None otherwise.
         error: an error that came with a good status.
-        usage: all 0 where what is reported is no count (`Usage.counted`).
+        usage: all 0 where what is reported is no count (`Usage.counted`). None for a stream that broke off: what it
+            had counted until then is not what is billed.
         text: the text so far; kept only if the answer was cut or filtered, or does not report its usage.
         tier: the tier of service, if the answer names it.
     """
@@ -136,7 +137,7 @@ def data(line: bytes) -> dict[str, Any]:
 
 def count(value: object) -> int:
     """Return a token count; 0 if the value is not one."""
-    return value if type(value) is int and value > 0 else 0  # not isinstance: True is not a count
+    return value if type(value) is int and 0 < value < ABSURD else 0  # not isinstance: True is not a count
 
 
 def counted(counts: Mapping[str, Any], *names: str) -> bool:

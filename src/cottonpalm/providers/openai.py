@@ -184,6 +184,8 @@ class ChatStream:
 
     def answer(self) -> Answer:
         """Return the answer that the lines make together."""
+        if not self._answer.complete:
+            self._answer.usage = None
         if self._answer.text_wanted:
             delta = ("choices", 0, "delta")
             self._answer.text = self._kept.text((*delta, "content"), (*delta, "refusal"))
@@ -253,7 +255,7 @@ def chat_usage(usage: object) -> Usage | None:
     into, out = sub(counts, "prompt_tokens_details"), sub(counts, "completion_tokens_details")
     return Usage(
         counts.get("prompt_tokens") or 0,
-        counts.get("completion_tokens") or 0,
+        _written(counts, "prompt_tokens", "completion_tokens"),
         count(into.get("cached_tokens"))
         or count(counts.get("prompt_cache_hit_tokens"))  # DeepSeek
         or count(counts.get("cached_tokens")),  # Together
@@ -274,11 +276,20 @@ def responses_usage(usage: object) -> Usage | None:
     into = sub(counts, "input_tokens_details")
     return Usage(
         count(counts.get("input_tokens")),
-        count(counts.get("output_tokens")),
+        _written(counts, "input_tokens", "output_tokens"),
         count(into.get("cached_tokens")),
         count(into.get("cache_write_tokens")),
         count(sub(counts, "output_tokens_details").get("reasoning_tokens")),
     )
+
+
+def _written(counts: Mapping[str, Any], read: str, wrote: str) -> int:
+    """Return the tokens that the model wrote, thoughts included.
+
+    xAI, and Gemini at its OpenAI-compatible address, bill thoughts that they count in the total alone.
+    """
+    beyond = count(counts.get("total_tokens")) - count(counts.get(read))
+    return max(count(counts.get(wrote)), beyond)
 
 
 def _responses_usage(body: Mapping[str, Any]) -> Usage | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from cottonpalm.errors import ConfigError
 from cottonpalm.providers.call import Call
 from cottonpalm.providers.paths import family_in
 from cottonpalm.request.money.rules.outputs import Outputs
@@ -13,6 +14,7 @@ from cottonpalm.types import PICO
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cottonpalm.providers.answer import Answer
     from cottonpalm.providers.batches.lanes import Lane
     from cottonpalm.request.alerts import Alerts
     from cottonpalm.request.money.ledger import Ledger
@@ -27,12 +29,14 @@ class Pricing:
     Attributes:
         prices: the user's own prices, and the price list that comes with the library.
         stretches: for each host and model that counted more input than our bound: the count, in per mille of the bound.
+        lengths: the same of output, for those that wrote more than the request's maximum.
         repeated: how many answers our own maximum has cut, so that they were asked for again.
     """
 
     def __init__(self, prices: PriceBook, ledger: Ledger | None, spending: Spending, alerts: Alerts) -> None:
         self.prices = prices
         self.stretches: dict[str, int] = {}
+        self.lengths: dict[str, int] = {}
         self.repeated = 0
         self._ledger, self._spending, self._alerts = ledger, spending, alerts
         self._tariffs: dict[tuple[str, str | None], Tariff] = {}
@@ -73,6 +77,26 @@ class Pricing:
             )
         return rates
 
+    def cost(self, call: Call, answer: Answer) -> int | None:
+        """Return what an answer cost, 0 at an unknown price; None: it does not say what it used, or `prices=` fails."""
+        usage = answer.usage
+        if usage is None or not usage.counted:
+            return None
+        try:
+            rates = self.rates(call, answer.model)
+            return 0 if rates is None else rates.cost(usage)
+        except Exception as exc:  # noqa: BLE001 - whatever the user's function raises, the answer is paid
+            self.note_failed(call, exc)
+            return None
+
+    def note_failed(self, call: Call, exc: Exception) -> None:
+        """No price could be found for an answer: the user's function of prices failed."""
+        self._alerts.warn(
+            "prices=",
+            f"{why_no_price(call.model, exc)}; what such answers cost is not known, and is booked as uncertain, "
+            "at their bounds",
+        )
+
     def outputs(self, call: Call) -> Outputs:
         """Return the record of how long the answers of this model are."""
         try:
@@ -83,15 +107,24 @@ class Pricing:
 
     def stretched(self, call: Call, input_tokens: int) -> int:
         """Return a bound of input, enlarged by the most that this provider has counted above such bounds."""
-        per_mille = self.stretches.get(call.label, 1000)
-        return -(-input_tokens * per_mille // 1000)
+        return -(-input_tokens * self.stretches.get(call.label, 1000) // 1000)
+
+    def lengthened(self, call: Call, output_tokens: int) -> int:
+        """Return a maximum of output, enlarged by the most that this model has written above such maxima."""
+        return -(-output_tokens * self.lengths.get(call.label, 1000) // 1000)
 
     def stretch(self, call: Call, counted: int, bound: int) -> None:
-        """Remember that a provider counted more input than our bound."""
+        """Remember that a provider counted more input than this bound, as it was before it was enlarged."""
+        self._enlarge(self.stretches, call.label, counted, bound)
+
+    def lengthen(self, call: Call, counted: int, maximum: int) -> None:
+        """Remember that a model wrote more than the request's own maximum: some servers leave thoughts out of it."""
+        self._enlarge(self.lengths, call.label, counted, maximum)
+
+    def _enlarge(self, per_mille: dict[str, int], label: str, counted: int, bound: int) -> None:
         if counted > bound > 0:
             with self._lock:
-                now = self.stretches.get(call.label, 1000)
-                self.stretches[call.label] = max(now, -(-counted * now // bound))
+                per_mille[label] = max(per_mille.get(label, 1000), -(-counted * 1000 // bound))
 
     def count_cut(self) -> None:
         """Our own maximum has cut one more answer, which is asked for again."""
@@ -113,6 +146,12 @@ class Pricing:
         if left is None or left >= bound:  # money was freed since, but too late for this request
             return why
         return f"{why}, which can cost ${bound / PICO:.6f}; ${max(0, left) / PICO:.6f} is left"
+
+
+def why_no_price(model: str, exc: Exception) -> str:
+    """Say why no price could be found: the user's function says it itself."""
+    own = isinstance(exc, ConfigError)
+    return str(exc) if own else f"the price of {model!r} could not be found ({type(exc).__name__}: {exc})"
 
 
 def call_in(lane: Lane) -> Call:

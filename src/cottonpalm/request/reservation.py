@@ -41,7 +41,9 @@ class Reservation:
         self.reserved = 0
         self._bound: int | None = -1  # -1: not computed yet
         self._extent: Extent | str | None = None
-        self._input = 0  # the most tokens it reads, if the fast path has found that
+        self._input = self._output = (
+            0  # the most tokens it reads and writes, as the request says; 0: not computed
+        )
         self._price_failed = False  # True: the user's own price function raised
         self.sent: int | None = None  # the maximum of tokens that we put into the request
         self.instead: dict[str, Any] | None = None  # the body that asks for the prompt cache
@@ -70,8 +72,13 @@ class Reservation:
         found = extent(self._call, self.tariff, self.most_output)
         if isinstance(found, str):
             return found
+        self._input, self._output = found.input_tokens, found.output_tokens
         into = self._run.pricing.stretched(self._call, found.input_tokens)
-        return found if into == found.input_tokens else found._replace(input_tokens=into)
+        return self._writing(found._replace(input_tokens=into), found.output_tokens)
+
+    def _writing(self, extent: Extent, output_tokens: int) -> Extent:
+        """Return the extent with this maximum of output, and what this model may write above it."""
+        return extent._replace(output_tokens=self._run.pricing.lengthened(self._call, output_tokens))
 
     @property
     def bound(self) -> int | None:
@@ -90,7 +97,9 @@ class Reservation:
             and (most := call.most_output or self.most_output)
             and (into := text_input(call)) is not None
         ):
-            self._input = into = run.pricing.stretched(call, into) if run.pricing.stretches else into
+            self._input, self._output = into, most
+            if run.pricing.stretches or run.pricing.lengths:
+                into, most = run.pricing.stretched(call, into), run.pricing.lengthened(call, most)
             request, per_input, per_output = tariff.text
             self._bound = request + into * per_input + most * per_output
         else:
@@ -117,7 +126,7 @@ class Reservation:
         if least is None or isinstance(self.extent, str):
             return self.bound or 0
         answers = self._call.family.maximum.answers_of(self._call.body)
-        return self.tariff.bound(self.extent._replace(output_tokens=least * answers))
+        return self.tariff.bound(self._writing(self.extent, least * answers))
 
     def _least_output(self) -> int | None:
         """Return the smallest useful maximum, in tokens of one answer; None if we must not change the maximum."""
@@ -156,7 +165,7 @@ class Reservation:
         extent, answers = self.extent, self._call.family.maximum.answers_of(self._call.body)
 
         def bound(tokens: int) -> int:
-            return self.tariff.bound(extent._replace(output_tokens=tokens * answers))
+            return self.tariff.bound(self._writing(extent, tokens * answers))
 
         return max(1, bisect_right(range(1, most + 1), amount, key=bound))
 
@@ -187,8 +196,7 @@ class Reservation:
 
         Return the cost to show in the row's outcome, or None if it is not known.
         """
-        if answer is not None and answer.usage is not None and not answer.usage.counted:
-            answer = replace(answer, usage=None)  # to take it at its word would make the answer free
+        answer = None if answer is None else _counted(answer)
         reported, uncertain = 0, self.reserved  # should anything fail, the bound stays booked
         try:
             reported, uncertain = self._used(answer, billed=billed)
@@ -220,6 +228,7 @@ class Reservation:
 
     def show(self, answer: Answer) -> None:
         """Write an answer that was paid for when its batch was collected into the row's own sums."""
+        answer = _counted(answer)
         reported = 0 if answer.usage is None else self._price(answer.usage, answer.model, None) or 0
         cost, source = self._shown(answer, reported)
         self._row.book(answer.usage, cost, source, answer.model)
@@ -228,8 +237,10 @@ class Reservation:
         run, call = self._run, self._call
         if answer is not None and answer.stop is None and not call.streams:
             run.pricing.outputs(call).note(usage.output_tokens, usage.reasoning_tokens)
-        if run.ledger is not None and usage.input_tokens > self._input:
-            self._compare(usage.input_tokens)
+        if run.ledger is not None and (
+            usage.input_tokens > self._input or usage.output_tokens > (self.sent or self._output)
+        ):
+            self._compare(usage)
         tier = None if answer is None else answer.tier
         return self._price(usage, None if answer is None else answer.model, tier)
 
@@ -245,19 +256,16 @@ class Reservation:
 
     def _note_failed_price(self, exc: Exception) -> None:
         self._price_failed, self.rates = True, None
-        self._run.alerts.warn(
-            "prices=",
-            f"the function given as prices= failed for {self._call.model!r} ({type(exc).__name__}: {exc}); what "
-            "such answers cost is not known, and is booked as uncertain, at their bounds",
-        )
+        self._run.pricing.note_failed(self._call, exc)
 
-    def _compare(self, counted: int) -> None:
-        """Take note if the provider counted more input than our bound."""
-        into = self._input
-        if not into and not isinstance(self.extent, str):
-            into = self.extent.input_tokens
-        if counted > into:
-            self._run.pricing.stretch(self._call, counted, into)
+    def _compare(self, usage: Usage) -> None:
+        """Take note if the provider counted more than the request allowed."""
+        if not self._input and isinstance(self.extent, str):
+            return
+        pricing, call = self._run.pricing, self._call
+        answers = call.family.maximum.answers_of(call.body)
+        pricing.stretch(call, usage.input_tokens, self._input)
+        pricing.lengthen(call, usage.output_tokens, self.sent * answers if self.sent else self._output)
 
     def _uncertain(self) -> int:
         """Return the most that a request without a reported usage may have cost."""
@@ -301,12 +309,8 @@ class Reservation:
         """Reserve the same for one more copy of this try; None if the copy would have to wait for money."""
         other = Reservation(self._row, self._call, whole=self._whole)
         other.instead = self.instead
-        other.sent, other._bound, other._extent, other._input = (
-            self.sent,
-            self._bound,
-            self._extent,
-            self._input,
-        )
+        other.sent, other._bound, other._extent = self.sent, self._bound, self._extent
+        other._input, other._output = self._input, self._output
         if self.reserved and self._run.ledger is not None:
             granted = self._run.ledger.try_grant(self.reserved, self._row.priority, self._run.spending)
             if isinstance(granted, Grant) or not granted:
@@ -319,6 +323,11 @@ class Reservation:
         if self._run.ledger is not None and self.reserved:
             self._run.ledger.settle(self.reserved, 0, 0, self._run.spending)
             self.reserved = 0
+
+
+def _counted(answer: Answer) -> Answer:
+    """Return the answer, without a usage that is no count: to take that at its word would make the answer free."""
+    return answer if answer.usage is None or answer.usage.counted else replace(answer, usage=None)
 
 
 def estimated(call: Call, answer: Answer) -> Usage:

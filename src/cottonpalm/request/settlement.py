@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cottonpalm import clock
 from cottonpalm.events import Paused, RequestFinished, Unreachable
 from cottonpalm.providers.langchain import run_here
+from cottonpalm.providers.openai import FLEX
 from cottonpalm.providers.quotas import read_quotas
 from cottonpalm.request.reservation import estimated
 from cottonpalm.types import Fault, Kind, Usage, Verdict
@@ -151,7 +152,8 @@ class Settlement:
         if usage is not None and (usage.cache_read_tokens or usage.cache_write_tokens):
             run.prompts.used(call, usage, self._money.saved(usage, cost))
         if run.measure is not None:
-            run.measure.request(call.label, taken_s, usage, cost, ok=fault is None)
+            flex = answer is not None and answer.tier == FLEX
+            run.measure.request(call.label, taken_s, usage, cost, ok=fault is None, flex=flex)
             if self._again:
                 run.measure.retried()
         if run.alerts.emit is not None:

@@ -17,6 +17,7 @@ from cottonpalm.providers.answer import count, sub
 from cottonpalm.providers.raised import BudgetReached
 from cottonpalm.request.limiter.limiter import Tokens
 from cottonpalm.request.model_call import ModelCall
+from cottonpalm.request.pricing import why_no_price
 from cottonpalm.request.queueing import in_line
 from cottonpalm.request.row_account import MODEL, ROW, RowAccount
 from cottonpalm.types import Fault, Kind, Usage, Verdict
@@ -239,9 +240,7 @@ def _charge(call: ModelCall, usage: Usage, served: str | None) -> None:
     try:
         cost = rates.cost(usage) if rates is not None else None
     except Exception as exc:  # noqa: BLE001 - whatever the user's function raises, the row keeps its answer
-        run.alerts.warn(
-            "prices=", f"the function given as prices= failed for {model!r} ({type(exc).__name__}: {exc})"
-        )
+        run.alerts.warn("prices=", why_no_price(model, exc))
         rates = cost = None
     call.row.book(usage, cost, "reported", served or model)
     ledger = run.ledger

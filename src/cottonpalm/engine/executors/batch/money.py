@@ -8,7 +8,7 @@ from cottonpalm.providers.batches.stages import Stage
 from cottonpalm.request.pricing import call_in
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Sequence
 
     from cottonpalm.providers.batches.lanes import Lane
     from cottonpalm.providers.batches.stages import Batch, Book, Member
@@ -58,21 +58,23 @@ class BatchMoney:
         """Book what its answers cost; returns what was in it. It reads the book: call it on a thread."""
         run, members = self._run, self._book.members(batch.tag)
         call = call_in(batch.lane)
-        rates = run.pricing.rates(call)
-        reported = 0
+        reported = unsaid = 0
         for member in members:
             result = self._book.asked(member.row).get(member.key)
             if result is None or not result.good or result.body is None:
                 continue
-            usage = call.family.read(result.body).usage
-            cost = 0 if usage is None or rates is None else rates.cost(usage)
-            reported += cost
+            answer = call.family.read(result.body)
+            cost = run.pricing.cost(call, answer)
+            reported += cost or 0
+            unsaid += cost is None
             if run.measure is not None:
-                run.measure.request(call.label, 0.0, usage, cost, ok=True)
+                run.measure.request(call.label, 0.0, answer.usage, cost, ok=True)
         if batch.tag in self._given_up:
             self.paid_twice[batch.tag] = reported
         amount = self._held.pop(batch.tag, 0)
-        uncertain = max(0, amount - reported) if batch.stage is Stage.LOST else 0
+        uncertain = (
+            max(0, amount - reported) if batch.stage is Stage.LOST else _share(amount, unsaid, members)
+        )
         uncertain += len(batch.twins) * max(amount, reported)  # each may have to be paid as well
         if run.ledger is not None:
             if run.ledger.settle(amount, reported, uncertain, run.spending):
@@ -98,3 +100,8 @@ class BatchMoney:
         if (ledger := self._run.ledger) is not None:
             for amount in amounts:
                 ledger.settle(amount, 0, 0, self._run.spending)
+
+
+def _share(amount: int, unsaid: int, members: Sequence[Member]) -> int:
+    """What is set aside for so many of a batch's lines: the sum for all is written down, and not that of each."""
+    return -(-amount * unsaid // len(members)) if unsaid else 0

@@ -99,6 +99,11 @@ def look_up(model: str, url: str | None, tier: str | None = None) -> Rates | Non
     try:
         provider_id = _provider_id(model, url)
         found = _calculate(model, provider_id, tier, Usage())
+        if (
+            tier is not None
+            and found.model_price == _calculate(model, provider_id, None, Usage()).model_price
+        ):
+            tier = None  # so that the rates are equal to the standard ones: nothing costs less there
     except LookupError:
         return None
     prices = {key: price for key, price in vars(found.model_price).items() if price is not None}

@@ -153,7 +153,7 @@ def _check(model: str, pair: Sequence[float]) -> None:
 
 def _is_price(price: float) -> bool:
     try:
-        return isfinite(price) and price >= 0
+        return isfinite(price) and price >= 0 and not isinstance(price, bool)
     except TypeError:
         return False
 

@@ -101,7 +101,7 @@ class AskedRates(Rates):
 
     def cost(self, usage: Usage) -> int:
         """Return what the function returns, rounded up to a pico-dollar."""
-        return _dollars(self.price(self.model, usage), self.model)
+        return _asked(self.price, self.model, usage)
 
     def bound(self, extent: Extent) -> int:
         """Return the highest result of the function: for a plain prompt, one read from a cache, one written to it."""
@@ -142,7 +142,7 @@ def asked(price: Callable[[str, Usage], float | None], model: str) -> AskedRates
     """Return the rates of a model that the user's function knows."""
 
     def per_token(usage: Usage) -> int:
-        return -(-_dollars(price(model, usage), model) // _TOKENS)
+        return -(-_asked(price, model, usage) // _TOKENS)
 
     plain, read, write = map(per_token, _shapes(_TOKENS, 0))
     output, dearest = per_token(Usage(0, _TOKENS)), max(plain, read, write)
@@ -172,8 +172,16 @@ def pico(amount: Decimal) -> int:
     return int(amount.to_integral_value(ROUND_CEILING))
 
 
-def _dollars(dollars: float | None, model: str) -> int:
-    if dollars is None or not isfinite(dollars) or dollars < 0:
+def _asked(price: Callable[[str, Usage], float | None], model: str, usage: Usage) -> int:
+    """Return what the user's function says, in pico-dollars. Raise ConfigError if it raises, or says no amount."""
+    try:
+        dollars = price(model, usage)
+        wrong = dollars is None or not isfinite(dollars) or dollars < 0
+    except Exception as exc:
+        raise ConfigError(
+            f"the function given as prices= failed for {model!r} ({type(exc).__name__}: {exc})"
+        ) from exc
+    if wrong:
         raise ConfigError(f"prices({model!r}, usage) must return dollars, 0 or more, got {dollars!r}")
     return pico(Decimal(str(dollars)) * PICO)
 
