@@ -159,6 +159,9 @@ class Case:
         ]
         rng.shuffle(self.rows)
         self.done: dict[int, Any] = {}  # the values of rows whose outcomes were shown
+        self.answered: Counter[str] = (
+            Counter()
+        )  # shown and not from the store: equal rows take each other's place
         self.spent = 0  # by earlier lives of the run, in pico-dollars; the budget is for all of them
         self.cut = False  # this life ends before all rows are done
         self.cache = None if techniques.cache == "none" else self._cache()
@@ -190,6 +193,11 @@ class Case:
         if kind is None:
             return gives(row, first)
         return gives(row, second) if self.techniques.fallback and kind in ANOTHER_MAY_DO_IT else None
+
+    def finished(self) -> set[str]:
+        """The rows that the store has an answer for, and for each that is equal."""
+        there = Counter(row["x"] for row in self.rows)
+        return {row for row in there if self.wanted(row) is not None and self.answered[row] >= there[row]}
 
     def processor(self, server: Loopback, other: Loopback, budget: Budget | None) -> BatchProcessor:
         t = self.techniques
@@ -238,6 +246,7 @@ class Case:
             outcome,
         )
         assert outcome.index not in self.done or self.done[outcome.index] == wanted
+        self.answered[row] += not outcome.stored
         self.done[outcome.index] = wanted
 
     def check_money(self, charged: int, ledger: Ledger, uncertain: int) -> None:
@@ -318,7 +327,7 @@ def life(case: Case, server: Loopback, other: Loopback, after: int | None) -> No
     """One process's part: read `after` outcomes and leave (None: all of them)."""
     for one in (server, other):
         one.rest()  # what an earlier life gave up is charged before this one begins
-    t, before, done = case.techniques, charge(server) + charge(other), set(case.done)
+    t, before, finished = case.techniques, charge(server) + charge(other), case.finished()
     case.cut = after is not None
     budget = Budget(total=ENOUGH) if t.budget else None
     if after is not None and t.ending == "money":
@@ -339,10 +348,6 @@ def life(case: Case, server: Loopback, other: Loopback, after: int | None) -> No
         case.check_money(charged, ledger, uncertain)
     if t.store:
         again = {text for text, times in asked_of(server, other).items() if times > asked[text]}
-        left = {
-            row["x"] for index, row in enumerate(case.rows) if index not in done or case.done[index] is None
-        }
-        finished = set(case.met) - left
         assert not {name[0] for text in again if (name := NAME.search(text))} & finished, (
             "stored is not asked again"
         )

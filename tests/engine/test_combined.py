@@ -12,6 +12,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize("seed", range(100, 110))
+@pytest.mark.parametrize("seed", range(100, 106))
 def test_whatever_is_on_each_row_has_its_own_answer_and_the_sums_are_right(seed: int, tmp_path: Path) -> None:
     check(drawn(seed), tmp_path)

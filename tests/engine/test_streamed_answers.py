@@ -18,9 +18,13 @@ from langchain_core.runnables import (
     RunnablePick,
 )
 from langchain_core.runnables.utils import AddableDict
+from langchain_openai import ChatOpenAI
+from pydantic import BaseModel
 
-from cottonpalm import BatchProcessor
+from cottonpalm import BatchProcessor, RowFinished
 from cottonpalm.chain.streamed import answer_of
+from tests.support.loopback import Loopback
+from tests.support.replies import ok
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,3 +102,18 @@ def test_chunks_that_cannot_be_added_are_the_last_one_and_take_no_other_key_away
     said = [AddableDict(a="x"), AddableDict(b={"p": 1}), AddableDict(a="y"), AddableDict(b={"p": 1, "q": 2})]
     assert answer_of(said) == {"a": "xy", "b": {"p": 1, "q": 2}}
     assert answer_of([{"p": 1}, {"p": 2}]) == {"p": 2}
+
+
+class Place(BaseModel):
+    """What is asked for."""
+
+    name: str
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # of LangChain's own, at each such answer
+def test_a_streamed_structured_answer_that_is_no_json_is_asked_again() -> None:
+    with Loopback([ok("It is Lima."), ok('{"name": "Lima"}')]) as server:
+        model = ChatOpenAI(base_url=server.openai_url, api_key="sk-test-0123456789", model="gpt-4o-mini")  # type: ignore[arg-type]
+        with BatchProcessor(model.with_structured_output(Place)).start(["Where is it?"], stream=True) as run:
+            [outcome] = [event.outcome for event in run if isinstance(event, RowFinished)]
+    assert (outcome.output, outcome.attempts) == (Place(name="Lima"), 2)

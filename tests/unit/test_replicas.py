@@ -54,6 +54,13 @@ def test_without_room_the_shortest_wait_is_chosen_not_the_shortest_line() -> Non
     assert choose([slow, quick], 0) == 1
 
 
+def test_an_endpoint_whose_limit_other_processes_have_has_the_longest_wait() -> None:
+    gone, long = EndpointState(0.0, 0.0), EndpointState(-9.0, 1.0, waiting=9, trip_s=60.0)
+    assert choose([gone, long], 0) == choose([gone, long], 1) == 1
+    assert choose([gone, gone], 1) == 1
+    assert spread([gone._replace(waiting=2), EndpointState(1.0, 1.0)]) == [(0, 1, 1)]
+
+
 def test_where_all_are_closed_a_pause_goes_before_an_illness_and_that_before_a_refusal() -> None:
     refused = EndpointState(1, 10, opens_in_s=1.0, ill=True, refused=True)
     ill, paused = EndpointState(1, 10, opens_in_s=2.0, ill=True), EndpointState(1, 10, opens_in_s=60.0)

@@ -58,7 +58,7 @@ def kind(exc: BaseException) -> Kind | None:
         return known
     if isinstance(exc, json.JSONDecodeError) and _of_a_stream(exc):
         return Kind.TRANSIENT
-    if isinstance(exc, _REASK) or (type(exc) is ValueError and _no_parsed_field(str(exc))):
+    if isinstance(exc, _REASK) or (type(exc) is ValueError and (_no_parsed_field(str(exc)) or _no_json(exc))):
         return Kind.REASK
     return _bedrock(exc)
 
@@ -75,6 +75,12 @@ def _of_a_stream(exc: BaseException) -> bool:
 def _no_parsed_field(message: str) -> bool:
     """Whether this is langchain-openai's own ValueError for a structured answer with empty content."""
     return "'parsed' field" in message
+
+
+def _no_json(exc: BaseException) -> bool:
+    """Whether openai raised it as it put a streamed structured answer together: it is no JSON."""
+    frames = [frame for frame, _ in walk_tb(exc.__traceback__)]
+    return bool(frames) and frames[-1].f_globals.get("__name__", "").startswith("openai.lib.streaming.")
 
 
 def _bedrock(exc: BaseException) -> Kind | None:

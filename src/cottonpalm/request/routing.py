@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -50,7 +51,9 @@ class EndpointState(NamedTuple):
 
     @property
     def wait_s(self) -> float:
-        """About how many seconds its next row waits in line."""
+        """About how many seconds its next row waits in line; without end while other processes have its whole limit."""
+        if not self.limit:
+            return math.inf
         return (self.waiting + 1) * self.trip_s / self.limit
 
     @property
