@@ -41,9 +41,8 @@ class Reservation:
         self.reserved = 0
         self._bound: int | None = -1  # -1: not computed yet
         self._extent: Extent | str | None = None
-        self._input = self._output = (
-            0  # the most tokens it reads and writes, as the request says; 0: not computed
-        )
+        # The most tokens it reads and writes, as the request says; 0: not computed.
+        self._input = self._output = 0
         self._price_failed = False  # True: the user's own price function raised
         self.sent: int | None = None  # the maximum of tokens that we put into the request
         self.instead: dict[str, Any] | None = None  # the body that asks for the prompt cache
