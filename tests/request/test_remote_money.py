@@ -96,6 +96,20 @@ def test_what_was_spent_is_said_once_and_what_an_idle_worker_holds_goes_back() -
     virtual_run(main())
 
 
+def test_what_is_written_of_a_worker_s_spending_takes_nothing_of_what_it_was_lent() -> None:
+    """All of a lump is spent or goes back: what is lost on the way is missing to everybody, and a run waits."""
+
+    async def main() -> None:
+        worker = Worker()
+        await worker.lent(550, 400)
+        worker.ledger.settle(400, 300, 0, worker.purse)
+        await asyncio.sleep(60)
+        worker.ledger.record(worker.purse)
+        assert worker.purse.told(idle=True) == MoneyTold(300, 0, 250)
+
+    virtual_run(main())
+
+
 @pytest.mark.parametrize(("passed_s", "back"), [(KEPT_S, 0), (KEPT_S + 0.01, 150)])
 def test_money_for_the_next_requests_is_kept_for_a_second(passed_s: float, back: int) -> None:
     async def main() -> int:

@@ -96,6 +96,9 @@ class Purse(Spending):
         for done in dones:
             done()
 
+    def lower_lease(self) -> None:
+        """See `Spending`: what is not needed goes back to who lent it, by `told` alone: else it would be lost."""
+
     @property
     def asks(self) -> bool:
         """Whether there is something to ask for."""
