@@ -25,6 +25,7 @@ from cottonpalm.types import PICO
 from tests.batchlane import kit
 from tests.batchlane.seen import seen
 from tests.support.batch_provider import BatchProvider, Faults, by_chance
+from tests.support.ledgers import settle
 from tests.support.programs import at_end, programs
 
 if TYPE_CHECKING:
@@ -272,9 +273,7 @@ def run_budget(processor: BatchProcessor) -> int | None:
     ledger = ledger_of(budget) if budget is not None else None
     if ledger is None:
         return None
-    until = time.monotonic() + 5
-    while ledger.reserved and time.monotonic() < until:
-        time.sleep(0.001)  # what was granted to a row that is gone comes back by itself, after the run
+    settle(ledger)
     assert ledger.reserved == 0, ledger.reserved
     return ledger.spent
 

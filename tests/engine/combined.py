@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -34,6 +33,7 @@ from cottonpalm.engine.layers.fallback import ANOTHER_MAY_DO_IT
 from cottonpalm.engine.shared import ledger_of
 from cottonpalm.types import PICO
 from tests.engine.trouble import REJECTED, SURVIVED, TRIES, Trouble, troubles
+from tests.support.ledgers import settle
 from tests.support.loopback import Loopback
 from tests.support.replies import ok
 
@@ -256,9 +256,7 @@ class Case:
             charged: what the servers charged in this life for answers with a usage, in pico-dollars.
             uncertain: what the run booked for requests whose cost it could not know.
         """
-        until = time.monotonic() + 5
-        while ledger.reserved and time.monotonic() < until:
-            time.sleep(0.001)  # a copy that was given up settles by itself, after the run
+        settle(ledger)
         assert (ledger.reserved, ledger.overshoot) == (0, 0)
         assert ledger.spent - self.spent >= charged
         if not self.cut and not self.techniques.hedge:

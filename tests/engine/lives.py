@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
@@ -39,6 +38,7 @@ from cottonpalm.types import PICO, Kind
 from tests.engine.combined import charge, first, second
 from tests.engine.lives_drawn import ALL, TWICE, WRONG, Life, Told, drawn, holds, model_at, said
 from tests.engine.trouble import ALWAYS, REJECTED, SURVIVED, TRIES, Trouble, troubles
+from tests.support.ledgers import settle
 from tests.support.loopback import Loopback
 from tests.support.programs import at_end, programs
 from tests.support.programs import run as run_command
@@ -322,9 +322,7 @@ def check_ledger(case: Case, life: Life, budget: Budget | None, now: int) -> Non
     ledger = ledger_of(budget)
     if ledger is None:
         return
-    until = time.monotonic() + 5
-    while ledger.reserved and time.monotonic() < until:
-        time.sleep(0.001)  # a copy that was given up settles by itself, after the run
+    settle(ledger)
     assert (ledger.reserved, ledger.overshoot) == (0, 0), ledger
     if case.sure:
         assert ledger.spent >= case.spent, (ledger.spent, case.spent)

@@ -80,11 +80,11 @@ def _has_models(base: str, ends: Sequence[str]) -> bool:
     """Whether a list of models is behind this address and one of these ends of it, perhaps behind a key."""
     import httpx
 
+    def lists_models(end: str) -> bool:
+        answer = httpx.get(f"{base}{end}/models", timeout=PATIENCE_S, follow_redirects=False)
+        return answer.status_code in (200, 401, 403) and "json" in answer.headers.get("content-type", "")
+
     try:
-        found = [httpx.get(f"{base}{end}/models", timeout=PATIENCE_S, follow_redirects=False) for end in ends]
+        return any(map(lists_models, ends))
     except httpx.HTTPError:
         return False
-    return any(
-        answer.status_code in (200, 401, 403) and "json" in answer.headers.get("content-type", "")
-        for answer in found
-    )

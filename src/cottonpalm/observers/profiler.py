@@ -12,8 +12,9 @@ from cottonpalm.observers.bottleneck import bound_by
 from cottonpalm.observers.classes import RepeatedRows, Sizes, number_of
 from cottonpalm.observers.course import Course
 from cottonpalm.observers.measures import Histogram
+from cottonpalm.observers.models_asked import REST, ModelsAsked
 from cottonpalm.observers.report import Report
-from cottonpalm.observers.reported import BatchUse, Counts, ModelUse, Money, Spread, StepUse, TopRow
+from cottonpalm.observers.reported import BatchUse, Counts, Money, Spread, StepUse, TopRow
 from cottonpalm.types import PICO, Usage
 
 if TYPE_CHECKING:
@@ -26,10 +27,7 @@ Wait: TypeAlias = Literal["queue", "permit", "pause", "backoff", "call", "first"
 WAITS: Final[tuple[Wait, ...]] = ("queue", "permit", "pause", "backoff", "call", "first", "store", "warm")
 TOP: Final = 10
 TYPES: Final = 50  # different types of errors that are told apart, per kind
-MODELS: Final = 100
 STEPS: Final = 50
-BATCH_SAVES: Final = 0.5  # of the price, at every provider that has a Batch API
-REST: Final = "other"
 LOOK_EVERY_S: Final = 0.05
 IDLE: Final[tuple[Bottleneck, ...]] = ("held", "reader", "source")  # nobody's fault but those outside
 MANY: Final = 1024  # values are counted at the latest when so many have gathered
@@ -69,17 +67,6 @@ class Look(NamedTuple):
     why: str = ""
 
 
-class _Model:
-    """Adds up what one model was asked; `flex` is what of it was served at that tier, at the price of a batch."""
-
-    __slots__ = ("cost_pico", "failed", "flex", "flex_pico", "priced", "requests", "tokens_in", "tokens_out")
-
-    def __init__(self) -> None:
-        self.requests = self.failed = self.tokens_in = self.tokens_out = self.cost_pico = 0
-        self.flex = self.flex_pico = 0
-        self.priced = False
-
-
 class Profiler:
     """Fed by the engine (rows, on its loop) and by the request level (requests, from any thread). Changes nothing.
 
@@ -101,7 +88,7 @@ class Profiler:
         self._latency = Values()
         self._waits = {name: Values() for name in WAITS}
         self._errors: dict[str, dict[str, int]] = {}
-        self._models: dict[str, _Model] = {}
+        self._models = ModelsAsked()
         self._tokens = [0, 0, 0, 0, 0]
         self._cost_pico, self._cost_known = 0, True
         self._failed_pico = self._failed_tries_pico = self._estimated_pico = self._estimated = 0
@@ -232,23 +219,10 @@ class Profiler:
         """See `protocols.Measure`."""
         self._waits["call"].note(seconds)
         with self._lock:
-            if (used := self._models.get(model)) is None:
-                model = model if len(self._models) < MODELS else REST
-                used = self._models.setdefault(model, _Model())
-            used.requests += 1
-            if flex:
-                used.flex += 1
-                used.flex_pico += cost_pico or 0
+            self._models.add(model, usage, cost_pico, ok=ok, flex=flex)
             if not ok:
-                used.failed += 1
                 self._course.failed_tries += 1
                 self._failed_tries_pico += cost_pico or 0
-            if usage is not None:
-                used.tokens_in += usage.input_tokens
-                used.tokens_out += usage.output_tokens
-            if cost_pico is not None:
-                used.cost_pico += cost_pico
-                used.priced = True
 
     def retried(self) -> None:
         """See `protocols.Measure`."""
@@ -307,19 +281,10 @@ class Profiler:
         self._count()
         with self._lock:
             found = self._report(stored, saved_usd, budget_usd)
-            batch = BatchUse() if has_batches is None else self._batch(has_batches)
+            batch = BatchUse()
+            if has_batches is not None:
+                batch = self._models.for_batches(has_batches, self._live_rows, self._live_pico)
         return replace(found, prompts=prompts or {}, batch=batch)
-
-    def _batch(self, has_batches: Callable[[str], bool]) -> BatchUse:
-        """What ran live and could have gone through a batch: by the models' shares of requests and of money."""
-        theirs = [used for name, used in self._models.items() if has_batches(name)]
-        asked = sum(used.requests for used in self._models.values())
-        cost = sum(used.cost_pico for used in self._models.values())
-        if not asked or not theirs:
-            return BatchUse()
-        of_rows = sum(used.requests - used.flex for used in theirs) / asked
-        of_cost = sum(used.cost_pico - used.flex_pico for used in theirs) / cost if cost else 0.0
-        return BatchUse(round(self._live_rows * of_rows), self._live_pico * of_cost * BATCH_SAVES / PICO)
 
     def _report(self, stored: int, saved_usd: float | None, budget_usd: float | None) -> Report:
         now = self._ended if self._ended is not None else clock.now()
@@ -354,7 +319,7 @@ class Profiler:
             usage=Usage(*self._tokens),
             cost_usd=cost_usd,
             cost_per_row_usd=cost_usd / done if cost_usd is not None and done else None,
-            by_model={name: _used(used) for name, used in sorted(self._models.items())},
+            by_model=self._models.uses(),
             slowest=_top(self._slowest, 1.0),
             dearest=_top(self._dearest, 1 / PICO),
             bound_by=bound_by(
@@ -396,9 +361,3 @@ def _top(rows: list[tuple[float, int, str | None]], unit: float) -> tuple[TopRow
 
 def _by_count(types: dict[str, int]) -> dict[str, int]:
     return dict(sorted(types.items(), key=lambda pair: (-pair[1], pair[0])))
-
-
-def _used(used: _Model) -> ModelUse:
-    refused = used.requests == used.failed  # what was refused costs nothing
-    cost_usd = used.cost_pico / PICO if used.priced or refused else None
-    return ModelUse(used.requests, used.failed, used.tokens_in, used.tokens_out, cost_usd)

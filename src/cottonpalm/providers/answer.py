@@ -114,7 +114,15 @@ def replayed(family: Family, lines: list[bytes]) -> Answer:
     stream = family.stream()
     for line in lines:
         stream.feed(line)
-    return stream.answer()
+    return so_far(stream)
+
+
+def so_far(stream: Stream) -> Answer:
+    """Return the answer of what a stream was fed. Where it broke off, what it had counted is not what is billed."""
+    answer = stream.answer()
+    if not answer.complete:
+        answer.usage = None
+    return answer
 
 
 def loads(content: bytes | str) -> Any:

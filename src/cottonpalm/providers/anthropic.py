@@ -146,8 +146,7 @@ class MessagesStream:
 
     def answer(self) -> Answer:
         """Return the answer that the events make together."""
-        self._answer.usage = usage_of(self._counts) if self._answer.complete else None
-        self._answer.tier = _tier(self._counts)
+        self._answer.usage, self._answer.tier = usage_of(self._counts), _tier(self._counts)
         if self._answer.text_wanted:
             self._answer.text = self._kept.text(("delta", "text"))
         return self._answer

@@ -115,8 +115,6 @@ class GenerateStream:
 
     def answer(self) -> Answer:
         """Return the answer that the pieces make together."""
-        if not self._answer.complete:
-            self._answer.usage = None
         if self._answer.text_wanted:
             self._answer.text = "".join(_text(data(line)) for line in self._kept.lines)
         return self._answer

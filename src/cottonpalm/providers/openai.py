@@ -184,8 +184,6 @@ class ChatStream:
 
     def answer(self) -> Answer:
         """Return the answer that the lines make together."""
-        if not self._answer.complete:
-            self._answer.usage = None
         if self._answer.text_wanted:
             delta = ("choices", 0, "delta")
             self._answer.text = self._kept.text((*delta, "content"), (*delta, "refusal"))

@@ -278,9 +278,7 @@ class Session:
         self._say_left_out(counts)
         self._note(run, code)
         self._say_why(stopped, signal)
-        failure = self._tally.first_failed or str(stopped or "")
-        base_url, provider = self._job.base_url, check_model(self._job.model or "local")[0]
-        if not self._tally.answers and (said := diagnosis(base_url, failure, provider)) is not None:
+        if not self._tally.answers and (said := self._wrong_address(stopped)) is not None:
             self._screen.error(said)
         elif not self._tally.answers and stats.trouble.startswith("connection refused"):
             self._screen.error(
@@ -294,6 +292,11 @@ class Session:
         if self._screen.verbose:
             self._screen.report(run.report.text())
         return code
+
+    def _wrong_address(self, stopped: RunStopped | None) -> str | None:
+        failure = self._tally.first_failed or str(stopped or "")
+        provider, _ = check_model(self._job.model or "local")
+        return diagnosis(self._job.base_url, failure, provider)
 
     def _say_left_out(self, counts: summary.Counts) -> None:
         """Say, once, that the store holds answers that the file does not: their rows left the input, or changed."""

@@ -17,7 +17,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.providers import BrokenAnswer, dressed
-from cottonpalm.providers.answer import Answer, Lines, read_bytes
+from cottonpalm.providers.answer import Answer, Lines, read_bytes, so_far
 from cottonpalm.request.judging import broken, cut
 from cottonpalm.runtime.wait_queue import RowClosed
 from cottonpalm.types import Fault, Kind
@@ -108,7 +108,7 @@ class Reading:
     def leave(self) -> None:
         """The chain stopped reading, after the end of the answer or before."""
         try:
-            answer = self._stream.answer()
+            answer = so_far(self._stream)
             if answer.complete:
                 self._ending.over(None, status=self._status, answer=answer, headers=self._headers)
         finally:
@@ -117,7 +117,7 @@ class Reading:
     def _answer(self) -> Answer:
         for line in self._lines.cut(b"\n"):
             self._stream.feed(line)
-        answer = self._stream.answer()
+        answer = so_far(self._stream)
         if not answer.complete and answer.error is None:
             whole = read_bytes(self._ending.call.family, b"".join(self._plain))
             return whole if whole.complete or whole.error else answer
