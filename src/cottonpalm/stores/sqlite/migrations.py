@@ -183,21 +183,19 @@ def check_ours(db: sqlite3.Connection, path: str) -> None:
 
 
 def migrate(db: sqlite3.Connection, path: str) -> bool:
-    """Run the steps that have not run yet, each in one transaction together with its version number; False: none."""
-    ran = False
-    while _version(db) != len(STEPS):
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            check_ours(db, path)
-            version = _version(db)
-            if version == len(STEPS):
-                break
-            STEPS[version](db)
-            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            db.execute(f"PRAGMA user_version = {version + 1}")
-            db.execute("COMMIT")
-            ran = True
-        finally:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-    return ran
+    """Run the steps that have not run yet, in one transaction together with their number; False: none."""
+    if _version(db) == len(STEPS):
+        return False
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        check_ours(db, path)
+        missing = STEPS[_version(db) :]  # another process may have run them by now
+        for step in missing:
+            step(db)
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {len(STEPS)}")
+        db.execute("COMMIT")
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+    return bool(missing)
