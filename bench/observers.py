@@ -36,7 +36,7 @@ from cottonpalm.observers.event_lines import EventLines
 from cottonpalm.observers.metrics import PrometheusMetrics
 from cottonpalm.observers.notes import Notes
 from cottonpalm.observers.otel_metrics import OpenTelemetryMetrics
-from cottonpalm.observers.progress import Progress
+from cottonpalm.observers.terminal.progress import Progress
 from cottonpalm.observers.told import Told
 from cottonpalm.observers.tracing import OpenTelemetrySpans
 from cottonpalm.testing import ScriptedChain

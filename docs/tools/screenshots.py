@@ -32,7 +32,7 @@ from cottonpalm.observers.page.compare import compare
 from cottonpalm.observers.page.of_outcomes import rows_seen
 from cottonpalm.observers.page.run_page import page_of
 from cottonpalm.observers.page.story import Story
-from cottonpalm.observers.progress import Progress
+from cottonpalm.observers.terminal.progress import Progress
 from cottonpalm.testing import FlakyTransport, Flaw, virtual_run
 
 if TYPE_CHECKING:

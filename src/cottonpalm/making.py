@@ -130,7 +130,7 @@ class RunMaker:
     def _watched(self, engine: Engine) -> Engine:
         if self._settings.progress:
             from cottonpalm.observers.notebook import NotebookProgress, in_notebook  # noqa: PLC0415 - rich is slow
-            from cottonpalm.observers.progress import Progress  # noqa: PLC0415 - likewise
+            from cottonpalm.observers.terminal.progress import Progress  # noqa: PLC0415 - likewise
 
             progress = NotebookProgress() if in_notebook() else Progress()
             progress.watch(engine.stats)

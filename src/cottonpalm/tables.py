@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cottonpalm.engine.input.frames import kind_of
 from cottonpalm.engine.output.table import answers_of, arrow_column, fields_of, polars_column
 from cottonpalm.errors import ConfigError
-from cottonpalm.observers.formatting import told
+from cottonpalm.observers.words.formatting import told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

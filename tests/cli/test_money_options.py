@@ -13,7 +13,7 @@ from cottonpalm.cli.checks import check_money
 from cottonpalm.cli.keywords import budget_of
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.spec import RunSpec
-from cottonpalm.observers.numbers import money_usd
+from cottonpalm.observers.words.numbers import money_usd
 from tests.cli.conftest import rows
 from tests.report.test_page import Page
 from tests.support.replies import Reply

@@ -24,11 +24,11 @@ from cottonpalm.events import (
     RunEnded,
     RunStarted,
 )
-from cottonpalm.observers.formatting import clean, count, duration, model_in, money, rate
-from cottonpalm.observers.numbers import share_of_budget
-from cottonpalm.observers.panel import line
-from cottonpalm.observers.progress import PLAIN_EVERY_S, Progress
-from cottonpalm.observers.reported import BatchUse, Repeats
+from cottonpalm.observers.measures.reported import BatchUse, Repeats
+from cottonpalm.observers.terminal.panel import line
+from cottonpalm.observers.terminal.progress import PLAIN_EVERY_S, Progress
+from cottonpalm.observers.words.formatting import clean, count, duration, model_in, money, rate
+from cottonpalm.observers.words.numbers import share_of_budget
 from cottonpalm.types import ErrorRecord, Kind, Outcome
 from tests.report.made import made
 

@@ -14,8 +14,8 @@ from langchain_core.runnables import RunnableLambda
 
 from cottonpalm import BatchProcessor
 from cottonpalm.observers import kept
-from cottonpalm.observers.formatting import as_it_can_be_shown
 from cottonpalm.observers.report import text_of
+from cottonpalm.observers.words.formatting import as_it_can_be_shown
 from cottonpalm.stores import open_store
 from tests.cli.conftest import lines, rows
 from tests.report.stories import HOSTILE, long_story

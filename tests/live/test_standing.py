@@ -15,7 +15,7 @@ from cottonpalm import BatchProcessor, RunStopped
 from cottonpalm.cli.live import now_view, runs_view
 from cottonpalm.cli.live.reading import Reading, Standing
 from cottonpalm.observers.kept import Kept
-from cottonpalm.observers.reported import Moment
+from cottonpalm.observers.measures.reported import Moment
 from cottonpalm.protocols import Orders, RunInfo
 from cottonpalm.stores import open_store
 from tests.report.made import made

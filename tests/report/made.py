@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from cottonpalm.observers.measures.reported import Counts, ModelUse, Moment, Money, Spread
 from cottonpalm.observers.report import Report
-from cottonpalm.observers.reported import Counts, ModelUse, Moment, Money, Spread
 from cottonpalm.types import Usage
 
 NOTHING = Report(

@@ -7,8 +7,7 @@ from math import ceil, log, log10
 from random import Random
 from typing import Final
 
-from cottonpalm.observers.page.story import Story
-from cottonpalm.observers.reported import (
+from cottonpalm.observers.measures.reported import (
     BatchUse,
     Counts,
     ModelUse,
@@ -20,7 +19,8 @@ from cottonpalm.observers.reported import (
     StepUse,
     TopRow,
 )
-from cottonpalm.observers.rows_seen import Glance, RowsSeen
+from cottonpalm.observers.measures.rows_seen import Glance, RowsSeen
+from cottonpalm.observers.page.story import Story
 from cottonpalm.types import Try, Usage
 from tests.report.made import NOTHING, made
 

@@ -6,12 +6,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cottonpalm.observers.advice import advice_of, why_nothing
-from cottonpalm.observers.reported import BatchUse, Counts, ModelUse, Money, Repeats, SizeClass, Spread
+from cottonpalm.observers.advice.rules import advice_of, why_nothing
+from cottonpalm.observers.measures.reported import (
+    BatchUse,
+    Counts,
+    ModelUse,
+    Money,
+    Repeats,
+    SizeClass,
+    Spread,
+)
 from tests.report.made import made, moments
 
 if TYPE_CHECKING:
-    from cottonpalm.observers.one_advice import Advice
+    from cottonpalm.observers.advice.advice import Advice
     from cottonpalm.observers.report import Report
 
 pytestmark = pytest.mark.core

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cottonpalm import BatchProcessor, Cache, RateLimit
-from cottonpalm.observers.advice import advice_of, why_nothing
-from cottonpalm.observers.advice_words import LIMITS, WAITS
-from cottonpalm.observers.reported import BatchUse, Counts, ModelUse, Money, Repeats, SizeClass
+from cottonpalm.observers.advice.rules import advice_of, why_nothing
+from cottonpalm.observers.advice.words import LIMITS, WAITS
+from cottonpalm.observers.measures.reported import BatchUse, Counts, ModelUse, Money, Repeats, SizeClass
 from cottonpalm.testing import ScriptedChain, virtual_run
 from tests.engine.helpers import Probe
 from tests.engine.test_report import report_of

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console, Group
 
-from cottonpalm.observers.coming import KEPT, SHOWN, Coming, ComingRows
-from cottonpalm.observers.panel import line, panel
+from cottonpalm.observers.terminal.coming import KEPT, SHOWN, Coming, ComingRows
+from cottonpalm.observers.terminal.panel import line, panel
 from tests.report.stories import HOSTILE
 from tests.report.test_panel import SHOWN as NUMBERS
 

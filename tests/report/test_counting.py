@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cottonpalm.observers.classes import RepeatedRows, Sizes, number_of
 from cottonpalm.observers.kept import LIVES, Kept, after, packed, read
-from cottonpalm.observers.reported import Counts, Spread
-from cottonpalm.observers.rows_seen import PLACES, TOP, TYPES, Glance, RowsSeen
+from cottonpalm.observers.measures.reported import Counts, Spread
+from cottonpalm.observers.measures.rows_seen import PLACES, TOP, TYPES, Glance, RowsSeen
+from cottonpalm.observers.measures.sizes_and_repeats import RepeatedRows, Sizes, number_of
 from tests.report.made import made, moments
 
 pytestmark = pytest.mark.core

@@ -30,8 +30,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cottonpalm import BatchProcessor
 from cottonpalm.events import Binding, LimitChanged, RequestFinished, RunEnded, RunStarted
-from cottonpalm.observers.conventions import asked_of, error_type, provider_of
 from cottonpalm.observers.metrics import PrometheusMetrics
+from cottonpalm.observers.otel.conventions import asked_of, error_type, provider_of
 from cottonpalm.observers.otel_metrics import OpenTelemetryMetrics
 from cottonpalm.observers.tracing import OpenTelemetrySpans
 from cottonpalm.testing import FlakyTransport

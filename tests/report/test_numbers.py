@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cottonpalm.observers import numbers as n
-from cottonpalm.observers.formatting import money
+from cottonpalm.observers.words import numbers as n
+from cottonpalm.observers.words.formatting import money
 from cottonpalm.types import pico
 
 pytestmark = pytest.mark.core

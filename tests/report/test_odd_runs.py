@@ -13,7 +13,7 @@ from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor, Budget, Cache
-from cottonpalm.observers.reported import Spread
+from cottonpalm.observers.measures.reported import Spread
 from cottonpalm.testing import FlakyTransport, virtual_run
 from tests.report.drawn import Page, share
 from tests.report.made import NOTHING, made

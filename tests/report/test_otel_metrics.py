@@ -15,7 +15,7 @@ from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 from opentelemetry.sdk.trace import TracerProvider
 
 from cottonpalm.events import Event, RequestFinished, RowFinished, RunEnded, RunStarted
-from cottonpalm.observers.conventions import asked_of, error_of
+from cottonpalm.observers.otel.conventions import asked_of, error_of
 from cottonpalm.observers.otel_metrics import MOST, SECONDS, TOKENS, OpenTelemetryMetrics
 from cottonpalm.types import PICO, Kind, Outcome, Usage
 

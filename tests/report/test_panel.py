@@ -12,9 +12,9 @@ from rich.console import Console, Group
 
 from cottonpalm import clock
 from cottonpalm.events import RowFinished, RunEnded, RunStarted
-from cottonpalm.observers.pace import SLOT_S, SLOTS, Left, Pace
-from cottonpalm.observers.panel import Faults, Numbers, ShownFault, line, panel, sparks
-from cottonpalm.observers.progress import Progress
+from cottonpalm.observers.measures.pace import SLOT_S, SLOTS, Left, Pace
+from cottonpalm.observers.terminal.panel import Faults, Numbers, ShownFault, line, panel, sparks
+from cottonpalm.observers.terminal.progress import Progress
 from cottonpalm.types import ErrorRecord, Kind, Outcome
 from tests.report.stories import HOSTILE
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cottonpalm.observers.rates import rates, widths, window_s
-from cottonpalm.observers.reported import Moment
+from cottonpalm.observers.measures.rates import rates, widths, window_s
+from cottonpalm.observers.measures.reported import Moment
 from tests.report.drawn import Page
 from tests.report.made import made
 

@@ -12,7 +12,7 @@ from langchain_core.runnables import RunnableLambda
 from cottonpalm import BatchProcessor
 from cottonpalm.cli.stories import rows_of
 from cottonpalm.observers import kept
-from cottonpalm.observers.excerpt import LONGEST, excerpt
+from cottonpalm.observers.words.excerpt import LONGEST, excerpt
 from cottonpalm.protocols import ReadsOn
 from cottonpalm.stores import open_store
 from cottonpalm.stores.codec.glances import about, glances

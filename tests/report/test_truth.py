@@ -18,8 +18,8 @@ from cottonpalm import (
     RetryPolicy,
     clock,
 )
-from cottonpalm.observers.advice import advice_of
-from cottonpalm.observers.rates import widths as widths_of
+from cottonpalm.observers.advice.rules import advice_of
+from cottonpalm.observers.measures.rates import widths as widths_of
 from cottonpalm.testing import Flaw, virtual_run
 from tests.engine.helpers import Probe
 from tests.engine.test_report import chain_of, report_of

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cottonpalm.observers.bottleneck import bound_by
-from cottonpalm.observers.formatting import binds
+from cottonpalm.observers.words.bottleneck import bound_by
+from cottonpalm.observers.words.formatting import binds
 from cottonpalm.request.limiter.rules.binding import Snapshot, binding
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.types import Bottleneck

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cottonpalm.observers.bottleneck import bound_by
+from cottonpalm.observers.words.bottleneck import bound_by
 
 if TYPE_CHECKING:
     from cottonpalm.types import Bottleneck

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cottonpalm.observers.measures import ERROR, LEAST, MOST, POINTS, Histogram, Timeline, in_buckets
+from cottonpalm.observers.measures.bounded import ERROR, LEAST, MOST, POINTS, Histogram, Timeline, in_buckets
 
 pytestmark = pytest.mark.core
 

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from cottonpalm.observers.bottleneck import bound_by
+from cottonpalm.observers.words.bottleneck import bound_by
 from cottonpalm.request.limiter.rules.admission import Admission
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.rules.reasons import why

@@ -7,7 +7,7 @@ import re
 from typing import Final
 
 from cottonpalm.cli.problems import Problem
-from cottonpalm.observers.formatting import Currency, show_in
+from cottonpalm.observers.words.formatting import Currency, show_in
 
 SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 _AMOUNT: Final = r"(\d+(?:\.\d+)?|\.\d+)"

@@ -15,8 +15,8 @@ from rich.text import Text
 from cottonpalm import clock
 from cottonpalm.cli.problems import shown
 from cottonpalm.cli.spec import META
-from cottonpalm.observers.formatting import as_it_can_be_shown, clean, money, rate
-from cottonpalm.observers.progress import Progress
+from cottonpalm.observers.terminal.progress import Progress
+from cottonpalm.observers.words.formatting import as_it_can_be_shown, clean, money, rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

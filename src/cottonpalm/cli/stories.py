@@ -8,11 +8,11 @@ from cottonpalm.cli.problems import Code, shown
 from cottonpalm.cli.spec import META
 from cottonpalm.cli.summary import command_on
 from cottonpalm.observers import kept
-from cottonpalm.observers.formatting import count
-from cottonpalm.observers.kind_words import why_stopped
-from cottonpalm.observers.numbers import money_usd
+from cottonpalm.observers.measures.rows_seen import RowsSeen
 from cottonpalm.observers.page.story import Story, stopped_state
-from cottonpalm.observers.rows_seen import RowsSeen
+from cottonpalm.observers.words.formatting import count
+from cottonpalm.observers.words.kinds import why_stopped
+from cottonpalm.observers.words.numbers import money_usd
 from cottonpalm.protocols import ReadsOn
 from cottonpalm.stores import shown as store_shown
 from cottonpalm.stores.codec.glances import about, glances, tries

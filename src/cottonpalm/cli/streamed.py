@@ -12,7 +12,7 @@ from cottonpalm.types import Outcome
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from cottonpalm.observers.coming import ComingRows
+    from cottonpalm.observers.terminal.coming import ComingRows
 
 
 def outcomes_of(run: Iterable[Any], coming: ComingRows) -> Iterator[Outcome]:

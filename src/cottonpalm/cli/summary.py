@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from cottonpalm.cli.readers.rows import BadRow
 from cottonpalm.cli.wording import here
 from cottonpalm.engine.input.keys import Distinct, content_key
-from cottonpalm.observers.formatting import clean, count, duration, money, rate, told
-from cottonpalm.observers.kind_words import in_words
+from cottonpalm.observers.words.formatting import clean, count, duration, money, rate, told
+from cottonpalm.observers.words.kinds import in_words
 from cottonpalm.stores import shown as store_shown
 from cottonpalm.stores import without_password
 from cottonpalm.types import numbered, pico

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.cli.chains.models import PROVIDERS
-from cottonpalm.observers.formatting import money
+from cottonpalm.observers.words.formatting import money
 from cottonpalm.types import pico
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from cottonpalm.observers.report import Report
-from cottonpalm.observers.reported import (
+from cottonpalm.observers.measures.reported import (
     BatchUse,
     Counts,
     ModelUse,
@@ -18,6 +17,7 @@ from cottonpalm.observers.reported import (
     StepUse,
     TopRow,
 )
+from cottonpalm.observers.report import Report
 from cottonpalm.stats import PromptUse
 from cottonpalm.types import Usage
 

@@ -25,9 +25,9 @@ from cottonpalm.events import (
     RunEnded,
     RunStarted,
 )
-from cottonpalm.observers.formatting import label
-from cottonpalm.observers.measures import in_buckets
+from cottonpalm.observers.measures.bounded import in_buckets
 from cottonpalm.observers.told import Told
+from cottonpalm.observers.words.formatting import label
 from cottonpalm.types import PICO
 
 try:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.console import Console
 
 from cottonpalm.observers.page.markup import Markup, tag
-from cottonpalm.observers.panel import panel
-from cottonpalm.observers.progress import Progress
+from cottonpalm.observers.terminal.panel import panel
+from cottonpalm.observers.terminal.progress import Progress
 
 if TYPE_CHECKING:
-    from cottonpalm.observers.panel import Numbers
+    from cottonpalm.observers.terminal.panel import Numbers
 
 WIDTH: Final = 80
 EVERY_S: Final = 0.5  # each update is a message to the browser

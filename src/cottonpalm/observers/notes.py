@@ -18,9 +18,9 @@ from cottonpalm.events import (
     RowRestarted,
     Unreachable,
 )
-from cottonpalm.observers.formatting import binds, clean, duration, money, told
-from cottonpalm.observers.numbers import share_of_budget
 from cottonpalm.observers.told import Told
+from cottonpalm.observers.words.formatting import binds, clean, duration, money, told
+from cottonpalm.observers.words.numbers import share_of_budget
 from cottonpalm.types import numbered, pico
 
 if TYPE_CHECKING:

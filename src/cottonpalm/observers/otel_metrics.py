@@ -10,10 +10,10 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.events import Event, RunEnded, RunStarted
-from cottonpalm.observers.conventions import asked_of, error_of
-from cottonpalm.observers.formatting import label
-from cottonpalm.observers.otel_sdk import before_collections, measure_all
+from cottonpalm.observers.otel.conventions import asked_of, error_of
+from cottonpalm.observers.otel.sdk import before_collections, measure_all
 from cottonpalm.observers.told import Told
+from cottonpalm.observers.words.formatting import label
 from cottonpalm.types import PICO
 
 try:

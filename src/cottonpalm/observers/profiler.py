@@ -8,13 +8,13 @@ from heapq import heappush, heapreplace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from cottonpalm import clock
-from cottonpalm.observers.bottleneck import bound_by
-from cottonpalm.observers.classes import RepeatedRows, Sizes, number_of
-from cottonpalm.observers.course import Course
-from cottonpalm.observers.measures import Histogram
-from cottonpalm.observers.models_asked import REST, ModelsAsked
+from cottonpalm.observers.measures.bounded import Histogram
+from cottonpalm.observers.measures.course import Course
+from cottonpalm.observers.measures.models_asked import REST, ModelsAsked
+from cottonpalm.observers.measures.reported import BatchUse, Counts, Money, Spread, StepUse, TopRow
+from cottonpalm.observers.measures.sizes_and_repeats import RepeatedRows, Sizes, number_of
 from cottonpalm.observers.report import Report
-from cottonpalm.observers.reported import BatchUse, Counts, Money, Spread, StepUse, TopRow
+from cottonpalm.observers.words.bottleneck import bound_by
 from cottonpalm.types import PICO, Usage
 
 if TYPE_CHECKING:

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from cottonpalm.observers.advice import advice_of
-from cottonpalm.observers.formatting import clean, count, duration, money, rate
-from cottonpalm.observers.kind_words import why_stopped
-from cottonpalm.observers.numbers import percent
-from cottonpalm.observers.prompt_words import on_prompts
-from cottonpalm.observers.rates import rates
-from cottonpalm.observers.reported import Reported
+from cottonpalm.observers.advice.rules import advice_of
+from cottonpalm.observers.measures.rates import rates
+from cottonpalm.observers.measures.reported import Reported
+from cottonpalm.observers.words.formatting import clean, count, duration, money, rate
+from cottonpalm.observers.words.kinds import why_stopped
+from cottonpalm.observers.words.numbers import percent
+from cottonpalm.observers.words.prompts import on_prompts
 from cottonpalm.types import PICO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from cottonpalm.observers.one_advice import Advice
-    from cottonpalm.observers.reported import Spread, TopRow
+    from cottonpalm.observers.advice.advice import Advice
+    from cottonpalm.observers.measures.reported import Spread, TopRow
     from cottonpalm.types import Outcome
 
 

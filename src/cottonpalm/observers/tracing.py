@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from cottonpalm import clock
 from cottonpalm.events import Event, RequestFinished, RowStarted, RunEnded, RunStarted
-from cottonpalm.observers.conventions import KEYS, asked_of, error_type, span_name
-from cottonpalm.observers.formatting import label
+from cottonpalm.observers.otel.conventions import KEYS, asked_of, error_type, span_name
 from cottonpalm.observers.told import Told
+from cottonpalm.observers.words.formatting import label
 from cottonpalm.types import PICO
 
 try:

@@ -11,7 +11,7 @@ from cottonpalm import clock
 from cottonpalm.config import Budget
 from cottonpalm.engine.input.frames import list_in
 from cottonpalm.errors import ConfigError, RunStopped
-from cottonpalm.observers.formatting import money
+from cottonpalm.observers.words.formatting import money
 from cottonpalm.presets.base import Preset, log, text_of
 from cottonpalm.presets.estimates import EstimateGate, Hour
 from cottonpalm.setting_checks import budget_of

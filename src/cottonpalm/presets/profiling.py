@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from cottonpalm import clock
 from cottonpalm.engine.input.frames import list_in
-from cottonpalm.observers.advice import why_nothing
+from cottonpalm.observers.advice.rules import why_nothing
 from cottonpalm.presets.base import Preset
 
 if TYPE_CHECKING:

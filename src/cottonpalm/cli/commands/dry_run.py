@@ -21,7 +21,7 @@ from cottonpalm.cli.writers.open_output import check_name
 from cottonpalm.engine.input.known_by import part_of
 from cottonpalm.engine.input.reader import Broken, Reader
 from cottonpalm.errors import ChainChanged, RunBusy
-from cottonpalm.observers.formatting import count
+from cottonpalm.observers.words.formatting import count
 from cottonpalm.planning.planner import asked_again
 from cottonpalm.protocols import RETRYABLE
 from cottonpalm.stores import database_of

@@ -16,8 +16,8 @@ from cottonpalm.cli.readers.open_rows import rows_of
 from cottonpalm.cli.readers.rows import RowFields
 from cottonpalm.cli.screen import show_details
 from cottonpalm.cli.writers.open_output import check_name
-from cottonpalm.observers.formatting import count, duration, money
-from cottonpalm.observers.prompt_words import planned
+from cottonpalm.observers.words.formatting import count, duration, money
+from cottonpalm.observers.words.prompts import planned
 from cottonpalm.stores import database_of
 from cottonpalm.types import PICO
 

@@ -12,11 +12,11 @@ from cottonpalm.cli.held_store import existing_store
 from cottonpalm.cli.problems import Code, Problem, os_problem, shown
 from cottonpalm.cli.screen import put
 from cottonpalm.cli.stories import story_of
-from cottonpalm.observers.formatting import as_it_can_be_shown, money
 from cottonpalm.observers.page.compare import compare, compared_text
 from cottonpalm.observers.page.document import MADE_HERE
 from cottonpalm.observers.page.run_page import page_of
 from cottonpalm.observers.report import text_of
+from cottonpalm.observers.words.formatting import as_it_can_be_shown, money
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from cottonpalm.cli.held_store import existing_store
 from cottonpalm.cli.problems import Code, Problem, shown
 from cottonpalm.cli.screen import holder_of
 from cottonpalm.cli.spec import META
-from cottonpalm.observers.formatting import clean, count, money
+from cottonpalm.observers.words.formatting import clean, count, money
 
 if TYPE_CHECKING:
     from cottonpalm.cli.screen import Screen

@@ -33,9 +33,9 @@ from cottonpalm.config import Budget
 from cottonpalm.engine.shared import LENT
 from cottonpalm.errors import RunStopped, StoreError
 from cottonpalm.events import Binding, Unreachable
-from cottonpalm.observers.coming import ComingRows
-from cottonpalm.observers.formatting import count
-from cottonpalm.observers.prompt_words import on_prompts
+from cottonpalm.observers.terminal.coming import ComingRows
+from cottonpalm.observers.words.formatting import count
+from cottonpalm.observers.words.prompts import on_prompts
 from cottonpalm.processor import BatchProcessor
 from cottonpalm.protocols import OK
 from cottonpalm.settings import PLENTY
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from cottonpalm.cli.writers.output import Output
     from cottonpalm.events import Event
     from cottonpalm.observers.event_lines import EventLines
-    from cottonpalm.observers.progress import Progress
+    from cottonpalm.observers.terminal.progress import Progress
     from cottonpalm.run import Run
     from cottonpalm.types import Outcome
 

@@ -25,7 +25,7 @@ from cottonpalm.cli.signals import Signals
 from cottonpalm.cli.writers.open_output import check_name
 from cottonpalm.config import AdaptiveConcurrency
 from cottonpalm.errors import ChainChanged, RunStopped, StoreError
-from cottonpalm.observers.formatting import count, duration, money, told
+from cottonpalm.observers.words.formatting import count, duration, money, told
 from cottonpalm.processor import BatchProcessor
 from cottonpalm.protocols import OK
 from cottonpalm.stores import open_store
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from cottonpalm.cli.held_store import HeldRun
     from cottonpalm.cli.screen import Screen
     from cottonpalm.cli.spec import RunSpec
-    from cottonpalm.observers.progress import Progress
+    from cottonpalm.observers.terminal.progress import Progress
     from cottonpalm.protocols import RunInfo
     from cottonpalm.run import Run
 

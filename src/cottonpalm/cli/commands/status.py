@@ -10,8 +10,8 @@ from cottonpalm.cli import screen
 from cottonpalm.cli.held_store import existing_store
 from cottonpalm.cli.problems import shown
 from cottonpalm.cli.spec import META, RunSpec
-from cottonpalm.observers.formatting import clean, duration, money, rate
-from cottonpalm.observers.kind_words import in_words
+from cottonpalm.observers.words.formatting import clean, duration, money, rate
+from cottonpalm.observers.words.kinds import in_words
 from cottonpalm.protocols import FAILED, OK, RETRYABLE, FindsRows
 from cottonpalm.stores.codec.glances import glances
 from cottonpalm.stores.codec.records import unpack

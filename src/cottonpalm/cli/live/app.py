@@ -22,11 +22,11 @@ from cottonpalm.cli.live.reading import STATUSES, Query
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.stories import told_whole
 from cottonpalm.errors import StoreError
-from cottonpalm.observers.formatting import clean
-from cottonpalm.observers.one_advice import capital
+from cottonpalm.observers.advice.advice import capital
 from cottonpalm.observers.page.document import policy
 from cottonpalm.observers.page.markup import Markup, tag
 from cottonpalm.observers.page.run_page import page_of
+from cottonpalm.observers.words.formatting import clean
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cottonpalm.cli.live.reading import Standing
-    from cottonpalm.observers.reported import Moment, Reported
+    from cottonpalm.observers.measures.reported import Moment, Reported
 
 LATELY: Final = 0.25  # of the run: what the end is judged by
 SURE: Final = 4  # moments from which on there is a range

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from cottonpalm.observers.formatting import label
+from cottonpalm.observers.words.formatting import label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

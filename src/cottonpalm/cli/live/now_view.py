@@ -10,8 +10,6 @@ from cottonpalm.cli.live.ending import left
 from cottonpalm.cli.live.frame import at, part, place, state, state_of, zone
 from cottonpalm.cli.live.runs_view import bar, binds_now
 from cottonpalm.cli.stories import glanced
-from cottonpalm.observers.formatting import count, duration, model_in
-from cottonpalm.observers.numbers import percent, roughly
 from cottonpalm.observers.page.head import figures, lede
 from cottonpalm.observers.page.markup import Markup, foreign, join, kept, sentence, tag
 from cottonpalm.observers.page.money import money
@@ -19,14 +17,16 @@ from cottonpalm.observers.page.over_time import over_time
 from cottonpalm.observers.page.parts import Cell, Column, none, section, table
 from cottonpalm.observers.page.plots import cell_bar
 from cottonpalm.observers.page.rows import KINDS
+from cottonpalm.observers.words.formatting import count, duration, model_in
+from cottonpalm.observers.words.numbers import percent, roughly
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cottonpalm.cli.live.reading import Standing
+    from cottonpalm.observers.measures.reported import Reported
     from cottonpalm.observers.page.markup import Part
     from cottonpalm.observers.page.story import Story
-    from cottonpalm.observers.reported import Reported
 
 OLD_S: Final = 8.0  # a process that has said nothing for so long may be gone, or busy
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Final
 
 from cottonpalm.cli.live.frame import place, state
 from cottonpalm.cli.live.reading import ROWS, text_of
-from cottonpalm.observers.excerpt import excerpt
-from cottonpalm.observers.formatting import clean, count, duration, money, told
 from cottonpalm.observers.page.markup import Markup, foreign, join, kept, sentence, tag
 from cottonpalm.observers.page.parts import Column, table
 from cottonpalm.observers.page.rows import KINDS
 from cottonpalm.observers.page.tries import timeline
+from cottonpalm.observers.words.excerpt import excerpt
+from cottonpalm.observers.words.formatting import clean, count, duration, money, told
 
 if TYPE_CHECKING:
     from cottonpalm.cli.live.reading import Page, Query, Standing

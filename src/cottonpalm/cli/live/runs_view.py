@@ -8,13 +8,13 @@ from cottonpalm import clock
 from cottonpalm.cli.live.ending import left
 from cottonpalm.cli.live.frame import at, part, place, state, state_of, zone
 from cottonpalm.cli.stories import glanced
-from cottonpalm.observers.formatting import binds, count, model_in
-from cottonpalm.observers.numbers import money_usd
+from cottonpalm.observers.measures.rates import window_s
 from cottonpalm.observers.page.markup import Markup, foreign, join, kept, sentence, tag
 from cottonpalm.observers.page.over_time import lanes, name_of, seen, to_edges
 from cottonpalm.observers.page.parts import Column, section, table
 from cottonpalm.observers.page.plots import X, inner, percent_of, plot
-from cottonpalm.observers.rates import window_s
+from cottonpalm.observers.words.formatting import binds, count, model_in
+from cottonpalm.observers.words.numbers import money_usd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

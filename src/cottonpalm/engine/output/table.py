@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import BaseModel
 
 from cottonpalm.errors import ConfigError
-from cottonpalm.observers.formatting import told
+from cottonpalm.observers.words.formatting import told
 from cottonpalm.stores.codec.as_json import dumped, plain
 
 if TYPE_CHECKING:

@@ -6,8 +6,6 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.observers.formatting import clean, count, duration, model_in
-from cottonpalm.observers.numbers import money_usd, per_second, percent, two
 from cottonpalm.observers.page.compared_plots import rates, within
 from cottonpalm.observers.page.document import document
 from cottonpalm.observers.page.head import clock_time
@@ -15,13 +13,15 @@ from cottonpalm.observers.page.markup import Markup, foreign, kept, sentence, ta
 from cottonpalm.observers.page.over_time import name_of
 from cottonpalm.observers.page.parts import Column, none, pairs, section, table
 from cottonpalm.observers.page.plots import cell_bar, percent_of
+from cottonpalm.observers.words.formatting import clean, count, duration, model_in
+from cottonpalm.observers.words.numbers import money_usd, per_second, percent, two
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from cottonpalm.observers.measures.reported import Reported
     from cottonpalm.observers.page.markup import Part
     from cottonpalm.observers.page.story import Story
-    from cottonpalm.observers.reported import Reported
 
 EQUAL: Final = 0.03  # a smaller difference is called none
 LEAST: Final = 0.005

@@ -6,19 +6,19 @@ from itertools import zip_longest
 from math import log10
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.observers.formatting import duration
-from cottonpalm.observers.numbers import Tick, logarithmic, per_second, times, two
 from cottonpalm.observers.page.markup import Markup, kept, tag
 from cottonpalm.observers.page.over_time import seen
 from cottonpalm.observers.page.parts import Column, none, section, table, unfold
 from cottonpalm.observers.page.plots import Line, axis, chart, percent_of, text
+from cottonpalm.observers.words.formatting import duration
+from cottonpalm.observers.words.numbers import Tick, logarithmic, per_second, times, two
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from cottonpalm.observers.measures.reported import Spread
     from cottonpalm.observers.page.markup import Part
     from cottonpalm.observers.page.story import Story
-    from cottonpalm.observers.reported import Spread
 
 HEIGHT: Final = 150
 DECADES: Final = 4  # what is quicker is at the left edge

@@ -5,17 +5,17 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.observers.advice import advice_of, why_nothing
-from cottonpalm.observers.formatting import count, duration, model_in, rate
-from cottonpalm.observers.numbers import money_usd, percent, two
+from cottonpalm.observers.advice.rules import advice_of, why_nothing
+from cottonpalm.observers.measures.rates import rates, window_s
 from cottonpalm.observers.page.markup import Markup, foreign, join, kept, sentence, tag, words
 from cottonpalm.observers.page.parts import section
 from cottonpalm.observers.page.plots import percent_of, share_bar
 from cottonpalm.observers.page.spread import FEW
-from cottonpalm.observers.rates import rates, window_s
+from cottonpalm.observers.words.formatting import count, duration, model_in, rate
+from cottonpalm.observers.words.numbers import money_usd, percent, two
 
 if TYPE_CHECKING:
-    from cottonpalm.observers.one_advice import Advice
+    from cottonpalm.observers.advice.advice import Advice
     from cottonpalm.observers.page.markup import Part
     from cottonpalm.observers.page.story import Story
 

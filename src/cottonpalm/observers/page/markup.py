@@ -6,7 +6,7 @@ import re
 from html import escape
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from cottonpalm.observers.formatting import clean
+from cottonpalm.observers.words.formatting import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

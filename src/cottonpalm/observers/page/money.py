@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.observers.formatting import count, currency, duration
-from cottonpalm.observers.numbers import Tick, amount, linear, money_usd, percent, times
 from cottonpalm.observers.page.markup import Markup, foreign, join, kept, tag
 from cottonpalm.observers.page.over_time import seen
 from cottonpalm.observers.page.parts import Cell, Column, section, table, unfold
 from cottonpalm.observers.page.plots import Line, axis, cell_bar, chart
+from cottonpalm.observers.words.formatting import count, currency, duration
+from cottonpalm.observers.words.numbers import Tick, amount, linear, money_usd, percent, times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from cottonpalm.observers.measures.reported import Reported
     from cottonpalm.observers.page.markup import Part
-    from cottonpalm.observers.reported import Reported
 
 HEIGHT: Final = 196
 FAR: Final = 3.0  # a budget so many times what was spent is named, not drawn

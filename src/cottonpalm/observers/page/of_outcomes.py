@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cottonpalm import clock
-from cottonpalm.observers.excerpt import excerpt
-from cottonpalm.observers.kind_words import why_stopped
+from cottonpalm.observers.measures.rows_seen import Glance, RowsSeen
 from cottonpalm.observers.page.run_page import page_of
 from cottonpalm.observers.page.story import Story, stopped_state
-from cottonpalm.observers.rows_seen import Glance, RowsSeen
+from cottonpalm.observers.words.excerpt import excerpt
+from cottonpalm.observers.words.kinds import why_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from cottonpalm.observers.measures.reported import Reported
     from cottonpalm.observers.page.story import State
-    from cottonpalm.observers.reported import Reported
     from cottonpalm.types import Outcome
 
 

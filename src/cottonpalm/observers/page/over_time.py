@@ -6,18 +6,18 @@ from bisect import bisect_right
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cottonpalm.observers.formatting import binds, duration
-from cottonpalm.observers.numbers import per_second, percent, times
+from cottonpalm.observers.measures.rates import rates, widths, window_s
 from cottonpalm.observers.page.markup import Markup, join, kept, tag
 from cottonpalm.observers.page.parts import Column, section, table, unfold
 from cottonpalm.observers.page.plots import Line, Span, axis, chart, lane, percent_of, text
-from cottonpalm.observers.rates import rates, widths, window_s
+from cottonpalm.observers.words.formatting import binds, duration
+from cottonpalm.observers.words.numbers import per_second, percent, times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from cottonpalm.observers.measures.reported import Moment, Reported
     from cottonpalm.observers.page.markup import Part
-    from cottonpalm.observers.reported import Moment, Reported
 
 RATE: Final = 112
 FLIGHT: Final = 96

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cottonpalm.observers.numbers import Tick, linear
 from cottonpalm.observers.page.markup import Markup, join, kept, tag
+from cottonpalm.observers.words.numbers import Tick, linear
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

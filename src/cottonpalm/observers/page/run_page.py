@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from cottonpalm.observers.formatting import clean
-from cottonpalm.observers.numbers import amount, money_usd, percent
 from cottonpalm.observers.page.document import document, json_link
 from cottonpalm.observers.page.head import advice, clock_time, figures, head
 from cottonpalm.observers.page.markup import Markup, foreign, kept, tag
@@ -18,13 +16,15 @@ from cottonpalm.observers.page.parts import pairs, section
 from cottonpalm.observers.page.rows import failed, outstanding
 from cottonpalm.observers.page.spread import latency
 from cottonpalm.observers.page.steps import steps
+from cottonpalm.observers.words.formatting import clean
+from cottonpalm.observers.words.numbers import amount, money_usd, percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cottonpalm.observers.measures.reported import Reported
     from cottonpalm.observers.page.markup import Part
     from cottonpalm.observers.page.story import Story
-    from cottonpalm.observers.reported import Reported
 
 
 def page_of(story: Story, *, written: float | None = None) -> str:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from math import log10
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.observers.formatting import duration
-from cottonpalm.observers.numbers import Tick, brief, logarithmic, two
 from cottonpalm.observers.page.markup import Markup, join, kept, tag
 from cottonpalm.observers.page.parts import Column, section, table, unfold
 from cottonpalm.observers.page.plots import apart, axis, label, percent_of, plot, text
+from cottonpalm.observers.words.formatting import duration
+from cottonpalm.observers.words.numbers import Tick, brief, logarithmic, two
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from cottonpalm.observers.measures.reported import Reported, Spread
     from cottonpalm.observers.page.markup import Part
-    from cottonpalm.observers.reported import Reported, Spread
 
 HEIGHT: Final = 46
 FEW: Final = 20  # below so many values each is a dot, and there are no percentiles

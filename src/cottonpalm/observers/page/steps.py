@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cottonpalm.observers.formatting import clean
-from cottonpalm.observers.numbers import percent, two
 from cottonpalm.observers.page.markup import Markup, foreign, kept
 from cottonpalm.observers.page.parts import Cell, Column, section, table
 from cottonpalm.observers.page.plots import cell_bar
+from cottonpalm.observers.words.formatting import clean
+from cottonpalm.observers.words.numbers import percent, two
 
 if TYPE_CHECKING:
+    from cottonpalm.observers.measures.reported import Reported, StepUse
     from cottonpalm.observers.page.markup import Part
-    from cottonpalm.observers.reported import Reported, StepUse
 
 
 def steps(report: Reported) -> Markup | None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cottonpalm.observers.reported import Reported
-    from cottonpalm.observers.rows_seen import RowsSeen
+    from cottonpalm.observers.measures.reported import Reported
+    from cottonpalm.observers.measures.rows_seen import RowsSeen
 
 State = Literal["running", "done", "some failed", "stopped", "failed"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.observers.formatting import clean, duration
 from cottonpalm.observers.page.markup import Markup, kept, tag
 from cottonpalm.observers.page.plots import percent_of
+from cottonpalm.observers.words.formatting import clean, duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from cottonpalm.observers.excerpt import excerpt
-from cottonpalm.observers.rows_seen import Glance
+from cottonpalm.observers.measures.rows_seen import Glance
+from cottonpalm.observers.words.excerpt import excerpt
 from cottonpalm.stores.codec.records import (
     ATTEMPTS,
     COST,

@@ -19,7 +19,7 @@ from cottonpalm.engine.executors.batch.row_source import RowsInRounds
 from cottonpalm.engine.executors.batch.rows_out import RowsOut
 from cottonpalm.engine.executors.batch.shelf import RowShelf
 from cottonpalm.errors import CottonpalmError, StoreError
-from cottonpalm.observers.formatting import count, money
+from cottonpalm.observers.words.formatting import count, money
 from cottonpalm.providers.batches.client import connections
 from cottonpalm.providers.batches.stages import Stage
 from cottonpalm.providers.batches.submission import Desk

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cottonpalm.observers.formatting import count
+from cottonpalm.observers.words.formatting import count
 from cottonpalm.providers.batches.lines import Phase
 from cottonpalm.providers.batches.queue import is_full
 from cottonpalm.providers.batches.stages import Stage

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cottonpalm.observers.formatting import duration
+from cottonpalm.observers.words.formatting import duration
 from cottonpalm.request.money.rules.prices import BATCH
 
 if TYPE_CHECKING:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.observers.formatting import count
-from cottonpalm.observers.numbers import money_usd, percent
-from cottonpalm.observers.one_advice import Advice, capital, rows_of
-from cottonpalm.observers.prompt_words import FEW, cacheable, shared
+from cottonpalm.observers.advice.advice import Advice, capital, rows_of
+from cottonpalm.observers.words.formatting import count
+from cottonpalm.observers.words.numbers import money_usd, percent
+from cottonpalm.observers.words.prompts import FEW, cacheable, shared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cottonpalm.observers.reported import Reported, SizeClass
+    from cottonpalm.observers.measures.reported import Reported, SizeClass
 
 BATCH_FROM_USD: Final = 1.0  # less is not worth a day's wait
 FEW_LONG: Final = 0.1  # of the rows: long rows are those that are few...

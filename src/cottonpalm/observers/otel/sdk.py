@@ -15,7 +15,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary, WeakMethod
 
-from cottonpalm.observers.measures import in_buckets
+from cottonpalm.observers.measures.bounded import in_buckets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

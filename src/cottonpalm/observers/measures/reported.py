@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cottonpalm.observers.measures import Histogram
+    from cottonpalm.observers.measures.bounded import Histogram
     from cottonpalm.stats import PromptUse
     from cottonpalm.types import Usage
 

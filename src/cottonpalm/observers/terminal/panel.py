@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from rich.cells import cell_len
 from rich.text import Text
 
-from cottonpalm.observers.formatting import clean, duration, money, rate
-from cottonpalm.observers.numbers import money_usd, roughly
+from cottonpalm.observers.words.formatting import clean, duration, money, rate
+from cottonpalm.observers.words.numbers import money_usd, roughly
 from cottonpalm.types import PICO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from cottonpalm.observers.coming import Coming
-    from cottonpalm.observers.pace import Left
+    from cottonpalm.observers.measures.pace import Left
+    from cottonpalm.observers.terminal.coming import Coming
 
 LABEL: Final = 9  # columns before what a line says
 BAR: Final = 40  # at most, of the rows

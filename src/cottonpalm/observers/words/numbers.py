@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil, floor, log10
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cottonpalm.observers.formatting import currency, duration
+from cottonpalm.observers.words.formatting import currency, duration
 
 if TYPE_CHECKING:
     from cottonpalm.events import BudgetShare

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.observers.numbers import money_usd, percent
+from cottonpalm.observers.words.numbers import money_usd, percent
 
 if TYPE_CHECKING:
-    from cottonpalm.observers.reported import Reported
+    from cottonpalm.observers.measures.reported import Reported
     from cottonpalm.stats import PromptUse
 
 LITTLE: Final = 0.25  # of its prompts: what is the same in fewer tokens is not worth a line

@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from cottonpalm.observers.reported import Reported
+    from cottonpalm.observers.measures.reported import Reported
 
 ENOUGH: Final = 10  # rows, in the mean, of which a rate is made: fewer come and go by chance
 

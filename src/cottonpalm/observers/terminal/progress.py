@@ -29,18 +29,18 @@ from cottonpalm.events import (
     RunStarted,
     Unreachable,
 )
-from cottonpalm.observers.coming import ComingRows
-from cottonpalm.observers.formatting import binds, clean, duration, money, told
-from cottonpalm.observers.numbers import share_of_budget
-from cottonpalm.observers.pace import Pace
-from cottonpalm.observers.panel import Faults, Numbers, line, panel
+from cottonpalm.observers.measures.pace import Pace
+from cottonpalm.observers.terminal.coming import ComingRows
+from cottonpalm.observers.terminal.panel import Faults, Numbers, line, panel
 from cottonpalm.observers.told import Told
+from cottonpalm.observers.words.formatting import binds, clean, duration, money, told
+from cottonpalm.observers.words.numbers import share_of_budget
 from cottonpalm.types import numbered, pico
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cottonpalm.observers.pace import Left
+    from cottonpalm.observers.measures.pace import Left
 
 REFRESH_S: Final = 0.25  # of the live display
 PLAIN_EVERY_S: Final = 10.0  # between lines where there is no terminal

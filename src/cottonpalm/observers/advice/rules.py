@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.observers import advice_money
-from cottonpalm.observers.advice_words import FACTOR, FAILED, LIMITS, TWICE, WAITS
-from cottonpalm.observers.formatting import count, duration
-from cottonpalm.observers.numbers import percent, roughly
-from cottonpalm.observers.one_advice import Advice, capital, rows_of
-from cottonpalm.observers.rates import widths
+from cottonpalm.observers.advice import money
+from cottonpalm.observers.advice.advice import Advice, capital, rows_of
+from cottonpalm.observers.advice.words import FACTOR, FAILED, LIMITS, TWICE, WAITS
+from cottonpalm.observers.measures.rates import widths
+from cottonpalm.observers.words.formatting import count, duration
+from cottonpalm.observers.words.numbers import percent, roughly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cottonpalm.observers.reported import Reported
+    from cottonpalm.observers.measures.reported import Reported
 
 WORTH: Final = 0.05  # of the time, the money or the rows: what gains less is not said
 ROWS: Final = 100  # fewer tell too little
@@ -170,11 +170,11 @@ _RULES: Final[tuple[Callable[[Reported], Iterator[Advice]], ...]] = (
     _waits,
     _cpu,
     _tail,
-    advice_money.repeats,
-    advice_money.long_rows,
-    advice_money.thrown_away,
-    advice_money.prompts,
-    advice_money.batch,
+    money.repeats,
+    money.long_rows,
+    money.thrown_away,
+    money.prompts,
+    money.batch,
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.observers.reported import BatchUse, ModelUse
+from cottonpalm.observers.measures.reported import BatchUse, ModelUse
 from cottonpalm.types import PICO
 
 if TYPE_CHECKING:

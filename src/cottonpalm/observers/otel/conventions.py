@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.observers.formatting import label
+from cottonpalm.observers.words.formatting import label
 
 if TYPE_CHECKING:
     from cottonpalm.events import RequestFinished

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.observers.measures import Timeline
-from cottonpalm.observers.reported import Moment
+from cottonpalm.observers.measures.bounded import Timeline
+from cottonpalm.observers.measures.reported import Moment
 
 if TYPE_CHECKING:
-    from cottonpalm.observers.measures import Point
+    from cottonpalm.observers.measures.bounded import Point
 
 PICO: Final = 10**12
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from cottonpalm.observers.formatting import count
-from cottonpalm.observers.numbers import money_usd, roughly
+from cottonpalm.observers.words.formatting import count
+from cottonpalm.observers.words.numbers import money_usd, roughly
 
 if TYPE_CHECKING:
-    from cottonpalm.observers.reported import Reported
+    from cottonpalm.observers.measures.reported import Reported
 
 Unit = Literal["s", "usd", "rows"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from cottonpalm.observers.reported import Repeats, SizeClass
+from cottonpalm.observers.measures.reported import Repeats, SizeClass
 
 PICO: Final = 10**12
 SAMPLE: Final = 1 << 14  # different questions of which all repeats are counted; of more, a fair sample

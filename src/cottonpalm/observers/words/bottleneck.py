@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.observers.numbers import percent
+from cottonpalm.observers.words.numbers import percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

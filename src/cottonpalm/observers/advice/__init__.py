@@ -1,0 +1,1 @@
+"""What to change before the next run: a report in, sentences out. Pure."""

@@ -1,0 +1,1 @@
+"""What both OpenTelemetry observers share: the conventions' names, and many values at once."""

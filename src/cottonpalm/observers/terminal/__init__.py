@@ -1,0 +1,1 @@
+"""A run while it goes, on a terminal or in a log."""

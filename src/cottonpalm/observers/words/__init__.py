@@ -1,0 +1,1 @@
+"""Numbers, kinds and causes in words that people read. Pure."""
