@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
-from cottonpalm.cli.amounts import prices_of
 from cottonpalm.cli.checks import check_money
-from cottonpalm.cli.keywords import budget_of
+from cottonpalm.cli.options.amounts import prices_of
+from cottonpalm.cli.options.keywords import budget_of
+from cottonpalm.cli.options.spec import RunSpec
 from cottonpalm.cli.problems import Problem
-from cottonpalm.cli.spec import RunSpec
 from cottonpalm.observers.words.numbers import money_usd
 from tests.cli.conftest import rows
 from tests.report.test_page import Page

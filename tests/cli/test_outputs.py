@@ -15,9 +15,9 @@ import orjson
 import pytest
 
 from cottonpalm.cli.files.output_file import META, examine, probe, replacing
-from cottonpalm.cli.held_store import HeldStore, Ranges
-from cottonpalm.cli.owed import Owed
 from cottonpalm.cli.problems import Problem
+from cottonpalm.cli.store.held_store import HeldStore, Ranges
+from cottonpalm.cli.store.owed import Owed
 from cottonpalm.cli.writers.atomic import Layout, WholeOutput
 from cottonpalm.cli.writers.csv_table import guarded
 from cottonpalm.cli.writers.jsonl import JsonlOutput

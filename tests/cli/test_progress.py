@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from cottonpalm import clock
-from cottonpalm.cli.summary import Counts, Summary, Tally, advice_in, command_on, resume_command
+from cottonpalm.cli.screen.summary import Counts, Summary, Tally, advice_in, command_on, resume_command
 from cottonpalm.engine.input.keys import Distinct
 from cottonpalm.events import (
     Binding,

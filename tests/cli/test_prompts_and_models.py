@@ -9,7 +9,7 @@ import pytest
 from cottonpalm.cli.chains.importing import load_chain
 from cottonpalm.cli.chains.models import build_model, check_model
 from cottonpalm.cli.chains.prompts import row_prompt
-from cottonpalm.cli.model_options import check_urls, keepable, parse_options
+from cottonpalm.cli.options.model_options import check_urls, keepable, parse_options
 from cottonpalm.cli.problems import Problem
 
 if TYPE_CHECKING:

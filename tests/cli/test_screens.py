@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import cottonpalm
-from cottonpalm.cli.screen import holder_of
-from cottonpalm.cli.summary import Tally, command_on
-from cottonpalm.cli.wording import SAID, here
+from cottonpalm.cli.screen.screen import holder_of
+from cottonpalm.cli.screen.summary import Tally, command_on
+from cottonpalm.cli.screen.wording import SAID, here
 from cottonpalm.protocols import RunInfo
 from cottonpalm.stores.rules.changes import compare
 from cottonpalm.types import ErrorRecord, Kind, Outcome

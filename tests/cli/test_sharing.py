@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 from typing import TYPE_CHECKING
 
-from cottonpalm.cli.held_store import HeldStore
+from cottonpalm.cli.store.held_store import HeldStore
 from cottonpalm.protocols import SharesLimits
 from cottonpalm.stores import open_store
 from tests.cli.conftest import rows

@@ -10,11 +10,11 @@ import pytest
 import typer
 
 from cottonpalm import BatchProcessor, Budget, Cache, RateLimit
-from cottonpalm.cli import options as o
-from cottonpalm.cli.keywords import keywords_of
+from cottonpalm.cli.options import of_commands as o
+from cottonpalm.cli.options.keywords import keywords_of
+from cottonpalm.cli.options.spec import META, RunSpec
+from cottonpalm.cli.options.takes import takes
 from cottonpalm.cli.problems import Problem
-from cottonpalm.cli.spec import META, RunSpec
-from cottonpalm.cli.takes import takes
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from cottonpalm.cli.app import main
-from cottonpalm.cli.typer_classes import with_port
+from cottonpalm.cli.options.typer_classes import with_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,8 +14,8 @@ from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor, RetryPolicy
-from cottonpalm.cli.held_store import HeldStore
 from cottonpalm.cli.live.server import Dashboard
+from cottonpalm.cli.store.held_store import HeldStore
 from cottonpalm.cli.stories import story_of
 from cottonpalm.observers.page.run_page import page_of
 from cottonpalm.observers.page.tries import timeline

@@ -8,8 +8,8 @@ import orjson
 import pytest
 
 from cottonpalm.cli.files.output_file import Mark
+from cottonpalm.cli.options.spec import META, RunSpec
 from cottonpalm.cli.problems import Problem
-from cottonpalm.cli.spec import META, RunSpec
 from cottonpalm.stores.codec.records import ERROR, USAGE, pack, unpack
 from cottonpalm.types import ErrorRecord, Kind, Outcome, Usage
 

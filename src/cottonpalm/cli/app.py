@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cottonpalm import __version__
-from cottonpalm.cli import options as o  # noqa: TC001 - typer reads the annotations
 from cottonpalm.cli.context import argv_of, screen_of
-from cottonpalm.cli.explained import check_text, explain, interrupted
+from cottonpalm.cli.options import of_commands as o  # noqa: TC001 - typer reads the annotations
+from cottonpalm.cli.options.typer_classes import Command, Group
 from cottonpalm.cli.problems import Code
 from cottonpalm.cli.run_and_plan import plan, run
+from cottonpalm.cli.screen.explained import check_text, explain, interrupted
 from cottonpalm.cli.signals import hold_standard_streams
 from cottonpalm.cli.stored_runs import cancel, collect, dashboard, export, report, retry, rm, status
-from cottonpalm.cli.typer_classes import Command, Group
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +51,7 @@ def cottonpalm(
 
 def init() -> int:
     """Write a cottonpalm.toml with comments to this folder: options that its commands share."""
-    from cottonpalm.cli.config_file import write_beginning
+    from cottonpalm.cli.options.config_file import write_beginning
 
     typer.echo(f"{write_beginning()} is written; what stands in it holds for run and plan in this folder")
     return Code.OK

@@ -6,16 +6,16 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cottonpalm.cli.amounts import prices_of
 from cottonpalm.cli.chains.models import PROVIDERS, check_model, keys_set
-from cottonpalm.cli.keywords import budget_of, limits_of
-from cottonpalm.cli.model_options import check_urls
+from cottonpalm.cli.options.amounts import prices_of
+from cottonpalm.cli.options.keywords import budget_of, limits_of
+from cottonpalm.cli.options.model_options import check_urls
 from cottonpalm.cli.problems import Problem, os_problem
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cottonpalm.cli.spec import RunSpec
+    from cottonpalm.cli.options.spec import RunSpec
 
 
 def checked(job: RunSpec, prompt_file: Path | None) -> RunSpec:

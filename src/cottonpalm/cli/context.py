@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     import typer
 
-    from cottonpalm.cli.screen import Screen
-    from cottonpalm.cli.spec import RunSpec
+    from cottonpalm.cli.options.spec import RunSpec
+    from cottonpalm.cli.screen.screen import Screen
 
 
 def screen_of(context: typer.Context, *, quiet: bool, verbose: bool, progress: bool) -> Screen:
@@ -22,8 +22,8 @@ def screen_of(context: typer.Context, *, quiet: bool, verbose: bool, progress: b
     Raises:
         Problem: it is to say nothing, and more.
     """
-    from cottonpalm.cli.logged import OnScreen
-    from cottonpalm.cli.screen import Screen
+    from cottonpalm.cli.screen.logged import OnScreen
+    from cottonpalm.cli.screen.screen import Screen
 
     if quiet and verbose:
         raise Problem("say -q or -v, not both")

@@ -6,11 +6,11 @@ import gc
 
 import typer  # noqa: TC002 - typer reads the annotations
 
-from cottonpalm.cli import options as o
 from cottonpalm.cli.context import argv_of, screen_of, take_keys
+from cottonpalm.cli.options import of_commands as o
+from cottonpalm.cli.options.spec import RunSpec  # noqa: TC001 - likewise
+from cottonpalm.cli.options.takes import takes
 from cottonpalm.cli.problems import Problem
-from cottonpalm.cli.spec import RunSpec  # noqa: TC001 - likewise
-from cottonpalm.cli.takes import takes
 
 
 @takes(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer  # noqa: TC002 - typer reads the annotations
 
-from cottonpalm.cli import options as o  # noqa: TC001 - likewise
 from cottonpalm.cli.context import argv_of, screen_of, take_keys
+from cottonpalm.cli.options import of_commands as o  # noqa: TC001 - likewise
+from cottonpalm.cli.options.spec import Bom, GuardFormulas  # noqa: TC001 - likewise
 from cottonpalm.cli.problems import Code
-from cottonpalm.cli.spec import Bom, GuardFormulas  # noqa: TC001 - likewise
 
 
 def retry(

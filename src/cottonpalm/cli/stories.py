@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from cottonpalm.cli.options.spec import META
 from cottonpalm.cli.problems import Code, shown
-from cottonpalm.cli.spec import META
-from cottonpalm.cli.summary import command_on
+from cottonpalm.cli.screen.summary import command_on
 from cottonpalm.observers import kept
 from cottonpalm.observers.measures.rows_seen import RowsSeen
 from cottonpalm.observers.page.story import Story, stopped_state
@@ -20,7 +20,7 @@ from cottonpalm.stores.codec.glances import about, glances, tries
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from cottonpalm.cli.held_store import HeldStore
+    from cottonpalm.cli.store.held_store import HeldStore
     from cottonpalm.observers.kept import Kept
     from cottonpalm.observers.page.story import State
     from cottonpalm.protocols import RunInfo, StoredRows

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from cottonpalm.cli.chains.messages import RowImages, RowMessages
     from cottonpalm.cli.chains.prompts import RowPrompt
     from cottonpalm.cli.chains.schema import Form
+    from cottonpalm.cli.options.spec import RunSpec
     from cottonpalm.cli.readers.rows import InputRows
     from cottonpalm.cli.readers.stored_rows import StoredInput
-    from cottonpalm.cli.spec import RunSpec
 
     Prompt: TypeAlias = RowPrompt | RowMessages | RowImages
 

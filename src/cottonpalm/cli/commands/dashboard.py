@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cottonpalm.cli.live.server import Dashboard
-    from cottonpalm.cli.screen import Screen
+    from cottonpalm.cli.screen.screen import Screen
 
 PORTS: Final = range(65536)
 

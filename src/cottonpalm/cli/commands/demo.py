@@ -12,16 +12,16 @@ from rich.text import Text
 from cottonpalm.cli.commands.run import carry_out
 from cottonpalm.cli.commands.where import Where
 from cottonpalm.cli.files.output_file import replacing
+from cottonpalm.cli.options.spec import RunSpec
 from cottonpalm.cli.problems import Code
-from cottonpalm.cli.screen import show
-from cottonpalm.cli.spec import RunSpec
+from cottonpalm.cli.screen.screen import show
 from cottonpalm.local.demo import GRAMMAR, MAX_TOKENS, demo_parts
 from cottonpalm.types import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cottonpalm.cli.screen import Screen
+    from cottonpalm.cli.screen.screen import Screen
     from cottonpalm.local.demo import Demo
 
 FOLDER: Final = "cottonpalm-demo"

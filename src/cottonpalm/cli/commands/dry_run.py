@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.chain.fingerprint import describe, together
 from cottonpalm.chain.questions import names_read, question_by
-from cottonpalm.cli import wording
 from cottonpalm.cli.chains.build import build, form_of, prompt_of
 from cottonpalm.cli.chains.importing import load_chain
 from cottonpalm.cli.chains.messages import request_of, shown
-from cottonpalm.cli.held_store import existing_store
 from cottonpalm.cli.problems import Code, Problem
 from cottonpalm.cli.readers.open_rows import rows_of
 from cottonpalm.cli.readers.rows import RowFields, listed, request_column
-from cottonpalm.cli.screen import show_block
+from cottonpalm.cli.screen import wording
+from cottonpalm.cli.screen.screen import show_block
+from cottonpalm.cli.store.held_store import existing_store
 from cottonpalm.cli.writers.open_output import check_name
 from cottonpalm.engine.input.known_by import part_of
 from cottonpalm.engine.input.reader import Broken, Reader
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from collections.abc import Set as AbstractSet
 
-    from cottonpalm.cli.held_store import HeldRun, HeldStore
+    from cottonpalm.cli.options.spec import RunSpec
     from cottonpalm.cli.readers.rows import InputRows, Row
-    from cottonpalm.cli.screen import Screen
-    from cottonpalm.cli.spec import RunSpec
+    from cottonpalm.cli.screen.screen import Screen
+    from cottonpalm.cli.store.held_store import HeldRun, HeldStore
     from cottonpalm.protocols import RunInfo
 
 FIRST: Final = 3  # rows shown

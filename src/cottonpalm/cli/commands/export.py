@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.cli.chains.build import need_columns
 from cottonpalm.cli.files.output_file import is_stream
-from cottonpalm.cli.glimpse import Glimpse
-from cottonpalm.cli.held_store import HeldRun, existing_store
+from cottonpalm.cli.options.spec import META, RunSpec
 from cottonpalm.cli.problems import Code, Problem, shown
 from cottonpalm.cli.readers.open_rows import Reading, open_rows, reading_of
 from cottonpalm.cli.readers.rows import RowFields
-from cottonpalm.cli.spec import META, RunSpec
+from cottonpalm.cli.store.glimpse import Glimpse
+from cottonpalm.cli.store.held_store import HeldRun, existing_store
 from cottonpalm.cli.writers.atomic import Layout
 from cottonpalm.cli.writers.open_output import CsvForm, check_output, stream_output, whole_output
 from cottonpalm.cli.writers.output import PAGE, layout_of
@@ -30,9 +30,9 @@ from cottonpalm.stores.sql.database import CannotWrite
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from cottonpalm.cli.held_store import HeldStore
     from cottonpalm.cli.readers.rows import InputRows
-    from cottonpalm.cli.screen import Screen
+    from cottonpalm.cli.screen.screen import Screen
+    from cottonpalm.cli.store.held_store import HeldStore
     from cottonpalm.protocols import RunInfo
     from cottonpalm.types import Outcome
 

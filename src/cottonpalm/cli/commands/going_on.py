@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cottonpalm.cli import summary, wording
 from cottonpalm.cli.commands.where import DEFAULT_STORE
+from cottonpalm.cli.screen import summary, wording
 from cottonpalm.cli.urls import without_secrets
 
 if TYPE_CHECKING:
     from cottonpalm.cli.commands.where import Where
-    from cottonpalm.cli.spec import RunSpec
+    from cottonpalm.cli.options.spec import RunSpec
     from cottonpalm.errors import RunStopped
 
 

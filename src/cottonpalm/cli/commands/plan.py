@@ -7,14 +7,14 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from cottonpalm import BatchProcessor
-from cottonpalm.cli import wording
 from cottonpalm.cli.chains.build import build
-from cottonpalm.cli.held_store import existing_store
-from cottonpalm.cli.keywords import keywords_of, lane_of
+from cottonpalm.cli.options.keywords import keywords_of, lane_of
 from cottonpalm.cli.problems import Code, shown
 from cottonpalm.cli.readers.open_rows import rows_of
 from cottonpalm.cli.readers.rows import RowFields
-from cottonpalm.cli.screen import show_details
+from cottonpalm.cli.screen import wording
+from cottonpalm.cli.screen.screen import show_details
+from cottonpalm.cli.store.held_store import existing_store
 from cottonpalm.cli.writers.open_output import check_name
 from cottonpalm.observers.words.formatting import count, duration, money
 from cottonpalm.observers.words.prompts import planned
@@ -24,8 +24,8 @@ from cottonpalm.types import PICO
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cottonpalm.cli.screen import Screen
-    from cottonpalm.cli.spec import RunSpec
+    from cottonpalm.cli.options.spec import RunSpec
+    from cottonpalm.cli.screen.screen import Screen
     from cottonpalm.planning.estimate import Range
     from cottonpalm.planning.plan import Plan
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from cottonpalm import clock
 from cottonpalm.cli.files.output_file import is_stream, probe, replacing
-from cottonpalm.cli.held_store import existing_store
 from cottonpalm.cli.problems import Code, Problem, os_problem, shown
-from cottonpalm.cli.screen import put
+from cottonpalm.cli.screen.screen import put
+from cottonpalm.cli.store.held_store import existing_store
 from cottonpalm.cli.stories import story_of
 from cottonpalm.observers.page.compare import compare, compared_text
 from cottonpalm.observers.page.document import MADE_HERE
@@ -21,7 +21,7 @@ from cottonpalm.observers.words.formatting import as_it_can_be_shown, money
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cottonpalm.cli.screen import Screen
+    from cottonpalm.cli.screen.screen import Screen
     from cottonpalm.observers.page.story import Story
 
 HEAD: Final = 400  # bytes within which a report of ours says that it is one

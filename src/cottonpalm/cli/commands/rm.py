@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from cottonpalm.cli.held_store import existing_store
+from cottonpalm.cli.options.spec import META
 from cottonpalm.cli.problems import Code, Problem, shown
-from cottonpalm.cli.screen import holder_of
-from cottonpalm.cli.spec import META
+from cottonpalm.cli.screen.screen import holder_of
+from cottonpalm.cli.store.held_store import existing_store
 from cottonpalm.observers.words.formatting import clean, count, money
 
 if TYPE_CHECKING:
-    from cottonpalm.cli.screen import Screen
+    from cottonpalm.cli.screen.screen import Screen
     from cottonpalm.protocols import RunInfo
 
 

@@ -6,15 +6,15 @@ import sys
 from contextlib import ExitStack, closing, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
-from cottonpalm.cli import wording
 from cottonpalm.cli.chains.build import build
 from cottonpalm.cli.commands.dashboard import beside, port_of
 from cottonpalm.cli.commands.session import Session
 from cottonpalm.cli.files.output_file import is_same, is_stream
-from cottonpalm.cli.held_store import HeldStore
 from cottonpalm.cli.problems import Code, Problem, shown
 from cottonpalm.cli.readers.open_rows import rows_of
 from cottonpalm.cli.readers.stored_rows import StoredInput
+from cottonpalm.cli.screen import wording
+from cottonpalm.cli.store.held_store import HeldStore
 from cottonpalm.cli.urls import absolute
 from cottonpalm.cli.writers.open_output import check_name, check_output
 from cottonpalm.errors import ChainChanged, StoreError
@@ -23,9 +23,9 @@ from cottonpalm.stores import database_of, open_store
 if TYPE_CHECKING:
     from cottonpalm.cli.chains.build import Built
     from cottonpalm.cli.commands.where import Where
+    from cottonpalm.cli.options.spec import RunSpec
     from cottonpalm.cli.readers.rows import InputRows
-    from cottonpalm.cli.screen import Screen
-    from cottonpalm.cli.spec import RunSpec
+    from cottonpalm.cli.screen.screen import Screen
 
 
 def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 from cottonpalm import clock
 from cottonpalm.chain.questions import question_of
 from cottonpalm.chain.traits import output_types
-from cottonpalm.cli import summary, wording
 from cottonpalm.cli.base_url import diagnosis
 from cottonpalm.cli.chains.build import fields_of
 from cottonpalm.cli.chains.models import check_model
@@ -19,11 +18,12 @@ from cottonpalm.cli.commands.going_on import going_on
 from cottonpalm.cli.commands.status import TROUBLE
 from cottonpalm.cli.commands.where import DEFAULT_STORE
 from cottonpalm.cli.files import output_file
-from cottonpalm.cli.keywords import keywords_of, lane_of
+from cottonpalm.cli.options.keywords import keywords_of, lane_of
 from cottonpalm.cli.plugins import observers_of
 from cottonpalm.cli.problems import Code, Problem, shown
 from cottonpalm.cli.readers.open_rows import reading_of
 from cottonpalm.cli.readers.rows import RowFields
+from cottonpalm.cli.screen import summary, wording
 from cottonpalm.cli.signals import Signals
 from cottonpalm.cli.streamed import outcomes_of
 from cottonpalm.cli.writers.open_output import CsvForm, is_table, make_output
@@ -46,11 +46,11 @@ from cottonpalm.types import pico
 if TYPE_CHECKING:
     from cottonpalm.cli.chains.build import Built
     from cottonpalm.cli.commands.where import Where
-    from cottonpalm.cli.held_store import HeldRun, HeldStore
+    from cottonpalm.cli.options.spec import RunSpec
     from cottonpalm.cli.readers.rows import InputRows
     from cottonpalm.cli.readers.stored_rows import StoredInput
-    from cottonpalm.cli.screen import Screen
-    from cottonpalm.cli.spec import RunSpec
+    from cottonpalm.cli.screen.screen import Screen
+    from cottonpalm.cli.store.held_store import HeldRun, HeldStore
     from cottonpalm.cli.writers.output import Output
     from cottonpalm.events import Event
     from cottonpalm.observers.event_lines import EventLines

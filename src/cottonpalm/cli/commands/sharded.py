@@ -13,15 +13,15 @@ from langchain_core.runnables import RunnableLambda
 
 from cottonpalm import clock
 from cottonpalm.chain import fingerprint
-from cottonpalm.cli import summary, wording
 from cottonpalm.cli.chains.build import build
 from cottonpalm.cli.commands.shards import SUFFIXES, ShardTask, is_sharded, run_of, shards_of, word_on
 from cottonpalm.cli.commands.where import DEFAULT_STORE
-from cottonpalm.cli.held_store import HeldStore
-from cottonpalm.cli.keywords import budget_of
+from cottonpalm.cli.options.keywords import budget_of
 from cottonpalm.cli.problems import Code, Problem, extra, os_problem, shown
 from cottonpalm.cli.readers.open_rows import rows_of
+from cottonpalm.cli.screen import summary, wording
 from cottonpalm.cli.signals import Signals
+from cottonpalm.cli.store.held_store import HeldStore
 from cottonpalm.cli.writers.open_output import check_name
 from cottonpalm.config import AdaptiveConcurrency
 from cottonpalm.errors import ChainChanged, RunStopped, StoreError
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cottonpalm.cli.commands.where import Where
-    from cottonpalm.cli.held_store import HeldRun
-    from cottonpalm.cli.screen import Screen
-    from cottonpalm.cli.spec import RunSpec
+    from cottonpalm.cli.options.spec import RunSpec
+    from cottonpalm.cli.screen.screen import Screen
+    from cottonpalm.cli.store.held_store import HeldRun
     from cottonpalm.observers.terminal.progress import Progress
     from cottonpalm.protocols import RunInfo
     from cottonpalm.run import Run

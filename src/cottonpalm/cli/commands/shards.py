@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 from cottonpalm import clock
 from cottonpalm.cli.commands.run import carry_out
 from cottonpalm.cli.commands.where import Where
-from cottonpalm.cli.held_store import existing_store
 from cottonpalm.cli.problems import Code, Problem, shown
-from cottonpalm.cli.screen import Screen
+from cottonpalm.cli.screen.screen import Screen
+from cottonpalm.cli.store.held_store import existing_store
 from cottonpalm.engine.shared import LENT
 from cottonpalm.errors import CottonpalmError, RunBusy
 from cottonpalm.stores.sql.lease import EXPIRES_S, machine
@@ -28,7 +28,7 @@ from cottonpalm.types import Kind
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cottonpalm.cli.spec import RunSpec
+    from cottonpalm.cli.options.spec import RunSpec
 
 SUFFIXES: Final = (".parquet", ".pq")
 MAGIC: Final = frozenset("*?[")

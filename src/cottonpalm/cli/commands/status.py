@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
-from cottonpalm.cli import screen
-from cottonpalm.cli.held_store import existing_store
+from cottonpalm.cli.options.spec import META, RunSpec
 from cottonpalm.cli.problems import shown
-from cottonpalm.cli.spec import META, RunSpec
+from cottonpalm.cli.screen import screen
+from cottonpalm.cli.store.held_store import existing_store
 from cottonpalm.observers.words.formatting import clean, duration, money, rate
 from cottonpalm.observers.words.kinds import in_words
 from cottonpalm.protocols import FAILED, OK, RETRYABLE, FindsRows

@@ -6,10 +6,10 @@ import datetime as dt
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.cli import screen
 from cottonpalm.cli.commands.status import TROUBLE
-from cottonpalm.cli.held_store import existing_store
-from cottonpalm.cli.spec import META
+from cottonpalm.cli.options.spec import META
+from cottonpalm.cli.screen import screen
+from cottonpalm.cli.store.held_store import existing_store
 from cottonpalm.stores.codec.as_json import dumped
 from cottonpalm.types import PICO
 

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cottonpalm.cli.files.formats import Format, Packing
+    from cottonpalm.cli.options.spec import RunSpec
     from cottonpalm.cli.readers.line_rows import LineRows
     from cottonpalm.cli.readers.rows import InputRows
-    from cottonpalm.cli.spec import RunSpec
 
 Make: TypeAlias = "Callable[..., LineRows]"
 BUFFER: Final = 1 << 18

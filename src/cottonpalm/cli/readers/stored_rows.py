@@ -12,7 +12,7 @@ from cottonpalm.stores.codec.records import unpack
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cottonpalm.cli.held_store import HeldStore
+    from cottonpalm.cli.store.held_store import HeldStore
     from cottonpalm.protocols import RunInfo
 
 PAGE: Final = 512

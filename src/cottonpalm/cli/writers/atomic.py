@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from cottonpalm.cli.files.formats import Packing
-    from cottonpalm.cli.held_store import HeldRun
+    from cottonpalm.cli.store.held_store import HeldRun
     from cottonpalm.cli.writers.output import Slots, Unpack
     from cottonpalm.cli.writers.tables import Write
     from cottonpalm.types import Outcome

@@ -14,8 +14,8 @@ from cottonpalm.cli.files import output_file
 from cottonpalm.cli.files.formats import format_of, is_tabbed, stem_of, suffix_of
 from cottonpalm.cli.files.output_file import Mark
 from cottonpalm.cli.files.remote import check_writable
+from cottonpalm.cli.options.spec import META
 from cottonpalm.cli.problems import Problem, extra, os_problem, shown
-from cottonpalm.cli.spec import META
 from cottonpalm.cli.urls import has_secrets, is_url, without_secrets
 from cottonpalm.cli.writers.atomic import Layout, WholeOutput, examine
 from cottonpalm.cli.writers.csv_table import write_csv
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cottonpalm.cli.files.formats import Format, Kind
-    from cottonpalm.cli.held_store import HeldRun
     from cottonpalm.cli.readers.rows import InputRows
     from cottonpalm.cli.readers.stored_rows import StoredInput
+    from cottonpalm.cli.store.held_store import HeldRun
     from cottonpalm.cli.writers.tables import Write
     from cottonpalm.protocols import RunInfo
 

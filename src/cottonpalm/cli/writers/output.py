@@ -14,7 +14,7 @@ from cottonpalm.cli.writers.lines import line_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cottonpalm.cli.held_store import HeldRun
+    from cottonpalm.cli.store.held_store import HeldRun
     from cottonpalm.protocols import RunStore
     from cottonpalm.run import Run
     from cottonpalm.types import Outcome

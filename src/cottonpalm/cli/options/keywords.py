@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from cottonpalm.cli.amounts import prices_of
+from cottonpalm.cli.options.amounts import prices_of
 from cottonpalm.cli.problems import Problem
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable
 
-    from cottonpalm.cli.spec import RunSpec
+    from cottonpalm.cli.options.spec import RunSpec
     from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, RateLimit
 
 CACHED: Final = 10_000  # so many answers --cache keeps in memory; the store keeps all of them

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.cli.readers.rows import BadRow
-from cottonpalm.cli.wording import here
+from cottonpalm.cli.screen.wording import here
 from cottonpalm.engine.input.keys import Distinct, content_key
 from cottonpalm.observers.words.formatting import clean, count, duration, money, rate, told
 from cottonpalm.observers.words.kinds import in_words

@@ -13,15 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from cottonpalm import clock
+from cottonpalm.cli.options.spec import META
 from cottonpalm.cli.problems import shown
-from cottonpalm.cli.spec import META
 from cottonpalm.observers.terminal.progress import Progress
 from cottonpalm.observers.words.formatting import as_it_can_be_shown, clean, money, rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from cottonpalm.cli.summary import Summary
+    from cottonpalm.cli.screen.summary import Summary
     from cottonpalm.protocols import RunInfo
 
 

@@ -7,8 +7,8 @@ from dataclasses import MISSING, fields
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_type_hints
 
-from cottonpalm.cli.panels import Typed
-from cottonpalm.cli.spec import RunSpec
+from cottonpalm.cli.options.panels import Typed
+from cottonpalm.cli.options.spec import RunSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from cottonpalm.cli.amounts import share_or_number
-from cottonpalm.cli.model_options import absolute_model, absolute_models, keepable, parse_options
-from cottonpalm.cli.panels import CACHE, FAULTS, MONEY, ROWS, SPEED, STATE, WHAT, Typed
+from cottonpalm.cli.options.amounts import share_or_number
+from cottonpalm.cli.options.model_options import absolute_model, absolute_models, keepable, parse_options
+from cottonpalm.cli.options.panels import CACHE, FAULTS, MONEY, ROWS, SPEED, STATE, WHAT, Typed
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.urls import absolute, file_name, without_secrets
 from cottonpalm.request.transports import DEFAULT_TRANSPORT

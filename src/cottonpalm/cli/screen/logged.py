@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cottonpalm.cli.screen import Screen
+    from cottonpalm.cli.screen.screen import Screen
 
 
 class OnScreen(logging.Handler):
@@ -18,7 +18,7 @@ class OnScreen(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show one record."""
-        from cottonpalm.cli.wording import here
+        from cottonpalm.cli.screen.wording import here
 
         said = here(record.getMessage())
         if record.levelno < logging.ERROR:

@@ -12,8 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from cottonpalm.cli.owed import Owed
 from cottonpalm.cli.problems import Problem
+from cottonpalm.cli.store.owed import Owed
 from cottonpalm.errors import StoreError
 from cottonpalm.protocols import (
     FAILED,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cottonpalm.cli.amounts import show_amounts_in
-from cottonpalm.cli.panels import MONEY, ROWS, SEE, STATE, WHAT, Typed
-from cottonpalm.cli.spec import MODEL_OPTION
-from cottonpalm.cli.typer_classes import PORT
+from cottonpalm.cli.options.amounts import show_amounts_in
+from cottonpalm.cli.options.panels import MONEY, ROWS, SEE, STATE, WHAT, Typed
+from cottonpalm.cli.options.spec import MODEL_OPTION
+from cottonpalm.cli.options.typer_classes import PORT
 from cottonpalm.cli.urls import absolute
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def runs_like(context: typer.Context, incomplete: str) -> list[str]:
     """Return the store's runs whose names begin with this text, for completion in the shell."""
-    from cottonpalm.cli.held_store import existing_store
+    from cottonpalm.cli.store.held_store import existing_store
     from cottonpalm.errors import CottonpalmError
 
     try:
@@ -254,7 +254,7 @@ ShowWhere = Annotated[
 def _configure(context: typer.Context, file: str | None) -> str | None:
     """Let a file give the defaults of this command, before its other options are read."""
     if not context.resilient_parsing:
-        from cottonpalm.cli.config_file import options_of
+        from cottonpalm.cli.options.config_file import options_of
 
         root: Any = context.find_root()
         root.obj["context"] = context  # an option that is refused later may stand in the file

@@ -6,8 +6,8 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from cottonpalm.cli.options.typer_classes import PORT
 from cottonpalm.cli.problems import Problem, os_problem
-from cottonpalm.cli.typer_classes import PORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

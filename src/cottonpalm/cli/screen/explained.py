@@ -34,7 +34,7 @@ def check_text(words: Sequence[str]) -> None:
 
 def interrupted() -> int:
     """Say so."""
-    from cottonpalm.cli.screen import Screen
+    from cottonpalm.cli.screen.screen import Screen
 
     Screen().error("interrupted; what is done is kept, and the same command again goes on")
     return Code.INTERRUPTED
@@ -42,14 +42,14 @@ def interrupted() -> int:
 
 def explain(error: Exception, state: Mapping[str, Any]) -> int:
     """Say what is wrong; `state` may hold the screen of the command."""
-    from cottonpalm.cli.screen import Screen
+    from cottonpalm.cli.screen.screen import Screen
 
     screen: Screen = state.get("screen") or Screen()
     if isinstance(error, Problem):
         screen.error(_with_file(str(error), state))
         return error.code
     if isinstance(error, CottonpalmError):  # a setting or a store cannot work; nothing was called yet
-        from cottonpalm.cli.wording import as_flags
+        from cottonpalm.cli.screen.wording import as_flags
 
         screen.error(_with_file(as_flags(str(error)), state))
         return Code.USAGE
@@ -98,7 +98,7 @@ def _is_in_file(option: Any, context: Any) -> bool:
 
 
 def _file(context: Any) -> str:
-    from cottonpalm.cli.config_file import NAME
+    from cottonpalm.cli.options.config_file import NAME
 
     return context.params.get("config") or NAME
 

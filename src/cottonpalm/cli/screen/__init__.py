@@ -1,0 +1,1 @@
+"""What the command says to people: messages, tables, the summary, errors."""

@@ -1,0 +1,1 @@
+"""The store as a command holds it, or looks into it."""
