@@ -215,6 +215,12 @@ class Ledger(WaitQueue[int]):
             self.in_flight -= amount > 0
             self.lent.lend(amount)
 
+    def at_rest(self, account: Spending) -> Spent:
+        """Return the same; if nothing is in flight, without what was leased for the next moments."""
+        with self._lock:
+            account.rest()
+            return account.record()
+
     def settle(
         self,
         amount: int,
