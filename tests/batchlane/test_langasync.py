@@ -83,16 +83,24 @@ class Fails(StrOutputParser):
         return text
 
 
-def test_an_answer_that_no_parser_takes_is_paid_once_and_raises_what_live_raises(
-    server: BatchProvider,
+def test_an_answer_that_no_parser_takes_raises_what_live_raises_and_the_batch_is_kept_for_the_next_call(
+    server: BatchProvider, cache: Path
 ) -> None:
+    """The next call asks that row anew, and no other; where its parser was mended, none."""
     chain = PROMPT | openai(server) | Fails()
-    for _ in range(2):
-        with pytest.raises(KeyError, match="row 2"):
-            hybrid(chain, server).batch(rows(4), use_batch_api=True)
-        assert (by_whom(server), server.paid_twice()) == ({"langasync"}, {})
-        server.jobs.clear()
-        server.bills.clear()
+    wanted = live(mended := simple(server)).batch(rows(6))
+    server.bills.clear()
+    server.script = lambda number, _: Faults(missing=frozenset({1, 4})) if not server.jobs else Faults()
+    with pytest.raises(KeyError, match="row 2") as raised:
+        hybrid(chain, server).batch(rows(6), use_batch_api=True)
+    assert "row 3 (index 2) of 6 rows" in raised.value.__notes__[0]
+    assert (by_whom(server), len(server.bills)) == ({"langasync", "ours"}, 6)
+    with pytest.raises(KeyError, match="row 2"):
+        hybrid(chain, server).batch(rows(6), use_batch_api=True)
+    assert [text for (_, text), _ in server.paid_twice().items()] == ["About: row 2"]
+    processor = hybrid(mended, server)
+    assert processor.batch(rows(6), use_batch_api=True) == wanted
+    assert not list(cache.glob("hybrid-*"))
 
 
 @pytest.mark.parametrize(
@@ -118,11 +126,18 @@ def test_what_it_would_lose_or_mix_up_comes_back_right_and_only_the_rest_is_aske
 
 def test_a_call_that_was_left_goes_on_with_the_same_batch(server: BatchProvider) -> None:
     chain = simple(server)
-    server.weather.reads = [0, 500, 500, 500]
-    with pytest.raises(Exception, match="500"):
+    server.weather.reads = [0, *[500] * 10_000]
+    with pytest.raises(CottonpalmError, match="the same call again goes on with it"):
         hybrid(chain, server).batch(rows(5), use_batch_api=True)
     server.weather.reads = []
     assert len(hybrid(chain, server).batch(rows(5), use_batch_api=True)) == 5
+    assert (len(server.jobs), server.paid_twice()) == (1, {})
+
+
+def test_a_batch_that_cannot_be_looked_at_or_found_for_a_moment_is_waited_for(server: BatchProvider) -> None:
+    """A wait of a day meets with that; it ended the call, or had all rows paid again."""
+    server.weather.reads = [0, 500, 404, 429, 503]
+    assert len(hybrid(simple(server), server).batch(rows(5), use_batch_api=True)) == 5
     assert (len(server.jobs), server.paid_twice()) == (1, {})
 
 

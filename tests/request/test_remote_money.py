@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from cottonpalm.request.money.ledger import Ledger
+from cottonpalm import clock
+from cottonpalm.request.money.ledger import Amounts, Ledger
 from cottonpalm.request.money.remote import (
     KEPT_S,
     Lumps,
@@ -253,3 +254,68 @@ def test_without_a_budget_what_was_spent_is_counted_all_the_same() -> None:
     ours.book(MoneyTold(70, 20))
     ours.lost()
     assert (spending.reported, spending.uncertain) == (70, 20)
+
+
+PER_HOUR = 3_600_000  # a thousand a second
+
+
+async def _converse(worker: Worker, lumps: Lumps) -> None:
+    asking: asyncio.Task[int] | None = None
+    while True:
+        await asyncio.sleep(0.05)
+        told = worker.purse.told(idle=False)
+        lumps.book(told)
+        if told.asked is not None:
+            asking = asyncio.create_task(lumps.grant(told.asked))
+        if asking is not None and asking.done():
+            worker.purse.grant(asking.result())
+            asking = None
+
+
+async def _evenly(workers: int, until_s: float, *, cost: int, bound: int, takes_s: float) -> list[float]:
+    """Rows of workers that each have 20 of them under way, as long as there is money; when they were paid."""
+    ledger = Ledger(Amounts(per_hour=PER_HOUR, wait=True))
+    paid: list[float] = []
+
+    async def row(worker: Worker) -> None:
+        while clock.now() < until_s:
+            amount = await worker.ledger.agrant(Ask(bound, bound), account=worker.purse)
+            await asyncio.sleep(takes_s)
+            paid.append(clock.now())
+            worker.ledger.settle(amount, cost, account=worker.purse)
+
+    spending, tasks = Spending(), []
+    for _ in range(workers):
+        worker = Worker()
+        tasks.append(asyncio.create_task(_converse(worker, Lumps(ledger, spending, lambda: workers))))
+        tasks += [asyncio.create_task(row(worker)) for _ in range(20)]
+    await asyncio.sleep(until_s)
+    for task in tasks:
+        task.cancel()
+    return paid
+
+
+@pytest.mark.parametrize(("cost", "takes_s"), [(1_000, 0.02), (1_000, 20), (50, 1)])
+def test_workers_spend_an_hours_budget_as_evenly_as_one_process(cost: int, takes_s: float) -> None:
+    paid = virtual_run(_evenly(3, 600, cost=cost, bound=4 * cost, takes_s=takes_s))
+    pace = PER_HOUR / 3_600 / cost  # rows a second
+    for minutes in (1, 10):
+        done = sum(then <= 60 * minutes for then in paid)
+        assert done <= pace * 60 * (minutes + 1) + 60, "a first minute's worth, and no more than an even pace"
+    assert len(paid) >= 0.8 * pace * 600, "nothing stands still"
+
+
+def test_what_was_granted_as_a_worker_said_its_last_is_not_counted_as_spent() -> None:
+    async def main() -> None:
+        ours, ledger, spending = lumps()
+        assert ledger is not None
+        worker = Worker()
+        await worker.lent(await ours.grant(MoneyAsked(300, 300)), 100)
+        ours.book(last := worker.purse.told(idle=True))
+        assert (ours.held, last.reserved) == (100, 100)
+        await ours.grant(MoneyAsked(0, 400))
+        ours.over(last)
+        assert (ours.held, ledger.reserved, ledger.spent) == (0, 0, 100), "its request may still be paid"
+        assert (spending.reported, spending.uncertain) == (0, 100)
+
+    virtual_run(main())

@@ -39,6 +39,7 @@ INSTALLED: Final = find_spec("langasync") is not None
 ROWS: Final = 50_000  # it makes one batch of them all
 BYTES: Final = 50_000_000  # and uploads it within a minute
 _GONE: Final = 404
+_PASSING: Final = frozenset({_GONE, 408, 409, 429})
 _LONGEST: Final = 20  # times the shortest wait between two looks
 _STRANGE: Final = (  # of a model: it would not send these
     "default_headers",
@@ -59,9 +60,13 @@ MISSING: Final = Missing()
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """A chain that langasync carries whole: its model's name, key and address, and how often to look."""
+    """A chain that langasync carries whole: its model's name, key and address, and how often to look.
+
+    `asking` is the chain as far as its model.
+    """
 
     chain: Any
+    asking: Any
     model: str
     key: str
     base_url: str
@@ -94,7 +99,8 @@ def carried(chain: Any, options: Mapping[str, Any]) -> Carried | str:  # noqa: P
     base_url = str(model.root_async_client.base_url).rstrip("/")
     if not isinstance(lane_for(f"{base_url}/chat/completions", {}, {"model": "m"}, hosts=lane.hosts), Lane):
         return f"no Batch API is known at {base_url}"
-    return Carried(chain, model.model_name, model.openai_api_key.get_secret_value(), base_url, lane)
+    asking = RunnableSequence(*steps[: at + 1]) if at else steps[at]
+    return Carried(chain, asking, model.model_name, model.openai_api_key.get_secret_value(), base_url, lane)
 
 
 def _model(step: Any) -> Any:
@@ -170,6 +176,22 @@ def _differs(wrapper: Any, adapter: Any, rows: Sequence[Any]) -> str:
     return "" if len(rows) <= ROWS and size <= BYTES else "the rows are more than one batch"
 
 
+def not_taken(file: Path) -> bool:
+    """Whether an earlier call has raised what the parser said of an answer of this batch."""
+    return file.exists() and bool(json.loads(file.read_text()).get("not_taken"))
+
+
+def note_not_taken(file: Path) -> None:
+    """A parser did not take an answer of this batch: the call raises that."""
+    _write(file, {**json.loads(file.read_text()), "not_taken": True})
+
+
+def _write(file: Path, kept: Mapping[str, Any]) -> None:
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(kept))
+    part.replace(file)
+
+
 class _Job:
     """What is kept of the batch, in place of langasync's own job files."""
 
@@ -200,9 +222,7 @@ class _Job:
         """What langasync calls to mark a job as finished: the caller does that, when the answers are safe."""
 
     def _write(self) -> None:
-        part = self._file.with_suffix(".part")
-        part.write_text(json.dumps({"input_file": self.input_file, "since": self.since, "id": self.id}))
-        part.replace(self._file)
+        _write(self._file, {"input_file": self.input_file, "since": self.since, "id": self.id})
 
 
 async def _found(job: _Job, adapter: Any, lane: BatchLane) -> bool:
@@ -241,6 +261,13 @@ def _refused(exc: BaseException) -> bool:
     return isinstance(cause, httpx.HTTPStatusError) and cause.response.is_client_error
 
 
+def _may_pass(cause: httpx.HTTPStatusError | httpx.RequestError | None) -> bool:
+    """Whether the same look may succeed a little later: a batch, too, may not be found for a moment."""
+    if isinstance(cause, httpx.HTTPStatusError):
+        return cause.response.status_code in _PASSING or cause.response.is_server_error
+    return cause is not None
+
+
 def _cause(exc: BaseException | None) -> httpx.HTTPStatusError | httpx.RequestError | None:
     """What went wrong with a request, behind an exception of langasync, which keeps only its text."""
     while exc is not None and not isinstance(exc, httpx.HTTPStatusError | httpx.RequestError):
@@ -251,26 +278,12 @@ def _cause(exc: BaseException | None) -> httpx.HTTPStatusError | httpx.RequestEr
 async def _waited(job: Any, wrapper: Any, adapter: Any, lane: BatchLane) -> Brought:
     from langasync.core.batch_handle import BatchJobHandle  # noqa: PLC0415
     from langasync.exceptions import FailedPostProcessingError, LangAsyncError  # noqa: PLC0415
-    from langasync.providers.interface import FINISHED_STATUSES, Provider, ProviderJob  # noqa: PLC0415
+    from langasync.providers.interface import Provider, ProviderJob  # noqa: PLC0415
 
     batch = ProviderJob(id=job.id, provider=Provider.OPENAI, created_at=job.created_at)
     handle = BatchJobHandle(batch, adapter, wrapper.postprocessing_chain, job)
-    wait_s = lane.poll_s
-    while True:
-        try:
-            found = await handle.get_results()
-        except Exception as exc:
-            cause = _cause(exc)
-            if not isinstance(cause, httpx.HTTPStatusError) or cause.response.status_code != _GONE:
-                raise
-            log.warning(
-                "batch %s is no longer kept, and may have been paid for: its rows are asked again", job.id
-            )
-            return Brought([MISSING] * job.rows, [])
-        if found.status_info.status in FINISHED_STATUSES:
-            break
-        await asyncio.sleep(wait_s)
-        wait_s = min(1.5 * wait_s, _LONGEST * lane.poll_s)
+    if (found := await _ended(handle, job.id, lane)) is None:
+        return Brought([MISSING] * job.rows, [])
     results = found.results if found.results is not None else [MISSING] * job.rows
     for row, one in enumerate(results):
         if isinstance(one, FailedPostProcessingError):
@@ -278,6 +291,59 @@ async def _waited(job: Any, wrapper: Any, adapter: Any, lane: BatchLane) -> Brou
         elif isinstance(one, LangAsyncError):
             results[row] = MISSING
     return Brought(results, list(adapter.used.values()))
+
+
+async def _ended(handle: Any, id_: str, lane: BatchLane) -> Any:
+    """Wait for the batch; return what it brought, or None: it is no longer kept."""
+    from langasync.providers.interface import FINISHED_STATUSES  # noqa: PLC0415
+
+    wait_s, looks = lane.poll_s, _Looks(id_, lane.listing_wait_s)
+    while True:
+        try:
+            found = await handle.get_results()
+        except Exception as exc:  # noqa: BLE001 - raised again, where it does not pass
+            if looks.failed(exc):
+                return None
+        else:
+            looks.well()
+            if found.status_info.status in FINISHED_STATUSES:
+                return found
+        await asyncio.sleep(wait_s)
+        wait_s = min(1.5 * wait_s, _LONGEST * lane.poll_s)
+
+
+class _Looks:
+    """Looks at a batch fail for a while: as long as a listing may lag, that may pass."""
+
+    def __init__(self, id_: str, wait_s: float) -> None:
+        self._id, self._wait_s = id_, wait_s
+        self._since_s: float | None = None
+
+    def well(self) -> None:
+        """One did not fail."""
+        self._since_s = None
+
+    def failed(self, exc: Exception) -> bool:
+        """Whether the batch is no longer kept. False: look again.
+
+        Raises:
+            Exception: it does not pass.
+        """
+        cause = _cause(exc)
+        if not _may_pass(cause):
+            raise exc
+        self._since_s = self._since_s or clock.now()
+        if clock.now() - self._since_s < self._wait_s:
+            return False
+        if isinstance(cause, httpx.HTTPStatusError) and cause.response.status_code == _GONE:
+            log.warning(
+                "batch %s is no longer kept, and may have been paid for: its rows are asked again", self._id
+            )
+            return True
+        raise CottonpalmError(
+            f"batch {self._id} could not be looked at for {self._wait_s / 60:.0f} minutes ({exc}):"
+            " the same call again goes on with it, and asks no row anew"
+        ) from exc
 
 
 async def _parsed(wrapper: Any, message: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from cottonpalm.config import BatchLane
 from cottonpalm.engine.input.frames import list_in
@@ -15,7 +15,7 @@ from cottonpalm.presets.by_langasync import MISSING, Carried
 from cottonpalm.request.money.rules.prices import BATCH, PriceBook
 from cottonpalm.runtime.bridge import bridge
 from cottonpalm.stores import open_store
-from cottonpalm.types import PICO
+from cottonpalm.types import PICO, numbered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from cottonpalm.presets.options import Options
     from cottonpalm.protocols import Store
     from cottonpalm.types import Usage
+
+_KEPT: Final = (
+    "the parser does not take its answer. The batch is kept: the same call, also with another parser, uses the answers"
+    " of the others, which are not paid again, and asks anew what the parser does not take"
+)
 
 
 class HybridBatchProcessor(Preset):
@@ -95,33 +100,38 @@ class HybridBatchProcessor(Preset):
         """In a run named by the chain and the rows, so that the same call finds it; forgotten once it is answered."""
         folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
-        described = repr((sorted(self.processor.description.items(), key=repr), rows))
-        run = f"hybrid-{hashlib.blake2b(described.encode(), digest_size=8).hexdigest()}"
+        run = _named(self.processor, rows)
         store = open_store(folder / "batches.db")
         try:
             if not isinstance(self._carried, Carried) or not self.langasync_available or not rows:
                 return self._by_ours(rows, store, run)
-            name = f"{run}-langasync"
+            # what stands behind the model is no part of the batch: it may be mended, and the answers are used
+            batch = _named(RowsProcessor(self._carried.asking), rows)
+            name = f"{batch}-langasync"
             held = store.open_run(name, None)  # the same call in another process is refused
-            answers = self._by_langasync(self._carried, rows, store, run, folder / f"{run}.json")
+            answers = self._by_langasync(self._carried, rows, store, run, folder / f"{batch}.json")
             held.close()
             store.remove(name)
         finally:
             store.close()
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
         return answers
 
     def _by_langasync(
         self, carried: Carried, rows: list[Any], store: Store, run: str, file: Path
     ) -> list[Any]:
-        """Every row's output, or the exception of its parser; what langasync does not bring, our own adapters do."""
+        """Every row's output; what langasync does not bring, our own adapters do.
+
+        Raises:
+            Exception: the parser's, at the lowest row of which it does not take the answer. The batch is kept, and when
+                it is asked for again, our own adapters ask such rows anew.
+        """
+        again = by_langasync.not_taken(file)
         found = bridge().wait(by_langasync.answers(carried, rows, file))
         if isinstance(found, str):
             log.info("langasync does not carry these rows (%s): our own adapters do", found)
             return self._by_ours(rows, store, run)
-        left = [row for row, answer in zip(rows, found.answers, strict=True) if answer is MISSING]
+        brought = [MISSING if again and isinstance(one, Exception) else one for one in found.answers]
+        left = [row for row, answer in zip(rows, brought, strict=True) if answer is MISSING]
         cost = self._cost(carried, found.used)
         log.info(
             "langasync brought %d of %d answers%s",
@@ -130,10 +140,17 @@ class HybridBatchProcessor(Preset):
             "" if cost is None else f", which cost ${cost:.6f}",
         )
         self.cost_usd = 0.0
-        others = iter(self._by_ours(left, store, run) if left else [])
+        others = iter(self._answered(self._batching(store=store, run=run), left) if left else [])
         self.cost_usd = None if cost is None or self.cost_usd is None else cost + self.cost_usd
-        answers = [next(others) if answer is MISSING else answer for answer in found.answers]
+        answers = [next(others) if answer is MISSING else answer for answer in brought]
+        for index, answer in enumerate(answers):
+            if isinstance(answer, Exception):
+                by_langasync.note_not_taken(file)
+                answer.add_note(f"cottonpalm: {numbered(index)} of {len(rows):,} rows: {_KEPT}")
+                raise answer
         file.unlink(missing_ok=True)
+        if left:
+            store.remove(run)
         return answers
 
     def _cost(self, carried: Carried, used: Iterable[Usage]) -> float | None:
@@ -145,3 +162,9 @@ class HybridBatchProcessor(Preset):
         answers = self._answered(self._batching(store=store, run=run), rows)
         store.remove(run)
         return answers
+
+
+def _named(processor: RowsProcessor, rows: list[Any]) -> str:
+    """A name for these rows under the processor's chain."""
+    described = repr((sorted(processor.description.items(), key=repr), rows))
+    return f"hybrid-{hashlib.blake2b(described.encode(), digest_size=8).hexdigest()}"

@@ -8,7 +8,7 @@ from weakref import WeakSet
 
 from cottonpalm import clock
 from cottonpalm.request.money.rules.grants import Ask, Grant, Room, grant, narrower
-from cottonpalm.request.money.rules.hour import Hour
+from cottonpalm.request.money.rules.hour import Hour, Lent
 from cottonpalm.request.money.spending import Spending
 from cottonpalm.runtime.wait_queue import Place, Waiter, WaitQueue
 from cottonpalm.types import PICO
@@ -63,6 +63,7 @@ class Ledger(WaitQueue[int]):
         spent: the most that settled requests cost, including those that earlier processes sent for attached runs.
         reserved: the sum of the bounds of requests in flight.
         in_flight: how many requests are in flight.
+        lent: of `reserved`, what other processes hold; see `remote.Lumps`.
         overshoot: the sum of what requests cost beyond their reservations; 0 while every bound is enforced.
         waiting: tasks and threads in line.
     """
@@ -72,12 +73,13 @@ class Ledger(WaitQueue[int]):
         self.spent = 0
         self.reserved = 0
         self.in_flight = 0
+        self.lent = Lent()
         self.overshoot = 0
         self._limits = limits if isinstance(limits, Amounts) else Amounts(limits)
         self._plain = _plain(self._limits)
         self._hour = Hour()
-        # requests of this life, for the mean cost of one; and what others spent
-        self._settled = self._earlier = 0
+        # requests of this life and process, for the mean cost of one; and what others spent
+        self._settled = self._others = 0
         self._accounts: WeakSet[Spending] = WeakSet()  # the accounts of the runs
         self._own = Spending()  # the account of requests that name none
         self._counted: dict[str, int] = {}  # how much of each attached run's spending is in `spent`
@@ -112,7 +114,7 @@ class Ledger(WaitQueue[int]):
             new = max(0, earlier.total - self._counted.get(earlier.account, 0))
             self._counted[earlier.account] = earlier.total
             self.spent += new
-            self._earlier += new
+            self._others += new
             limit = self._limits.per_hour
             if limit is not None and new == earlier.total:
                 now = clock.wall()
@@ -199,7 +201,35 @@ class Ledger(WaitQueue[int]):
             account.lower_lease()
             return account.record()
 
-    def settle(self, amount: int, reported: int, uncertain: int = 0, account: Spending | None = None) -> bool:
+    def lendable(self, least: int, most: int) -> int:
+        """Return how much of this may be one lump: a budget that is spent evenly is not lent ahead of its pace."""
+        _, per_hour, wait = self._limits
+        if per_hour is None or not wait:
+            return most
+        with self._lock:
+            return min(most, max(least, self._hour.even(self._pending, clock.now(), per_hour)))
+
+    def lend(self, amount: int) -> None:
+        """What was granted is a lump for another process: it is no request, and is settled in parts."""
+        with self._lock:
+            self.in_flight -= amount > 0
+            self.lent.lend(amount)
+
+    def at_rest(self, account: Spending) -> Spent:
+        """Return the same; if nothing is in flight, without what was leased for the next moments."""
+        with self._lock:
+            account.rest()
+            return account.record()
+
+    def settle(
+        self,
+        amount: int,
+        reported: int,
+        uncertain: int = 0,
+        account: Spending | None = None,
+        *,
+        lent: bool = False,
+    ) -> bool:
         """Release a reservation and book what was spent. Return whether the account's alarm is reached.
 
         Args:
@@ -207,11 +237,17 @@ class Ledger(WaitQueue[int]):
             reported: what the request cost; 0 if it was never sent.
             uncertain: the most it may have cost, if the provider did not report its usage.
             account: of the run.
+            lent: it is a part of what was lent.
         """
         account, cost = account or self._own, reported + uncertain
         with self._lock:
             self.reserved -= amount
-            self.in_flight -= amount > 0
+            if lent:
+                self.lent.back(amount, cost)
+                self._others += cost
+            else:
+                self.in_flight -= amount > 0
+                self._settled += cost > 0
             account.reserved -= amount
             if account.timed:
                 account.book(reported, uncertain)
@@ -220,7 +256,6 @@ class Ledger(WaitQueue[int]):
                 account.uncertain += uncertain
             if cost:
                 self.spent += cost
-                self._settled += 1
                 if cost > amount:
                     self.overshoot += cost - amount
                 if account.lasting or self._plain < 0:
@@ -316,14 +351,19 @@ class Ledger(WaitQueue[int]):
 
     def _decide_in_time(self, room: Room, ask: Ask, per_hour: int) -> int | Grant:
         now_s = clock.now()
-        mean = (self.spent - self._earlier) / self._settled if self._settled else 0.0
-        if early_s := self._hour.early_s(mean * self.in_flight, now_s, per_hour):
+        if early_s := self._hour.early_s(self._pending, now_s, per_hour):
             self._again_s = max(_TICK_S, min(early_s, _LOOK_S))
             return Grant.WAIT
         answer = grant(room, ask, self.in_flight)
         if answer is Grant.WAIT:
             self._again_s = _LOOK_S
         return answer
+
+    @property
+    def _pending(self) -> float:
+        """What requests in flight will probably cost, and what others will spend of what they were lent."""
+        mean = (self.spent - self._others) / self._settled if self._settled else 0.0
+        return mean * self.in_flight + self.lent.likely
 
     def _room(self) -> Room:
         total, per_hour, wait = self._limits

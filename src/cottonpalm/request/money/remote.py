@@ -39,12 +39,20 @@ class MoneyAsked(NamedTuple):
 
 
 class MoneyTold(NamedTuple):
-    """What a worker has to say of money since it last said something."""
+    """What a worker has to say of money since it last said something.
+
+    Attributes:
+        reported, uncertain: what it spent.
+        back: what it does not need of what it was lent.
+        asked: what it asks for.
+        reserved: what it holds for requests that are not over.
+    """
 
     reported: int = 0
     uncertain: int = 0
     back: int = 0
     asked: MoneyAsked | None = None
+    reserved: int = 0
 
 
 class Purse(Spending):
@@ -119,7 +127,8 @@ class Purse(Spending):
             self._leased -= back
             spent = (reported - self._said[0], uncertain - self._said[1])
             self._said = (reported, uncertain)
-        return MoneyTold(*spent, back, asked)
+            reserved = self.reserved
+        return MoneyTold(*spent, back, asked, reserved)
 
 
 class Lumps:
@@ -155,9 +164,18 @@ class Lumps:
         ledger = self._ledger
         assert ledger is not None
         slots = lambda: float(ledger.in_flight + 2 * self._workers())  # noqa: E731 - twice as many lumps as workers
-        amount = await ledger.agrant(Ask(max(1, asked.most), max(1, asked.least), slots), 0, self._spending)
+        least = max(1, asked.least)
+        most = ledger.lendable(least, max(1, asked.most))
+        amount = await ledger.agrant(Ask(most, least, slots), 0, self._spending)
+        ledger.lend(amount)
         self.held += amount
         return amount
+
+    def over(self, told: MoneyTold) -> None:
+        """The worker has said its last: what was granted meanwhile did not reach it, and its requests may be paid."""
+        if self._ledger is not None and (unheard := self.held - told.reserved) > 0:
+            self._settle(unheard, 0, 0)
+        self.lost()
 
     def lost(self) -> None:
         """The worker died: it may have spent all that it held."""
@@ -167,7 +185,7 @@ class Lumps:
     def _settle(self, amount: int, reported: int, uncertain: int) -> None:
         assert self._ledger is not None
         self.held -= amount
-        if self._ledger.settle(amount, reported, uncertain, self._spending):
+        if self._ledger.settle(amount, reported, uncertain, self._spending, lent=True):
             self._spent_more(self._ledger, self._spending)
 
 

@@ -169,6 +169,12 @@ class Spending:
             if not self._asked and clock.now() - self._leased_s >= KEPT_S:
                 self._leased = min(self._leased, self.committed + 2 * self._ahead())
 
+    def rest(self) -> None:
+        """Give back all that is leased and not committed, however short the rush was. With the ledger's lock."""
+        with self._lock:
+            if not self._asked:
+                self._leased = self.committed
+
     def record(self) -> Spent:
         """Return what the store should hold now; it is written together with finished rows."""
         with self._lock:

@@ -22,7 +22,7 @@ from cottonpalm.engine.executors.workers.news import News
 from cottonpalm.engine.executors.workers.suspects import Suspects, to_blame
 from cottonpalm.errors import ConfigError
 from cottonpalm.events import Binding, LimitChanged
-from cottonpalm.request.money.remote import Lumps
+from cottonpalm.request.money.remote import Lumps, MoneyTold
 from cottonpalm.types import Outcome
 
 if TYPE_CHECKING:
@@ -337,6 +337,7 @@ class WorkersExecutor:
             patience_s = self._silent_s
             self._take(mate, heard)
             if heard.over is not None:
+                mate.lumps.over(heard.money)
                 self._over(mate, heard.over)
                 return
 
@@ -372,7 +373,7 @@ class WorkersExecutor:
         if mate in self._mates:
             mate.say(Order(money=amount))
         else:
-            mate.lumps.lost()
+            mate.lumps.book(MoneyTold(back=amount))
         if not amount:
             why = self._account.pricing.why_no_money("the model", lambda: asked.least)
             self._stop("budget", why.replace("'the model'", "the model"))

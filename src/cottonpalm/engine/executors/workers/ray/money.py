@@ -19,14 +19,14 @@ from cottonpalm import clock
 from cottonpalm.engine.executors.workers.ray.limits import IDLE_S, NAMESPACE, on_this_node
 from cottonpalm.errors import StoreError
 from cottonpalm.request.money.ledger import Amounts, Ledger
-from cottonpalm.request.money.remote import Lumps, purse_and_ledger
+from cottonpalm.request.money.remote import Lumps, MoneyTold, purse_and_ledger
 from cottonpalm.request.money.spending import Spending
 from cottonpalm.stores import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cottonpalm.request.money.remote import MoneyTold, Purse
+    from cottonpalm.request.money.remote import MoneyAsked, Purse
 
 log = logging.getLogger("cottonpalm")
 BEAT_S: Final = 0.5  # an actor says something at least this often
@@ -51,6 +51,7 @@ class MoneyActor:
         self._ledger.attach(self._spending)
         self._lumps: dict[str, Lumps] = {}
         self._heard_s: dict[str, float] = {}
+        self._told: dict[str, int] = {}  # how often each holder told something
         self._last_s = clock.now()
         self._tidying: asyncio.Task[None] | None = None
 
@@ -59,27 +60,54 @@ class MoneyActor:
         self._ledger.limits = limits
         self._last_s = clock.now()
 
-    async def tell(self, holder: str, told: MoneyTold) -> int | None:
-        """Book what an actor spent and gives back; return what it gets if it asked, 0: there will be no more."""
+    async def tell(self, holder: str, nth: int, told: MoneyTold) -> None:
+        """Book what an actor spent and gives back, once: it says so again where it heard no answer.
+
+        Args:
+            holder: its name.
+            nth: counts what it tells, from 1.
+            told: what it tells.
+        """
         if self._tidying is None:
             self._tidying = asyncio.create_task(self._tidy())
         self._last_s = self._heard_s[holder] = clock.now()
-        lumps = self._lumps.get(holder)
-        if lumps is None:
-            lumps = self._lumps[holder] = Lumps(self._ledger, self._spending, lambda: len(self._lumps))
+        if nth <= self._told.get(holder, 0):
+            return
+        known = holder in self._told or nth == 1
+        self._told[holder] = nth
+        lumps = self._lumps_of(holder)
+        if not known:  # whoever granted before us may have booked it; all that was lent then counts as spent
+            return
         lumps.book(told)
-        if told.asked is None:
-            return None
-        self._heard_s[holder] = float("inf")  # it waits for our answer
-        try:
-            return await lumps.grant(told.asked)
-        finally:
-            self._heard_s[holder] = clock.now()
+        if told.back and not self._ledger.reserved:
+            self._run.write([], lambda _: None, self._ledger.at_rest(self._spending))
+
+    async def grant(self, holder: str, asked: MoneyAsked) -> int:
+        """Return what an actor gets; 0: there will be no more.
+
+        Raises:
+            RuntimeError: it said nothing for long meanwhile, and counted as dead.
+        """
+        lumps = self._lumps_of(holder)
+        amount = await lumps.grant(asked)
+        if amount and self._lumps.get(holder) is not lumps:
+            lumps.book(MoneyTold(back=amount))
+            raise RuntimeError(f"{holder} said nothing for {SILENT_S:.0f} seconds")
+        return amount
+
+    def _lumps_of(self, holder: str) -> Lumps:
+        if (lumps := self._lumps.get(holder)) is None:
+            lumps = self._lumps[holder] = Lumps(self._ledger, self._spending, lambda: len(self._lumps))
+            self._heard_s.setdefault(holder, clock.now())
+        return lumps
 
     async def spent(self) -> tuple[int, int]:
-        """Return what was reported, and what may have been spent besides, in pico-dollars, by all jobs of this name."""
+        """Return what was reported, and what may have been spent besides, in pico-dollars, by all jobs of this name.
+
+        What an actor holds may be spent: it may have died, and nobody knows yet.
+        """
         earlier, now = self._spending.earlier, self._spending
-        return earlier.reported + now.reported, earlier.uncertain + now.uncertain
+        return earlier.reported + now.reported, earlier.uncertain + now.uncertain + now.reserved
 
     async def _tidy(self) -> None:
         while clock.now() - self._last_s < IDLE_S:
@@ -133,6 +161,8 @@ class Drawing:
         self.ledger, purse = purse_and_ledger(self._ring)
         self.purse: Purse = purse
         self._telling = asyncio.Lock()
+        self._nth = 0  # of what is told
+        self._asking: asyncio.Task[None] | None = None
         self._task = self._loop.create_task(self._converse())
 
     def _ring(self) -> None:
@@ -153,21 +183,27 @@ class Drawing:
     async def _tell(self) -> None:
         async with self._telling:  # what is told is told in order
             told = self.purse.told(idle=self._idle())
-            while True:
-                try:
-                    if self._actor is None:
-                        self._actor = await asyncio.to_thread(
-                            money_actor, self._store, self._name, self._limits
-                        )
-                    amount = await self._actor.tell.remote(self._holder, told)
-                    break
-                except (RayError, ValueError) as exc:
-                    # It may have booked this already; then it counts twice, which keeps to the budget.
-                    log.info("the budget %r does not answer (%s)", self._name, type(exc).__name__)
-                    self._actor = None
-                    await asyncio.sleep(AGAIN_S)
-            if amount is not None:
-                self.purse.grant(amount)
+            self._nth += 1
+            nth = self._nth
+            await self._reach(lambda actor: actor.tell.remote(self._holder, nth, told))
+        if told.asked is not None:
+            # An answer may have to wait for what we tell meanwhile.
+            self._asking = self._loop.create_task(self._ask(told.asked))
+
+    async def _ask(self, asked: MoneyAsked) -> None:
+        self.purse.grant(await self._reach(lambda actor: actor.grant.remote(self._holder, asked)))
+
+    async def _reach(self, call: Callable[[Any], Any]) -> Any:
+        """Call the granting actor until it answers."""
+        while True:
+            try:
+                if self._actor is None:
+                    self._actor = await asyncio.to_thread(money_actor, self._store, self._name, self._limits)
+                return await call(self._actor)
+            except (RayError, ValueError) as exc:
+                log.info("the budget %r does not answer (%s)", self._name, type(exc).__name__)
+                self._actor = None
+                await asyncio.sleep(AGAIN_S)
 
 
 def spent_by(store: str, name: str) -> tuple[int, int]:
