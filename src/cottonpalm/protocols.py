@@ -119,6 +119,14 @@ class SeesGroups(Observer, Protocol):
         """
 
 
+@runtime_checkable
+class SeesRuns(Observer, Protocol):
+    """An observer that may be given to several runs at once: each is seen by an observer of its own."""
+
+    def of_run(self) -> Observer:
+        """Make the one for a run that is about to begin; it is called in place of this one. From any thread."""
+
+
 class Measure(Protocol):
     """Measures where the time of requests goes. The request level calls it from any thread; it must not block."""
 

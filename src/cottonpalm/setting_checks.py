@@ -16,7 +16,9 @@ from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, RetryPolic
 from cottonpalm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from cottonpalm.protocols import Observer
+    from pathlib import Path
+
+    from cottonpalm.protocols import Observer, Store
     from cottonpalm.request.limiter.limiters import Limits
 
 # (given value, its keyword) -> the setting; raises if it cannot work
@@ -231,9 +233,11 @@ def lane_of(given: BatchLane | None, what: str) -> BatchLane:
     return made_as(given, what, BatchLane) or BatchLane()
 
 
-def as_given(value: Of, what: str) -> Of:  # noqa: ARG001 - a check like the others
-    """Return the value unchanged; the code that uses it checks it."""
-    return value
+def store_of(given: str | Path | Store | None, what: str) -> str | Path | Store | None:  # noqa: ARG001 - a check
+    """The store as it was given; one in memory is made here, so that it lasts as long as its processor."""
+    from cottonpalm.stores import names_memory, open_store  # noqa: PLC0415 - its imports cost time
+
+    return open_store(given) if given is not None and names_memory(given) else given
 
 
 def _is_number(value: object) -> TypeGuard[float]:

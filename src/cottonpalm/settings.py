@@ -12,7 +12,6 @@ from cottonpalm.errors import ConfigError
 from cottonpalm.request.transports import DEFAULT_TRANSPORT, Transport
 from cottonpalm.setting_checks import (
     Check,
-    as_given,
     budget_of,
     cap_of,
     chains_of,
@@ -34,6 +33,7 @@ from cottonpalm.setting_checks import (
     retry_of,
     runnable,
     seconds,
+    store_of,
     transport_of,
     workers_of,
     yes_or_no,
@@ -129,7 +129,7 @@ class Settings:
     prices: Prices | None = setting(None, prices_of)
     prompt_cache: PromptCache = setting("auto", prompt_cache_of)
     cache: Cache | None = setting(None, made(Cache))
-    store: str | Path | Store | None = setting(None, as_given)
+    store: str | Path | Store | None = setting(None, store_of)
     run: str | None = setting(None, name_of)
     store_inputs: bool = setting(True, yes_or_no)
     fingerprint: str | None = setting(None, name_of)

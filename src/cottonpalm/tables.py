@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cottonpalm.engine.input.frames import kind_of
-from cottonpalm.engine.output.table import answers_of, arrow_column, fields_of, polars_column
+from cottonpalm.engine.output.table import answers_of, arrow_column, fields_of, pandas_column, polars_column
 from cottonpalm.errors import ConfigError
 from cottonpalm.observers.words.formatting import told
 
@@ -19,8 +19,12 @@ def written(table: Any, output: str | None) -> frozenset[str]:
     """Return the columns that `map_table` writes for sure; the chain is not given them.
 
     Raises:
-        ConfigError: it is no table.
+        ConfigError: it is no table, or no name of a column.
     """
+    if output is not None and not (isinstance(output, str) and output):
+        raise ConfigError(
+            f"output={output!r}: say how the column of the answers is called, or None for their fields"
+        )
     if kind_of(table) == "" and not (isinstance(table, list) and all(isinstance(row, dict) for row in table)):
         raise ConfigError(
             f"map_table needs a pandas or polars frame, an Arrow table, a dataset or a list of dicts, "
@@ -59,7 +63,7 @@ def with_answers(table: Any, output: str | None, outcomes: Sequence[Outcome]) ->
         outcomes: one for each row, in order.
     """
     fields = None if output is not None else fields_of(outcomes)
-    names = [output or "output"] if fields is None else fields
+    names = ["output" if output is None else output] if fields is None else fields
     answers = [answers_of(outcome, fields) for outcome in outcomes]
     columns = {name: [answer[place] for answer in answers] for place, name in enumerate(names)}
     columns[error_column(output)] = [_why(outcome) for outcome in outcomes]
@@ -71,8 +75,8 @@ def _why(outcome: Outcome) -> str | None:
 
 
 def _to_pandas(frame: Any, columns: Mapping[str, list[Any]]) -> Any:
-    column = frame.index.to_series().__class__  # pandas' own class, of whichever pandas the frame is
-    return frame.assign(**{name: column(cells, index=frame.index) for name, cells in columns.items()})
+    made = {name: pandas_column(cells, frame.index) for name, cells in columns.items()}
+    return frame.assign(**made)
 
 
 def _to_polars(frame: Any, columns: Mapping[str, list[Any]]) -> Any:
@@ -96,7 +100,7 @@ def _to_arrow(table: Any, columns: Mapping[str, list[Any]]) -> Any:
 def _to_dataset(dataset: Any, columns: Mapping[str, list[Any]]) -> Any:
     kept = dataset.remove_columns([name for name in columns if name in dataset.column_names])
     for name, cells in columns.items():
-        kept = kept.add_column(name, cells)
+        kept = kept.add_column(name, arrow_column(name, cells))  # a list of several types it would refuse
     return kept
 
 

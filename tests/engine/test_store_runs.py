@@ -309,6 +309,29 @@ def test_retry_without_a_store_does_the_failed_rows_of_the_last_batch_again() ->
     assert [(o.index, o.status) for o in processor.retry()] == [(3, "ok")]
 
 
+def test_a_store_in_memory_lasts_as_long_as_its_processor() -> None:
+    chain = probe({2: [KeyError()]})
+    processor = BatchProcessor(chain, store="memory:", run="night")
+    processor.batch([1, 2, 3], return_exceptions=True)
+    assert [outcome.status for outcome in processor.retry()] == ["ok"]
+    processor.batch([1, 2, 3, 4])
+    assert chain.calls == {1: 1, 2: 2, 3: 1, 4: 1}
+    other = BatchProcessor(chain, store="memory:", run="night")
+    assert other.plan([1, 2]).asked == 2
+
+
+def test_a_run_in_memory_that_stopped_does_the_rest_in_the_same_call_again_as_it_says() -> None:
+    with Loopback(script=[None, Reply(status=401)]) as server:
+        model = ChatOpenAI(base_url=server.openai_url, api_key="k", model="gpt-4o-mini")  # type: ignore[arg-type]
+        processor = BatchProcessor(model, store="memory:", run="night", concurrency=1)
+        with pytest.raises(
+            RunStopped, match="in memory alone, run 'night': the same call again, in this process"
+        ):
+            processor.batch(["a", "b", "c"])
+        processor.batch(["a", "b", "c"])
+        assert server.counts == {"a": 1, "b": 2, "c": 1}
+
+
 def test_retry_without_any_run_says_so() -> None:
     with pytest.raises(ConfigError, match="call batch first"):
         BatchProcessor(probe()).retry()

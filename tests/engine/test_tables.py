@@ -381,6 +381,35 @@ def test_map_table_on_a_loop_keeps_rows_by_the_ids_of_a_column(tmp_path: Path) -
     assert asked.calls.total() == 3
 
 
+@pytest.mark.parametrize("table", TABLES)
+def test_an_answer_with_half_a_pair_of_surrogates_stands_in_every_table(table: Any) -> None:
+    broken = Asked(lambda text: "half \ud83d" if text == "about a" else f"about {text}")
+    broken.chain = PromptTemplate.from_template("about {text}") | RunnableLambda(broken._answer)
+    labelled = broken.processor().map_table(table)
+    answers = labelled["answer"].to_pylist() if isinstance(labelled, pa.Table) else list(labelled["answer"])
+    assert answers[::2] == ["about about b", "about about c"]
+    assert answers[1] in ("half \\ud83d", "half \ud83d"), "pandas below 3 can keep it as it is"
+    with broken.processor().start(table) as run:
+        assert run.to_polars()["output"].to_list()[1] == "half \\ud83d"
+
+
+def test_a_dataset_takes_answers_of_several_types() -> None:
+    datasets = pytest.importorskip("datasets")
+    table = datasets.Dataset.from_list([{"text": "a"}, {"text": "b"}, {"text": "c"}])
+    answers = {"a": 1, "b": "two", "c": {"three": 3}}
+    labelled = Asked(answers.__getitem__).processor().map_table(table)
+    assert list(labelled["answer"]) == ["1", "two", '{"three":3}']
+    assert labelled.features["answer_error"].dtype == "string"
+
+
+@pytest.mark.parametrize("output", [5, "", ("answer",)])
+def test_a_column_of_answers_has_a_name_or_nothing_is_asked(output: Any) -> None:
+    asked = Asked()
+    with pytest.raises(ConfigError, match="say how the column of the answers is called"):
+        asked.processor().map_table(frame(), output=output)
+    assert not asked.calls
+
+
 def test_a_column_that_the_chain_reads_is_not_written_over_and_nothing_is_asked() -> None:
     asked: list[Any] = []
     chain = PromptTemplate.from_template("{text}") | RunnableLambda(asked.append)

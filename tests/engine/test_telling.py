@@ -27,6 +27,8 @@ from tests.engine.helpers import Probe, Watch
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pytest
+
 
 class Groups(Watch):
     """An observer that keeps the groups it is told of."""
@@ -137,6 +139,37 @@ def test_told_events_are_sorted_by_kind_in_order_and_a_group_stays_itself() -> N
         [(5, Paused("h/m", 1))],
     )
     assert Told.of(told) is told
+
+
+class EachRun(Watch):
+    """An observer that gives each run a watch of its own, or breaks."""
+
+    def __init__(self, *, breaks: bool = False) -> None:
+        super().__init__()
+        self.runs: list[Groups] = []
+        self.breaks = breaks
+
+    def of_run(self) -> Groups:
+        if self.breaks:
+            raise ValueError("no observer today")
+        self.runs.append(Groups())
+        return self.runs[-1]
+
+
+def test_an_observer_of_several_runs_gives_each_one_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    observer, broken = EachRun(), EachRun(breaks=True)
+    processor = BatchProcessor(Probe(1.0), observers=[observer, broken])
+
+    async def together() -> None:
+        await asyncio.gather(processor.abatch([1, 2, 3]), processor.ainvoke(4))
+
+    virtual_run(together())
+    assert sorted(len(run.of(RowFinished)) for run in observer.runs) == [1, 3]
+    assert [(type(run.events[0]), type(run.events[-1])) for run in observer.runs] == [
+        (RunStarted, RunEnded)
+    ] * 2
+    assert observer.events == []
+    assert caplog.text.count("failed and is now switched off") == 2
 
 
 def test_rows_that_the_cache_answers_are_told_in_groups_too() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
-from typing import Any
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
@@ -37,6 +39,9 @@ from cottonpalm.observers.tracing import OpenTelemetrySpans
 from cottonpalm.testing import FlakyTransport
 from cottonpalm.types import Kind
 from tests.support.prometheus_text import faults, promtool_says
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.core
 MODEL = "gpt-4o-mini"
@@ -157,6 +162,43 @@ def test_two_runs_of_one_registry_are_told_apart() -> None:
         3,
         3,
     )
+
+
+def test_runs_at_the_same_time_are_told_apart_by_one_observer_of_each_kind(tmp_path: Path) -> None:
+    registry, reader = CollectorRegistry(), InMemoryMetricReader()
+    memory, provider = recorded()
+    meters = MeterProvider([reader])
+    observers = [PrometheusMetrics(registry), OpenTelemetrySpans(provider), OpenTelemetryMetrics(meters)]
+    client = httpx2.AsyncClient(
+        transport=FlakyTransport(*[0.05] * 13)
+    )  # each request waits, so all are under way
+    model = ChatOpenAI(model=MODEL, api_key="sk-0123456789", http_async_client=client)  # type: ignore[arg-type]
+    many, few = (
+        BatchProcessor(model, observers=observers, store=tmp_path / "runs.db", run=run)
+        for run in ("many", "few")
+    )
+
+    async def together() -> None:
+        ones = (many.ainvoke(f"ask {n}") for n in range(7))
+        await asyncio.gather(many.abatch(["a", "b", "c", "d"]), few.abatch(["e", "f"]), *ones)
+
+    asyncio.run(together())
+    rows = {"many": 4, "few": 2, "": 7}
+    found, spans = samples(registry), memory.get_finished_spans()
+    for run, asked in rows.items():
+        assert found["cottonpalm_rows_total", *sorted((run, "ok"))] == asked
+        assert found["cottonpalm_requests_total", *sorted((run, KEY, "200"))] == asked
+        assert found["cottonpalm_runs_active", run] == 0
+    for name, wanted in {"row": 13, f"chat {MODEL}": 13, "run many": 1, "run few": 1, "run": 7}.items():
+        assert [span.name for span in spans].count(name) == wanted, name
+    inside = Counter(span.parent.span_id for span in spans if span.name == "row" and span.parent)
+    for span in spans:
+        if span.name.startswith("run"):
+            assert inside[span.context.span_id] == (rows[span.name[4:]] if span.name != "run" else 1)
+    data = reader.get_metrics_data()
+    assert data is not None
+    [counted] = [m for m in data.resource_metrics[0].scope_metrics[0].metrics if m.name == "cottonpalm.rows"]
+    assert {point.attributes["cottonpalm.run"]: point.value for point in counted.data.data_points} == rows
 
 
 def test_a_run_its_rows_and_their_requests_are_spans_by_the_conventions() -> None:

@@ -16,6 +16,7 @@ from cottonpalm import (
     Cache,
     RateLimit,
     RetryPolicy,
+    RunStopped,
     clock,
 )
 from cottonpalm.observers.advice.rules import advice_of
@@ -205,6 +206,25 @@ def test_what_is_estimated_is_told_apart_from_what_was_counted(tmp_path: Path) -
         assert counted.last_run is not None
         report = counted.last_run.report
     assert "estimated" not in report.text() + Page(report.to_html()).section("Where it went").said
+
+
+def test_what_the_budget_sets_aside_for_answers_that_say_nothing_of_their_cost_is_shown() -> None:
+    """A stream without `stream_usage`: what is known to be spent is a thousandth of what the budget counts."""
+    with Loopback(script=lambda _: no_usage()) as server:
+        processor = BatchProcessor(chain_of(server), concurrency=4, budget=Budget(total=0.05))
+        with pytest.raises(RunStopped, match="is set aside for answers that never came, or did not say"):
+            processor.batch([{"x": f"row {n}"} for n in range(2000)])
+        run = processor.last_run
+        assert run is not None
+        report, stats = run.report, run.stats
+    assert report.money.uncertain_usd == stats.uncertain_usd > 0.04
+    assert report.cost_usd is not None
+    assert report.cost_usd < 0.01
+    said = "besides, for requests whose answer never came, or did not say what it cost"
+    assert said in " ".join(report.text().split())
+    page = Page(report.to_html())
+    assert f"{said}; the budget counts it" in page.section("Where it went").said
+    assert "is uncertain" in page.section("Money").said
 
 
 def test_sizes_hold_all_rows_that_were_asked_their_tokens_and_their_money() -> None:

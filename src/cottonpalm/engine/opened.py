@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cottonpalm.engine.shared import memory_of
 from cottonpalm.errors import ConfigError
 from cottonpalm.runtime.threads import running_loop
-from cottonpalm.stores import open_store, shown
+from cottonpalm.stores import is_in_memory, open_store, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +64,11 @@ def go_on(settings: Settings, run_store: RunStore | None) -> str:
         return (
             "The outcomes so far were handed out (after batch: processor.last_run.outcomes()); with store= and "
             "run= they would be kept."
+        )
+    if is_in_memory(settings.store):
+        return (
+            f"What is done is kept in memory alone, run {run_store.name!r}: "
+            "the same call again, in this process, does the rest."
         )
     return (
         f"What is done is kept in {_shown(settings.store)}, run {run_store.name!r}: "

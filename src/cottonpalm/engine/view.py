@@ -143,6 +143,7 @@ class View:
         )
         return replace(
             report,
+            money=replace(report.money, uncertain_usd=self._account.spending.uncertain / PICO),
             transports=self._account.transports.counts(),
             total=self._total(),
             over=self._loop.finished,

@@ -261,6 +261,10 @@ class PrometheusMetrics:
             RunEnded: self._ended,
         }
 
+    def of_run(self) -> PrometheusMetrics:
+        """One for a single run; all count into the same registry."""
+        return PrometheusMetrics(self._runs.registry)
+
     def see(self, event: Event) -> None:
         """Count one event."""
         self.see_all([(0.0, event)])

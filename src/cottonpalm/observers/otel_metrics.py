@@ -45,6 +45,7 @@ class OpenTelemetryMetrics:
     """
 
     def __init__(self, provider: MeterProvider | None = None) -> None:
+        self._provider = provider
         meter = metrics.get_meter("cottonpalm", meter_provider=provider)
         self._seconds = meter.create_histogram(
             "gen_ai.client.operation.duration",
@@ -68,6 +69,10 @@ class OpenTelemetryMetrics:
         self._ended: Counter[str] = Counter()  # rows by their status
         self._spent_pico = 0
         self._kept, self._most = 0, 1
+
+    def of_run(self) -> OpenTelemetryMetrics:
+        """One for a single run; all measure by the same provider."""
+        return OpenTelemetryMetrics(self._provider)
 
     def see(self, event: Event) -> None:
         """Measure one event."""

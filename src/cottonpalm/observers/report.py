@@ -17,7 +17,7 @@ from cottonpalm.observers.measures.rates import rates
 from cottonpalm.observers.measures.reported import Reported
 from cottonpalm.observers.words.formatting import clean, count, duration, money, rate
 from cottonpalm.observers.words.kinds import why_stopped
-from cottonpalm.observers.words.numbers import percent
+from cottonpalm.observers.words.numbers import besides, percent
 from cottonpalm.observers.words.prompts import on_prompts
 from cottonpalm.types import PICO
 
@@ -140,10 +140,15 @@ def _head(report: Reported) -> Iterator[str]:
         yield from _wrapped("tokens", f"{usage.input_tokens:,} in, {usage.output_tokens:,} out")
     if prompts := on_prompts(report):
         yield from _wrapped("prompt", prompts)
+    yield from _costs(report)
+
+
+def _costs(report: Reported) -> Iterator[str]:
     if report.cost_usd is not None and report.cost_per_row_usd is not None:
-        yield from _wrapped(
-            "cost", _cost(report.cost_usd, report.cost_per_row_usd, report.money.estimated_rows)
-        )
+        estimated = report.money.estimated_rows
+        yield from _wrapped("cost", _cost(report.cost_usd, report.cost_per_row_usd, estimated))
+    if uncertain_usd := report.money.uncertain_usd:
+        yield from _wrapped("uncertain", besides(_dollars(uncertain_usd)))
 
 
 def _cost(whole_usd: float, of_row_usd: float, estimated: int) -> str:

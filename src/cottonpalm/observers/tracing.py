@@ -68,12 +68,17 @@ class OpenTelemetrySpans:
     def __init__(self, provider: TracerProvider | None = None, *, share: float = 1.0) -> None:
         if not 0 <= share <= 1:
             raise ValueError(f"share={share!r} must be between 0 and 1")
+        self._provider, self._share = provider, share
         self._tracer: Tracer = trace.get_tracer("cottonpalm", tracer_provider=provider)
         self._least = ceil(share * WHOLE)
         self._run: Span | None = None
         self._context: SpanContext | None = None  # of the run, where anybody records it
         self._write: _Write = _by_the_api(self._tracer)
         self._rows: dict[int, _Row] = {}
+
+    def of_run(self) -> OpenTelemetrySpans:
+        """One for a single run: rows of several have the same numbers."""
+        return OpenTelemetrySpans(self._provider, share=self._share)
 
     def see(self, event: Event) -> None:
         """Take note of one event; at the end of a row, write its spans."""

@@ -135,8 +135,8 @@ class Pricing:
         """Return the pico-dollars of the budget that are neither spent nor reserved; None without a limit."""
         return None if self._ledger is None else self._ledger.left()
 
-    def why_no_money(self, model: str, least: Callable[[], int]) -> str:
-        """Say why a request was not sent whose bound is at least `least()` pico-dollars."""
+    def why_no_money(self, model: str, least: Callable[[], int], *, streams: bool = False) -> str:
+        """Say why a request, or a streaming one, was not sent whose bound is at least `least()` pico-dollars."""
         if (failure := self._spending.failure) is not None:
             return f"what is spent cannot be made durable, and so no request is sent: {failure}"
         if self._ledger is not None:
@@ -145,7 +145,13 @@ class Pricing:
         bound, left = least(), self.budget_left()
         if left is None or left >= bound:  # money was freed since, but too late for this request
             return why
-        return f"{why}, which can cost ${bound / PICO:.6f}; ${max(0, left) / PICO:.6f} is left"
+        why += f", which can cost ${bound / PICO:.6f}; ${max(0, left) / PICO:.6f} is left"
+        uncertain = self._spending.earlier.uncertain + self._spending.uncertain
+        if left + uncertain < bound:
+            return why
+        # Else the budget seems to be gone while little was spent.
+        why += f", and ${uncertain / PICO:.6f} is set aside for answers that never came, or did not say what they cost"
+        return f"{why}; stream_usage=True lets a ChatOpenAI's streams say it" if streams else why
 
 
 def why_no_price(model: str, exc: Exception) -> str:

@@ -96,7 +96,7 @@ def reserve(row: RowAccount, call: Call, money: Reservation, ledger: Ledger) -> 
         granted = yield AskMoney(money.ask())
         assert isinstance(granted, int)
         if not (amount := granted):
-            raise _stop(row, row.run.pricing.why_no_money(call.model, money.least))
+            raise _stop(row, row.run.pricing.why_no_money(call.model, money.least, streams=call.streams))
     money.granted(amount)
 
 

@@ -72,6 +72,9 @@ class MemoryStore:
         self._runs: dict[str, _Run] = {}
         self._lock = threading.RLock()
 
+    def __repr__(self) -> str:
+        return "memory:"
+
     def open_run(self, name: str, fingerprint: dict[str, Any] | None, *, fresh: bool = False) -> RunStore:
         """See `protocols.Store`."""
         with self._lock:

@@ -11,6 +11,7 @@ from cottonpalm.cli.screen.wording import here
 from cottonpalm.engine.input.keys import Distinct, content_key
 from cottonpalm.observers.words.formatting import clean, count, duration, money, rate, told
 from cottonpalm.observers.words.kinds import in_words
+from cottonpalm.observers.words.numbers import besides
 from cottonpalm.stores import shown as store_shown
 from cottonpalm.stores import without_password
 from cottonpalm.types import numbered, pico
@@ -183,8 +184,7 @@ class Summary:
     def _uncertain(self) -> str:
         if not self.uncertain_pico:
             return ""
-        most = money(self.uncertain_pico)
-        said = f"up to {most} besides, for requests whose answer never came, or did not say what it cost"
+        said = besides(money(self.uncertain_pico))
         if self.streamed and self.tally.estimated:
             said += "; --model-option stream_usage=true lets streams say it, where the server can"
         return said

@@ -101,7 +101,9 @@ def to_pandas(outcomes: Sequence[Outcome], index: Any = None) -> Any:
     """Return a pandas frame; `index` has the label of every input row, from which the outcomes' rows are taken."""
     pandas = _library("pandas")
     labels = None if index is None else index.take([outcome.index for outcome in outcomes])
-    return pandas.DataFrame(columns_of(outcomes), index=labels)
+    index = pandas.RangeIndex(len(outcomes)) if labels is None else labels
+    found = {name: pandas_column(cells, index) for name, cells in columns_of(outcomes).items()}
+    return pandas.DataFrame(found, index=index)
 
 
 def to_polars(outcomes: Sequence[Outcome]) -> Any:
@@ -114,6 +116,15 @@ def to_arrow(outcomes: Sequence[Outcome]) -> Any:
     """Return an Arrow table."""
     arrow, columns = _library("pyarrow"), columns_of(outcomes)
     return arrow.table([arrow_column(name, cells) for name, cells in columns.items()], names=list(columns))
+
+
+def pandas_column(cells: list[Any], index: Any) -> Any:
+    """Return a column; pandas from 3 on keeps texts in Arrow, and half a pair of surrogates as its number."""
+    series = index.to_series().__class__  # pandas' own class, of whichever pandas the frame is
+    try:
+        return series(cells, index=index)
+    except UnicodeEncodeError:
+        return series(list(map(text_or_none, cells)), index=index)
 
 
 def polars_column(name: str, cells: list[Any]) -> Any:
@@ -141,8 +152,12 @@ def arrow_column(name: str, cells: list[Any]) -> Any:
 
 
 def text_or_none(value: Any) -> str | None:
-    """Return a value as text: JSON, except for what is text already."""
-    return value if value is None or isinstance(value, str) else dumped(value).decode()
+    """Return a value as text: JSON, except for what is text already; lone surrogates as numbers, as UTF-8 has none."""
+    if value is None:
+        return None
+    return (
+        value.encode(errors="backslashreplace").decode() if isinstance(value, str) else dumped(value).decode()
+    )
 
 
 def _object(value: Any) -> Mapping[str, Any] | None:

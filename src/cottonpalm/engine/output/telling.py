@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cottonpalm import clock
 from cottonpalm.events import CacheHit, Event, RequestFinished, RowFinished, RowStarted
 from cottonpalm.observers.told import Told
-from cottonpalm.protocols import SeesGroups
+from cottonpalm.protocols import SeesGroups, SeesRuns
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,6 +24,7 @@ log = logging.getLogger("cottonpalm")
 GROUP: Final = 480  # events: of 48, most of the time went into fetching the observers' code
 LATEST_S: Final = 0.1  # an event waits at most this long for others
 _MANY: Final = frozenset({RowStarted, RequestFinished, RowFinished, CacheHit})  # told for each row
+_OFF: Final = "observer %r failed and is now switched off"
 
 
 class Telling:
@@ -42,7 +43,13 @@ class Telling:
         return bool(self._one_by_one or self._in_groups)
 
     def add(self, observer: Observer) -> None:
-        """Tell this one as well."""
+        """Tell this one as well, or the one that it makes for this run."""
+        if isinstance(observer, SeesRuns):
+            try:
+                observer = observer.of_run()
+            except Exception:
+                log.exception(_OFF, observer)
+                return
         if isinstance(observer, SeesGroups):
             self._in_groups.append(observer)
         else:
@@ -90,4 +97,4 @@ def _tell(observers: list[Any], observer: Observer, see: Callable[[Any], None], 
         raise
     except BaseException:  # even SystemExit: an observer must not end a run
         observers.remove(observer)
-        log.exception("observer %r failed and is now switched off", observer)
+        log.exception(_OFF, observer)

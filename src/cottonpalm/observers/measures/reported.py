@@ -149,6 +149,8 @@ class Money:
         estimated_usd: rows whose answers did not say what they used, by the length of their texts; part of the first
             two...
         estimated_rows: ...and how many these are.
+        uncertain_usd: the most that is charged besides, for requests whose answer never came or did not say what it
+            cost; a budget counts it. What is estimated of such answers is part of it, too.
     """
 
     ok_usd: float = 0.0
@@ -158,6 +160,7 @@ class Money:
     budget_usd: float | None = None
     estimated_usd: float = 0.0
     estimated_rows: int = 0
+    uncertain_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,6 +192,8 @@ def _money(story: Story) -> Markup:
         return _figure("Money", tag("small", "not known"), share_bar(0.0), "no price for some rows")
     if budget:
         note = f"{kept(percent(cost / budget))} of {money_usd(budget)}"
+        if held := story.report.money.uncertain_usd:
+            note += f"; {kept(percent(held / budget))} is uncertain"
         return _figure("Money", money_usd(cost), share_bar(cost / budget, "accent", 1.0), note)
     note = f"{money_usd(cost / done)} a row" if done else "nothing was asked"
     return _figure("Money", money_usd(cost), share_bar(1.0 if cost else 0.0, "accent"), note)

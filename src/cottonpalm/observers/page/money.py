@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from cottonpalm.observers.advice.advice import capital
 from cottonpalm.observers.page.markup import Markup, foreign, join, kept, tag
 from cottonpalm.observers.page.over_time import seen
 from cottonpalm.observers.page.parts import Cell, Column, section, table, unfold
 from cottonpalm.observers.page.plots import Line, axis, cell_bar, chart
 from cottonpalm.observers.words.formatting import count, currency, duration
-from cottonpalm.observers.words.numbers import Tick, amount, linear, money_usd, percent, times
+from cottonpalm.observers.words.numbers import Tick, amount, besides, linear, money_usd, percent, times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,7 +39,7 @@ def _spent(report: Reported) -> Markup:
     elif budget is None:
         note = f"{money_usd(report.cost_usd)}, without a budget."
     else:
-        note = f"{money_usd(report.cost_usd)} of {money_usd(budget)}."
+        note = f"{money_usd(report.cost_usd)} of {money_usd(budget)}{_held(report.money.uncertain_usd)}."
     drawn_budget = budget if budget is not None and budget <= FAR * total else None
     top = max(total, drawn_budget or 0.0)
     label = f"Money over {duration(report.wall_s)}: {money_usd(total)} in the end"
@@ -65,6 +66,11 @@ def _spent(report: Reported) -> Markup:
         axis(times(report.wall_s, 5), report.wall_s, last),
         unfold(_as_table(report)),
     )
+
+
+def _held(uncertain_usd: float) -> str:
+    """What the budget counts besides what is known."""
+    return f", and up to {money_usd(uncertain_usd)} is uncertain" if uncertain_usd else ""
 
 
 def _without_a_course(report: Reported) -> str:
@@ -129,8 +135,9 @@ def _where(report: Reported) -> Markup:
     columns = [Column("for"), Column("", class_="bars"), Column("money", number=True)]
     more = _tokens_kept(report)
     guessed = _estimated(spent.estimated_rows)
+    notes = (guessed, _uncertain(report))
     return section(
-        "Where it went", f"{note}.", table(columns, rows, last=True), guessed, _models(report), more
+        "Where it went", f"{note}.", table(columns, rows, last=True), *notes, _models(report), more
     )
 
 
@@ -142,6 +149,13 @@ def _estimated(rows: int) -> Markup | None:
         "of the texts, and their tokens are not counted."
     )
     return tag("p", said, class_="note")
+
+
+def _uncertain(report: Reported) -> Markup | None:
+    if not (uncertain_usd := report.money.uncertain_usd):
+        return None
+    counted = "" if report.money.budget_usd is None else "; the budget counts it"
+    return tag("p", f"{capital(besides(money_usd(uncertain_usd)))}{counted}.", class_="note")
 
 
 def _tokens_kept(report: Reported) -> Markup | None:

@@ -114,6 +114,11 @@ def _marked(power: int, value: float) -> str:
     return f"{value:,.{max(0, -power)}f} s"
 
 
+def besides(most: str) -> str:
+    """What may be charged besides what is known."""
+    return f"up to {most} besides, for requests whose answer never came, or did not say what it cost"
+
+
 def share_of_budget(event: BudgetShare) -> str:
     """How much of the budget is spent, and whether that is the end of it."""
     spent, budget = money_usd(event.spent_usd), money_usd(event.budget_usd)
