@@ -14,7 +14,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 
-from cottonpalm import BatchProcessor
+from cottonpalm import AdaptiveConcurrency, BatchProcessor, Limits
 from cottonpalm.request.transport import client_loops
 from cottonpalm.runtime import bridge
 from tests.support.loopback import Loopback
@@ -152,3 +152,34 @@ def test_a_sync_call_that_blocks_the_loop_of_another_run_is_told_of(caplog: pyte
 
     asyncio.run(main())
     assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("form", ["batch", "invoke", "on threads", "deeper"])
+def test_a_sync_call_goes_on_beside_a_run_that_it_keeps_from_giving_its_permits_back(form: str) -> None:
+    with Loopback(latency=0.002) as server:
+        asked = chain(server, "openai")
+        one = {
+            "concurrency": AdaptiveConcurrency(2, 2, 2),
+            "limits": Limits(),
+            "timeout": 5,
+            "stall_timeout": 5,
+        }
+        processor = BatchProcessor(asked, **one)
+        calls: dict[str, Any] = {
+            "batch": processor.batch,
+            "invoke": lambda rows: [processor.invoke(row) for row in rows],
+            "on threads": BatchProcessor(RunnableLambda(asked.invoke), **one).batch,
+            "deeper": BatchProcessor(RunnableLambda(processor.invoke)).batch,
+        }
+
+        async def main() -> list[str]:
+            answers: list[str] = []
+            async with processor.astart(ROWS) as run:
+                async for _ in run:
+                    if len(answers) < 8:
+                        answers += calls[form]([{"x": f"beside {n}"} for n in range(4)])
+            return answers
+
+        assert asyncio.run(main()) == [f"answer to: beside {n % 4}" for n in range(8)]
+        assert server.requests == 30 + 8
+        assert server.peak <= 3, "one above the limit"

@@ -15,6 +15,7 @@ from cottonpalm.config import AdaptiveConcurrency
 from cottonpalm.request.limiter.limiter import Limiter, Permit
 from cottonpalm.request.limiter.limiters import Limiters
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
+from cottonpalm.request.limiter.together import Together
 from cottonpalm.runtime.wait_queue import RowClosed, Waiter
 from cottonpalm.types import Verdict
 from tests.request.stage import Stage
@@ -198,6 +199,23 @@ def test_a_forced_permit_is_always_granted_and_counted(stage: Stage) -> None:
     assert not waiting.done()  # the forced one still fills the limit
     stage.call(limiter.release, forced, SUCCESS)
     assert waiting.done()
+
+
+def test_a_permit_above_the_limit_waits_for_what_time_alone_gives_and_takes_its_turn_back(
+    stage: Stage,
+) -> None:
+    limiter, turns = Limiter("host/model", Concurrency(1, 1, 1), [("requests", 2)]), Together("turns", 1)
+    take(limiter)
+    (turn,) = take(turns)
+    wait_s = limiter.force_in_time(0, turn)
+    assert isinstance(wait_s, float), "the user's ceiling holds"
+    stage.advance(wait_s)
+    permit = limiter.force_in_time(0, turn)
+    assert isinstance(permit, Permit)
+    assert (permit.forced, limiter.in_flight, turns.in_flight) == (True, 2, 1)
+    stage.call(limiter.release, permit, DROPPED, 90.0)
+    assert (limiter.in_flight, turns.in_flight) == (1, 0)
+    assert limiter.force_in_time(0, turn) == pytest.approx(90.0), "so does a pause"
 
 
 # The shared pause

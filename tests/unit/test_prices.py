@@ -138,6 +138,14 @@ def test_rates_are_integers_where_tokens_alone_decide_and_tiers_are_looked_up() 
     assert known("claude-haiku-4-5", ANTHROPIC).dearest_input == 2_000_000  # a cache write for an hour
 
 
+@pytest.mark.parametrize("model", ["gemini-2.5-flash-image", "gemini-3-pro-image-preview"])
+def test_a_model_that_draws_is_bounded_by_the_price_of_its_pictures_though_the_request_is_text(
+    model: str,
+) -> None:
+    picture = Usage(10, 1_300, image_output_tokens=1_290)
+    assert known(model).cost(picture) <= BOOK.tariff(model, None).bound(Extent(10, 1_300))
+
+
 @pytest.mark.parametrize("model", ["gemini-2.5-flash", "claude-sonnet-4-5", "gpt-4o-mini"])
 def test_a_tier_without_a_price_of_its_own_costs_what_the_standard_does_and_is_not_another_one(
     model: str,

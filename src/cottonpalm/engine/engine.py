@@ -117,7 +117,7 @@ class Engine:
         client_loops.enter(loop)
         if self.job.many:
             active_runs.begin(self.account)
-            self._tell_if_others_stand_still()
+        self._see_if_others_stand_still()
         try:
             if not self._left:
                 with garbage.seldom() if self.job.many else nullcontext():
@@ -222,13 +222,18 @@ class Engine:
             gates.append(self._cache_gate(self.job.cache, rows))
         return [*gates, *self.job.gates]
 
-    def _tell_if_others_stand_still(self) -> None:
-        """Say so if our caller blocks the loop of another run: we may wait for permits that it cannot give back."""
-        if ROW.get() is None and client_loops.is_used(BLOCKS_A_LOOP.get()):
+    def _see_if_others_stand_still(self) -> None:
+        """If our caller blocks the loop of another run, that gives no permit back: wait for none, and say so."""
+        blocked = BLOCKS_A_LOOP.get()
+        if not client_loops.is_used(blocked):
+            return
+        self.account.flow.others_stand = partial(client_loops.is_used, blocked)
+        if self.job.many and ROW.get() is None:
             self.account.alerts.warn(
                 "blocks a loop",
                 "a sync call in a coroutine blocks its event loop, on which another run is under way: that run stands "
-                "still meanwhile, and where it holds all permits or money, this one waits until its stall_timeout. Use "
+                "still meanwhile. Where it holds all permits, this one sends one request at a time, above the limit; "
+                "where it holds all money, this one waits until its stall_timeout. Use "
                 "`await processor.abatch(rows)`, or `await asyncio.to_thread(processor.batch, rows)`",
             )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from cottonpalm import clock
 from cottonpalm.request.limiter.limiters import TOTAL
+from cottonpalm.request.limiter.together import Together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ class Flow:
         rows_keys: the same for each endpoint.
         models_below: models whose requests the hook sees, so that their calls need no permit.
         models_gated: True: the chain has a model whose requests the hook does not see.
+        others_stand: says whether another run keeps its permits until this one is over; see `turns`.
         on_change: called from any thread when `waiting` falls, money is waited for, a limit moves, a request is
             held, or a row steps aside or back.
     """
@@ -49,10 +51,12 @@ class Flow:
         self.rows_keys = [self.rows_key]
         self.models_below: set[str] = set()
         self.models_gated = False
+        self.others_stand: Callable[[], bool] | None = None
         self.on_change: Callable[[], None] = _nothing
         self._waits_since = self._longest_wait_s = 0.0
         self._seen: dict[str, Limiter] = {}
         self._only: Limiter | None = None  # the only one there
+        self._turns: dict[str, Together] = {}
         self._lock = threading.Lock()
 
     def limit(self) -> float:
@@ -120,6 +124,13 @@ class Flow:
                 self.refine("model")
             self.on_change()
         return limiter
+
+    def turns(self, key: str) -> Together | None:
+        """Return where requests of this key take turns to go above its limit, one at a time; None: they wait."""
+        if self.others_stand is None or not self.others_stand():
+            return None
+        with self._lock:
+            return self._turns.setdefault(key, Together(f"turns at {key}", 1))
 
     def refine(self, grain: Grain) -> None:
         """Note that units this fine take permits; a coarser unit changes nothing."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from cottonpalm import clock
+from cottonpalm.types import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cottonpalm.request.limiter.limiter import Limiter
+    from cottonpalm.request.limiter.limiter import Limiter, Permit, Tokens
     from cottonpalm.request.row_account import RowAccount
     from cottonpalm.runtime.wait_queue import Place
 
@@ -56,10 +58,58 @@ def in_line(
                 measure.waited("pause", paused_s)
 
 
+async def permitted(
+    row: RowAccount, limiter: Limiter, claim: float, ask: int | Tokens, *, again: bool = False
+) -> Permit:
+    """Wait for a permit as a task; `claim` is a priority, `ask` as the limiter takes it."""
+    with in_line(row, limiter, again=again) as on_wait:
+        if (turns := row.run.flow.turns(limiter.key)) is None:
+            return await limiter.aacquire(claim, ask, on_wait)
+        turn = await turns.aacquire(claim, on_wait=on_wait)
+        with _its_turn(turn):
+            while True:
+                got = _taken(limiter, claim, ask, turn)
+                if not isinstance(got, float):
+                    return got
+                await asyncio.sleep(got)
+
+
+def permitted_sync(
+    row: RowAccount, limiter: Limiter, claim: float, ask: int | Tokens, *, again: bool = False
+) -> Permit:
+    """Wait for a permit and block this thread; arguments as in `permitted`."""
+    with in_line(row, limiter, again=again) as also, row.parking(also) as on_wait:
+        if (turns := row.run.flow.turns(limiter.key)) is None:
+            return limiter.acquire(claim, on_wait, ask)
+        turn = turns.acquire(claim, on_wait)
+        with _its_turn(turn):
+            while True:
+                got = _taken(limiter, claim, ask, turn)
+                if not isinstance(got, float):
+                    return got
+                row.rest(got)
+
+
+def _taken(limiter: Limiter, claim: float, ask: int | Tokens, turn: Permit) -> Permit | float:
+    """A permit that is free, else one above the limit, which keeps the turn; or the seconds until time allows it."""
+    if (free := limiter.try_acquire(claim, ask)) is None:
+        return limiter.force_in_time(ask, turn)
+    turn.limiter.release(turn, Verdict.IGNORED)
+    return free
+
+
+@contextmanager
+def _its_turn(turn: Permit) -> Iterator[None]:
+    """Give the turn back if nothing comes of it."""
+    try:
+        yield
+    except BaseException:
+        turn.limiter.release(turn, Verdict.IGNORED)
+        raise
+
+
 async def enter(row: RowAccount) -> None:
     """Take the row's own permit as a task, unless its requests or model calls take the permits."""
     if row.entered() or (limiter := row.own_limiter()) is None:
         return
-    with in_line(row, limiter) as on_wait:
-        permit = await limiter.aacquire(row.priority, on_wait=on_wait)
-    row.take(permit)
+    row.take(await permitted(row, limiter, row.priority, 0))

@@ -120,7 +120,8 @@ class BridgeCall(Generic[T]):
         self._loop, self._coro = loop, coro
         self._context = contextvars.copy_context()
         self._context.run(DEPTH.set, depth)
-        self._context.run(BLOCKS_A_LOOP.set, loop_here())
+        if here := loop_here():  # else a loop that our caller's callers block is blocked still
+            self._context.run(BLOCKS_A_LOOP.set, here)
         self._task: asyncio.Task[T] | None = None
         self._ended = False
         self.error: BaseException | None = None  # what the coroutine raised, unless cancelled

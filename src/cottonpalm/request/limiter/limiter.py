@@ -61,11 +61,16 @@ class Permit(Sent):
 
 
 class Forced(Permit):
-    """A permit that was taken, not granted."""
+    """A permit that was taken, not granted.
 
-    __slots__ = ()
+    Attributes:
+        turn: goes back with it, as `force_in_time` says; None: nobody else waits to take one.
+    """
+
+    __slots__ = ("turn",)
 
     forced = True
+    turn: Permit | None
 
 
 class Limiter(WaitQueue[Permit]):
@@ -165,8 +170,22 @@ class Limiter(WaitQueue[Permit]):
     def force(self, ask: int | Tokens = 0) -> Permit:
         """Take a permit at once, above the limit if need be: for whoever blocks all others by waiting."""
         with self._lock:
-            self.forced += 1
-            return self._admit(clock.now(), self._tokens(ask), Forced)
+            return self._taken(clock.now(), self._tokens(ask), None)
+
+    def force_in_time(self, ask: int | Tokens, turn: Permit) -> Forced | float:
+        """Take a permit above the limit as soon as time allows: a pause, a pace and the user's ceilings hold.
+
+        Args:
+            ask: as in `acquire`.
+            turn: a permit of another limiter, which goes back when this one does.
+
+        Returns:
+            The permit; or the seconds after which to try again.
+        """
+        with self._lock:
+            now, tokens = clock.now(), self._tokens(ask)
+            wait_s = self.admission.wait_s(now, 0, tokens) if self.admission.gated else None
+            return self._taken(now, tokens, turn) if not wait_s else max(_TICK_S, wait_s)
 
     def release(
         self,
@@ -205,13 +224,15 @@ class Limiter(WaitQueue[Permit]):
                     admission.heard(permit, quotas)
                 if moved:
                     self._see_limit()
-            if not (self.waiting or self._lost):
+            if not (self.waiting or self._lost or permit.forced):
                 return alone_s
             served, told = self._serve(), self._who_must_know()
         finally:
             self._lock.release()
         self._wake(served)
         self._alert(told)
+        if isinstance(permit, Forced) and (turn := permit.turn) is not None:
+            turn.limiter.release(turn, Verdict.IGNORED)
         return alone_s
 
     def accepted_after(self, rejections: int) -> None:
@@ -344,6 +365,13 @@ class Limiter(WaitQueue[Permit]):
         if wait_s:
             self._blocked_until = now + wait_s
         return wait_s == 0.0
+
+    def _taken(self, now: float, ask: int, turn: Permit | None) -> Forced:
+        self.forced += 1
+        permit = self._admit(now, ask, Forced)
+        assert isinstance(permit, Forced)
+        permit.turn = turn
+        return permit
 
     def _admit(self, now: float, ask: int, kind: type[Permit] = Permit) -> Permit:
         self.in_flight = in_flight = self.in_flight + 1

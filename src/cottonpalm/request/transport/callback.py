@@ -18,7 +18,7 @@ from cottonpalm.providers.raised import BudgetReached
 from cottonpalm.request.limiter.limiter import Tokens
 from cottonpalm.request.model_call import ModelCall
 from cottonpalm.request.pricing import why_no_price
-from cottonpalm.request.queueing import in_line
+from cottonpalm.request.queueing import permitted, permitted_sync
 from cottonpalm.request.row_account import MODEL, ROW, RowAccount
 from cottonpalm.types import Fault, Kind, Usage, Verdict
 
@@ -127,8 +127,7 @@ class AsyncModelGate(_ModelsOnly, AsyncCallbackHandler):
         ask = _asked(limiter, messages)
         permit = limiter.try_acquire(row.priority, ask or 0)
         if permit is None:
-            with in_line(row, limiter) as on_wait:
-                permit = await limiter.aacquire(row.priority, ask or 0, on_wait)
+            permit = await permitted(row, limiter, row.priority, ask or 0)
         self._calls.began(row, name, permit, run_id, ask)
 
     async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **about: Any) -> None:  # noqa: ARG002
@@ -166,8 +165,7 @@ class SyncModelGate(_ModelsOnly, BaseCallbackHandler):
         ask = _asked(limiter, messages)
         permit = limiter.try_acquire(row.priority, ask or 0)
         if permit is None:
-            with in_line(row, limiter) as also, row.parking(also) as on_wait:
-                permit = limiter.acquire(row.priority, on_wait, ask or 0)
+            permit = permitted_sync(row, limiter, row.priority, ask or 0)
         self._calls.began(row, name, permit, run_id, ask)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **about: Any) -> None:  # noqa: ARG002

@@ -10,7 +10,7 @@ from cottonpalm.providers import BudgetBusy, dressed
 from cottonpalm.request.attempts import attempts
 from cottonpalm.request.limiter.limiter import BYTES_PER_TOKEN, Tokens
 from cottonpalm.request.money.rules.grants import Ask, Grant
-from cottonpalm.request.queueing import in_line
+from cottonpalm.request.queueing import permitted, permitted_sync
 from cottonpalm.request.steps import AskMoney, AskPermit, Hold, Send, Sleep
 from cottonpalm.request.transport.hedging import Hedge
 from cottonpalm.request.transport.holding import hold, hold_sync
@@ -146,8 +146,7 @@ def _free_permit(row: RowAccount, call: Call, step: AskPermit) -> Permit | None:
 async def _permit(row: RowAccount, call: Call, step: AskPermit) -> Permit:
     limiter = row.run.flow.limiter(step.key)
     row.drain()
-    with in_line(row, limiter, again=step.again) as on_wait:
-        return await limiter.aacquire(_claim(row, limiter, step), _tokens(call), on_wait)
+    return await permitted(row, limiter, _claim(row, limiter, step), _tokens(call), again=step.again)
 
 
 def _permit_sync(row: RowAccount, call: Call, step: AskPermit) -> Permit:
@@ -155,8 +154,7 @@ def _permit_sync(row: RowAccount, call: Call, step: AskPermit) -> Permit:
     if runs_a_loop():
         return _force(row, call, step.key)
     limiter = row.run.flow.limiter(step.key)
-    with in_line(row, limiter, again=step.again) as also, row.parking(also) as on_wait:
-        return limiter.acquire(_claim(row, limiter, step), on_wait, _tokens(call))
+    return permitted_sync(row, limiter, _claim(row, limiter, step), _tokens(call), again=step.again)
 
 
 def _claim(row: RowAccount, limiter: Limiter, step: AskPermit) -> float:

@@ -24,6 +24,10 @@ _TOKENS: Final = 10**6  # prices are per million tokens
 _WRITES: Final = ("cache_write_mtok", "cache_write_1h_mtok")
 _INPUT_KEYS: Final = ("input_mtok", "cache_read_mtok", *_WRITES)
 _OUTPUT_KEYS: Final = ("output_mtok", "output_reasoning_mtok")
+_DRAWN_KEYS: Final = (
+    "output_image_mtok",
+    "output_video_mtok",
+)  # a model that draws does so without being asked
 _FLAT: Final = frozenset({*_INPUT_KEYS, "output_mtok"})
 
 
@@ -163,7 +167,7 @@ def _rates(
         "cache_write": write,
         "cache_write_1h": kept("cache_write_1h_mtok", write),
         "dearest_input": most(*_INPUT_KEYS),
-        "dearest_output": most(*_OUTPUT_KEYS),
+        "dearest_output": most(*_OUTPUT_KEYS, *_DRAWN_KEYS),
         "dearest_media": most(*_INPUT_KEYS, *_OUTPUT_KEYS, *kinds),
         "request": _per_thousand(prices, "requests_kcount") or 0,
         "web_search": _per_thousand(prices, "web_searches_kcount"),

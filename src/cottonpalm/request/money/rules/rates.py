@@ -43,7 +43,7 @@ class Rates:
         cache_write: a token of the prompt that the provider was asked to cache for five minutes.
         cache_write_1h: the same for an hour.
         dearest_input: the most that a token of text in the prompt can cost.
-        dearest_output: the most that a token of text in the answer can cost.
+        dearest_output: the most that a token of the answer to a text can cost, be it text or a picture.
         dearest_media: the most that a token of any kind can cost.
         request: the fee for the request itself.
         web_search: the fee for a search of the web; None: not known.
