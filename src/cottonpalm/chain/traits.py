@@ -31,7 +31,7 @@ from pydantic import BaseModel
 from cottonpalm.chain.installed import is_library
 from cottonpalm.chain.reads import attributes, closed_over
 from cottonpalm.chain.walk import children, functions, parts
-from cottonpalm.stores.codec.values import qualified
+from cottonpalm.stores.codec.kinds import qualified
 
 _LIBRARIES = ("langchain", "langchain_core", "langgraph", "openai", "anthropic")
 _ASYNC_FORMS = ("ainvoke", "astream", "atransform", "abatch")
