@@ -22,7 +22,7 @@ LANE = Lane("openai", "https://api.openai.com", "/v1", "/v1/chat/completions", "
 MEMBERS = [Member(0, b"a"), Member(0, b"b"), Member(1, b"a")]
 BATCH = Batch("0af3b1c2d4e5", LANE, Stage.INTENT, 3, 300, 30, 7, 1790000000.5)
 STATE = BatchState(
-    "batch_1", Phase.FAILED, 3, 1, 2, 1.0, 2.0, 3.0, "t", "file", ("out", "err"), (BatchFault("c", "m", 2),)
+    "batch_1", Phase.FAILED, 3, 1, 2, 1.0, 3.0, "t", "file", ("out", "err"), (BatchFault("c", "m", 2),)
 )
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from cottonpalm import events
 from cottonpalm.events import Event, RequestFinished, RowFinished, RunEnded, RunStarted
-from cottonpalm.observers.event_lines import LONGEST, EventLines, as_line, as_lines
+from cottonpalm.observers.event_lines import LONGEST, EventLines, as_lines
 from cottonpalm.types import ErrorRecord, Kind, Outcome, Usage
 from tests.report.stories import HOSTILE
 
@@ -39,7 +39,7 @@ def documented() -> dict[str, list[str]]:
 
 
 def test_every_event_is_documented_with_just_its_fields() -> None:
-    found = {kind.__name__: list(json.loads(as_line(example(kind), 0.0)))[3:] for kind in KINDS}
+    found = {kind.__name__: list(json.loads(as_lines([(0.0, example(kind))])))[3:] for kind in KINDS}
     assert found == documented()
 
 
@@ -54,11 +54,11 @@ def test_an_event_is_one_line_of_plain_json(kind: type[Event]) -> None:
 
 
 def test_texts_are_cut_and_what_json_cannot_hold_is_replaced() -> None:
-    said = json.loads(as_line(RowFinished(OUTCOME), 0.0))
+    said = json.loads(as_lines([(0.0, RowFinished(OUTCOME))]))
     assert len(said["error"]["message"]) == LONGEST
     assert said["usage"] == {"input_tokens": 5, "output_tokens": 6}
     for text in HOSTILE:
-        line = as_line(RunStarted(text, None), 0.0)
+        line = as_lines([(0.0, RunStarted(text, None))])
         assert json.loads(line)["event"] == "RunStarted"
         assert line.count(b"\n") == 1
         assert not re.search(rb"[\x00-\x09\x0b-\x1f]", line)
@@ -92,7 +92,11 @@ def test_a_count_that_is_not_0_stands_in_the_lines_of_its_request_and_its_row(na
         RequestFinished(0, "h/m", 200, None, 0.1, usage),
         RowFinished(Outcome(0, "ok", usage=usage)),
     ):
-        assert json.loads(as_line(event, 0.0))["usage"] == {"input_tokens": 5, "output_tokens": 6, name: 7}
+        assert json.loads(as_lines([(0.0, event)]))["usage"] == {
+            "input_tokens": 5,
+            "output_tokens": 6,
+            name: 7,
+        }
 
 
 @pytest.mark.parametrize("said", ["a,b", "100 %b", '"', ""])
@@ -105,7 +109,7 @@ def test_lines_that_are_written_at_once_are_what_each_is_alone(said: str) -> Non
         (at - 1, RowFinished(Outcome(1, "ok", id=said, model=said))),
     ]
     lines = [json.loads(line) for line in as_lines(told).splitlines()]
-    assert lines == [json.loads(as_line(event, at)) for at, event in told]
+    assert lines == [json.loads(as_lines([(at, event)])) for at, event in told]
     assert [line["at"] for line in lines] == [
         1_750_000_000.999,
         1_750_000_000.999,

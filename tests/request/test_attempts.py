@@ -125,7 +125,8 @@ def test_a_transient_failure_sleeps_without_a_permit_and_takes_a_new_one() -> No
 
 def test_a_throttle_goes_back_to_its_permit_and_pauses_the_whole_key() -> None:
     events: list[Any] = []
-    hand = a_hand(answer(429, {}, retry_after="3600"), answer(), emit=events.append)
+    hand = a_hand(answer(429, {}, retry_after="3600"), answer())
+    hand.row.run.alerts.emit = events.append
     hand.run()
     assert hand.steps == ["permit", "send", "permit", "send"]
     assert hand.limiter.paused_until - clock.now() > 3590

@@ -226,7 +226,9 @@ def test_a_failure_in_the_second_model_of_a_chain_does_not_pay_the_first_again()
 def test_each_try_is_told_to_those_who_listen() -> None:
     events: list[Event] = []
     with Loopback(script=[replies.fails(500), None]) as server:
-        ask(server, a_run(emit=events.append))
+        run = a_run()
+        run.alerts.emit = events.append
+        ask(server, run)
     told = [(e.status, e.kind) for e in events if isinstance(e, RequestFinished)]
     assert told == [(500, Kind.TRANSIENT), (200, None)]
     assert "sk-test" not in repr(events)

@@ -19,8 +19,9 @@ from cottonpalm.errors import CannotStore
 from cottonpalm.stores.codec.as_json import dumped, text_of
 from cottonpalm.stores.codec.equality import classes_in, same
 from cottonpalm.stores.codec.glances import about, glances, tries
+from cottonpalm.stores.codec.kinds import qualified
 from cottonpalm.stores.codec.records import has_input, pack, unpack
-from cottonpalm.stores.codec.values import check, decode, types_of
+from cottonpalm.stores.codec.values import check, decode
 from cottonpalm.types import ErrorRecord, Kind, Outcome, Try, Usage
 
 pytestmark = pytest.mark.core
@@ -200,7 +201,7 @@ class Named(BaseModel):
 def test_a_model_is_stored_under_its_fields_own_names_and_without_a_word(
     recwarn: pytest.WarningsRecorder,
 ) -> None:
-    types = types_of(Named)
+    types = {qualified(Named): Named}
     stored = check(Named(theCount=3), types)
     assert stored["v"] == {"count": 3}
     assert decode(stored, types) == Named(theCount=3)

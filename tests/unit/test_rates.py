@@ -171,23 +171,6 @@ def test_the_most_exact_of_the_users_prices_counts() -> None:
     assert halves.input == 500_000
 
 
-def test_what_is_said_to_be_free_is_free_by_name_pattern_and_host_but_not_against_the_users_prices() -> None:
-    book = PriceBook({"paid": (1, 1)}, free=["mine-*", "127.0.0.1:8080"])
-    for model, url in (
-        ("mine-7b", None),
-        ("any", "http://user:pw@127.0.0.1:8080/v1"),
-        ("any", "127.0.0.1:8080"),
-    ):
-        found = book.rates(model, url)
-        assert found is not None
-        assert found.free
-    other = book.rates("gpt-4o-mini", "http://127.0.0.1:9090/v1")
-    assert other is None or not other.free
-    paid = book.rates("paid", "http://127.0.0.1:8080/v1")
-    assert paid is not None
-    assert not paid.free
-
-
 @pytest.mark.parametrize("pair", [(1,), (1, 2, 3), (1, -1), (float("nan"), 1), ("a", 1), 5, (1, None)])
 def test_a_price_that_is_none_is_refused_with_the_models_name(pair: Any) -> None:
     with pytest.raises(ConfigError, match=r"prices\['m'\] must be"):

@@ -22,19 +22,14 @@ from cottonpalm.chain.walk import children, functions, parts
 _PARAMETERS = (str, int, float, bool, BaseMessage, type)
 
 
-def describe(chain: Any, extra: dict[str, Any] | None = None) -> dict[str, Any]:
+def describe(chain: Any) -> dict[str, Any]:
     """Return the chain's parts by path: class, parameters, prompts, schemas, and hashes of the user's own code.
 
     The result can be written as JSON, and is equal for equal chains in every process. It holds no keys, headers,
     clients or addresses.
-
-    Args:
-        chain: any Runnable.
-        extra: further parts by name, values of any kind.
     """
     found = {part.path: _description(part.runnable) for part in parts(chain)}
-    found = {path: form for path, form in found.items() if form}
-    return found | {name: described(value) for name, value in (extra or {}).items()}
+    return {path: form for path, form in found.items() if form}
 
 
 def together(described: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from pydantic import BaseModel
 from cottonpalm.chain.installed import is_library
 from cottonpalm.chain.reads import attributes, closed_over
 from cottonpalm.chain.walk import children, functions, parts
-from cottonpalm.stores.codec.values import qualified
+from cottonpalm.stores.codec.kinds import qualified
 
 _LIBRARIES = ("langchain", "langchain_core", "langgraph", "openai", "anthropic")
 _ASYNC_FORMS = ("ainvoke", "astream", "atransform", "abatch")
@@ -313,9 +313,9 @@ def speaks(config: Mapping[str, Any] | None) -> bool:
     return config is not None and any(value for name, value in config.items() if name not in _TOLD)
 
 
-def anybody(config: Any = None) -> bool:
+def anybody() -> bool:
     """Whether a handler would hear of a call made here: from this context, the environment, or a global setting."""
-    return bool(get_async_callback_manager_for_config(ensure_config(config)).handlers)
+    return bool(get_async_callback_manager_for_config(ensure_config()).handlers)
 
 
 def has_listeners(chain: Any) -> bool:

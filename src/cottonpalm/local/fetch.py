@@ -27,11 +27,10 @@ _SCRATCH: Final = ".fetch-"
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Where an asset's file is or will be. `download_bytes` is 0 if the file exists."""
+    """Where an asset's file is or will be."""
 
     path: Path
     present: bool
-    download_bytes: int
 
 
 def cache_folder() -> Path:
@@ -54,7 +53,7 @@ def status(asset: Asset = MODEL) -> Status:
         present = path.stat().st_size == asset.size_bytes
     except OSError:
         present = False
-    return Status(path, present, 0 if present else asset.archive_bytes)
+    return Status(path, present)
 
 
 def ensure(asset: Asset = MODEL, *, quiet: bool = False, report: Progress | None = None) -> Path:

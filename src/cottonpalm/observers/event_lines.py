@@ -73,13 +73,8 @@ class EventLines:
                 self._file.close()
 
 
-def as_line(event: Event, at: float) -> bytes:
-    """An event as a line of JSON: its name, when it was told (Unix seconds), and its fields."""
-    return as_lines([(at, event)])
-
-
 def as_lines(events: Iterable[tuple[float, Event]]) -> bytes:
-    """The lines of several."""
+    """Each event as a line of JSON: its name, when it was told (Unix seconds), and its fields."""
     lines: list[bytes] = []
     values: list[Any] = []
     since = until = 0.0

@@ -31,8 +31,8 @@ class Alerts:
         on_warn: called from any thread, with a topic and its text; it logs.
     """
 
-    def __init__(self, emit: Callable[[Event], None] | None = None) -> None:
-        self.emit = emit
+    def __init__(self) -> None:
+        self.emit: Callable[[Event], None] | None = None
         self.stopped: Fault | None = None
         self.on_stop: Callable[[Fault], None] = _ignore
         self.on_warn: Callable[[str, str], None] = _log

@@ -254,14 +254,8 @@ class RowAccount:
 
     def leave(self, verdict: Verdict, pause_s: float = 0.0) -> None:
         """The row is done with its chain: give its own permit back, if it still holds one."""
-        if self._permit is None:
-            return
-        with self._lock:
-            permit, self._permit = self._permit, None
-        if permit is not None:
-            permit.limiter.release(permit, verdict, pause_s)
-            if self.run.flow.grain == "unknown":
-                self.run.flow.refine("row")
+        if self.hand_over(verdict, pause_s) and self.run.flow.grain == "unknown":
+            self.run.flow.refine("row")
 
     def hand_over(self, verdict: Verdict = Verdict.IGNORED, pause_s: float = 0.0) -> bool:
         """Give the row's own permit back; return whether it had one."""

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cottonpalm.config import RetryPolicy
-    from cottonpalm.events import Event
     from cottonpalm.protocols import Measure, Spent
     from cottonpalm.providers.call import Call
     from cottonpalm.request.endpoints import Team
@@ -117,14 +116,13 @@ class RunAccount:
         refuses_unbounded: bool = True,
         has_fallbacks: bool = False,
         classify: Callable[[BaseException], Kind | str | Fault | None] | None = None,
-        emit: Callable[[Event], None] | None = None,
         hooked: bool = True,
         remembers: bool = False,
         fast: bool = False,
     ) -> None:
         self.ledger, self.spending = ledger, spending or Spending()
         self.flow = Flow(limiters, hooked=hooked, remembers=remembers)
-        self.alerts = Alerts(emit)
+        self.alerts = Alerts()
         self.pricing = Pricing(prices, ledger, self.spending, self.alerts)
         self.retry = retry
         self.timeout_s = timeout_s

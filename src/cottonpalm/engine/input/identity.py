@@ -36,14 +36,13 @@ class Matcher:
     ended while the row was in flight). After the first row that moved, each row not found gets a slot behind the last.
 
     Attributes:
-        matched: rows found, including the changed ones.
         changed: rows found by their id that now ask another question: they keep the slot, but not the stored answer.
         added: rows for which nothing was stored.
         over: every stored row is taken, so all further rows are new: `new_slot` gives each its slot.
     """
 
     def __init__(self, run: RunStore, *, look_ahead: int = 4096, waiting: Iterable[AskedRow] = ()) -> None:
-        self.matched = self.changed = self.added = 0
+        self.changed = self.added = 0
         self._run, self._look_ahead = run, look_ahead
         self._last = run.last_slot()
         self._waiting: dict[bytes, list[AskedRow]] = {}  # for batches; the first of equal ones stands last
@@ -128,7 +127,6 @@ class Matcher:
             return False
         self._used[first:behind] = b"\x01" * len(keys)
         self._next = behind
-        self.matched += len(keys)
         self._read_on_from(first, behind)
         return True
 
@@ -142,7 +140,6 @@ class Matcher:
     def _take(self, stored: Slot, content: bytes) -> Slot:
         slot = stored[0]
         self._used[slot] = 1
-        self.matched += 1
         if slot != self._next:
             self._moved = True
         self._next = slot + 1

@@ -109,7 +109,6 @@ class AnthropicBatches:
             counts.get("succeeded", 0),
             counts.get("errored", 0),
             stamp(reply.get("created_at")),
-            stamp(reply.get("expires_at")),
             stamp(reply.get("ended_at")),
             results=() if gone else texts(reply.get("results_url")),
             gone=gone,

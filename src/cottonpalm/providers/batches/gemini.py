@@ -140,7 +140,6 @@ class GeminiBatches:
             number(stats.get("successfulRequestCount")),
             number(stats.get("failedRequestCount")),
             stamp(about.get("createTime")),
-            None,
             stamp(about.get("endTime")),
             name.removeprefix("cottonpalm-") if name.startswith("cottonpalm-") else None,
             text(sub(about, "inputConfig").get("fileName")),

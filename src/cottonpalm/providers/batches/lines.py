@@ -83,7 +83,7 @@ class BatchState:
         rows: in all; None where the provider does not say (yet).
         done: rows with an answer; 0 until the end where the provider counts no earlier (Anthropic).
         failed: rows with an error.
-        created_at: Unix seconds; so are `expires_at` and `ended_at`.
+        created_at: Unix seconds; so is `ended_at`.
         tag: ours, where the provider keeps one.
         input_file_id: what it was made of, where it was made of a file.
         results: where its results are: file ids or addresses. A batch may end without any.
@@ -97,7 +97,6 @@ class BatchState:
     done: int = 0
     failed: int = 0
     created_at: float | None = None
-    expires_at: float | None = None
     ended_at: float | None = None
     tag: str | None = None
     input_file_id: str | None = None

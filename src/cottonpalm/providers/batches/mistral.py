@@ -72,7 +72,6 @@ class MistralBatches(OpenAIBatches):
             number(reply.get("succeeded_requests")),
             number(reply.get("failed_requests")),
             stamp(reply.get("created_at")),
-            None,
             stamp(reply.get("completed_at")),
             text(sub(reply, "metadata").get(TAG)),
             text(files[0]) if isinstance(files, list) and files else None,

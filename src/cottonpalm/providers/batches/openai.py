@@ -195,7 +195,6 @@ class OpenAIBatches:
             number(counts.get("completed")),
             number(counts.get("failed")),
             stamp(batch.get("created_at")),
-            stamp(batch.get("expires_at")),
             next((at for end in ends if (at := stamp(batch.get(end)))), None),
             text(sub(batch, "metadata").get(TAG)),
             text(batch.get("input_file_id")),

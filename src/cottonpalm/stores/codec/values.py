@@ -15,7 +15,7 @@ from cottonpalm.stores.codec import kinds
 from cottonpalm.stores.codec.equality import classes_in, same
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from cottonpalm.stores.codec.kinds import Types
 
@@ -146,13 +146,3 @@ def _mismatch(value: Any) -> str:
         f"{_named(value)} would not come back from the store equal: pass output_type={names} so that it can be rebuilt"
         " (its class must also survive a round trip through JSON)"
     )
-
-
-def qualified(cls: type) -> str:
-    """Return the name under which `types` holds a class."""
-    return kinds.qualified(cls)
-
-
-def types_of(*classes: type) -> Mapping[str, type]:
-    """Make `types` from classes."""
-    return {kinds.qualified(cls): cls for cls in classes}

@@ -7,12 +7,11 @@ China, then in genai-prices.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
 from math import isfinite
 from typing import Final, TypeAlias
-from urllib.parse import urlsplit
 
 from cottonpalm.errors import ConfigError
 from cottonpalm.request.money.rules import price_list, prices_in_china
@@ -68,13 +67,10 @@ class PriceBook:
         own: the user's prices, which go before all others: dollars for a million tokens in and out by model;
             or a function of the model's name and a usage that returns dollars, None if it does not know the model.
             A name may be a pattern (`"my-*"`, `"*"`); one without a date also stands for its dated versions.
-        free: what costs nothing: names of models or patterns of them, and hosts with their port as in
-            `"127.0.0.1:8080"`. The names of local models are always free.
     """
 
-    def __init__(self, own: OwnPrices | None = None, free: Collection[str] = ()) -> None:
+    def __init__(self, own: OwnPrices | None = None) -> None:
         self._own = own
-        self._free = (*FREE, *free)
         self._known: dict[tuple[str, str | None, str | None], Rates | None] = {}
         if isinstance(own, Mapping):
             for model, pair in own.items():
@@ -110,7 +106,7 @@ class PriceBook:
     def _find(self, model: str, url: str | None, tier: str | None) -> Rates | None:
         if (own := self._own_rates(model)) is not None:
             return halved(own) if tier == BATCH else own
-        if _host(url) in self._free or any(fnmatchcase(model, name) for name in self._free):
+        if any(fnmatchcase(model, name) for name in FREE):
             return flat(0, 0)
         return prices_in_china.look_up(model, url) or price_list.look_up(model, url, tier)
 
@@ -165,8 +161,3 @@ def _match(table: Mapping[str, tuple[float, float]], model: str) -> tuple[float,
             return table[name]
     patterns = [pattern for pattern in table if fnmatchcase(model, pattern)]
     return table[max(patterns, key=len)] if patterns else None
-
-
-def _host(url: str | None) -> str:
-    """Return host and port of a URL, in lower case; a text that is not a URL is returned as it is."""
-    return (urlsplit(url).netloc.rpartition("@")[2] or url).lower() if url else ""
