@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from cottonpalm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 
 def _need(ok: bool, message: str) -> None:
@@ -78,6 +79,8 @@ class BatchLane:
 
     def __post_init__(self) -> None:
         known = ("openai", "azure", "groq", "together", "mistral", "anthropic", "gemini")
+        _need(isinstance(self.hosts, Mapping), f"hosts={self.hosts!r}: say {{address: provider}}")
+        _need_yes_or_no(self, "cancel", "or_live")
         for host, provider in self.hosts.items():
             _need(provider in known, f"hosts[{host!r}]={provider!r} must be one of {', '.join(known)}")
         for name in ("rows", "queued_tokens"):
@@ -149,13 +152,14 @@ class RetryPolicy:
             _is_whole(self.rejections) and self.rejections >= 1,
             "RetryPolicy: rejections is a whole number, at least 1",
         )
+        _need_yes_or_no(self, "count_all")
         _need(
-            _is_number(self.base_s) and _is_number(self.cap_s) and 0 < self.base_s <= self.cap_s,
+            _is_number(self.base_s) and _is_number(self.cap_s) and 0 < self.base_s <= self.cap_s < math.inf,
             "RetryPolicy needs numbers of seconds, 0 < base_s <= cap_s",
         )
         wait = self.throttle_wait_s
         _need(
-            wait is None or (_is_number(wait) and wait >= 0),
+            wait is None or (_is_number(wait) and 0 <= wait < math.inf),
             "RetryPolicy: throttle_wait_s is seconds, 0 or more",
         )
         allowance = (self.allowance_share, self.allowance_floor)
@@ -227,11 +231,19 @@ class Budget:
             self.on_exceed == "stop" or self.per_hour is not None,
             'Budget(on_exceed="wait") is for per_hour=: more of a total never comes',
         )
+        _need_yes_or_no(self, "tighten")
         _need(
             self.max_output_tokens is None
             or (_is_whole(self.max_output_tokens) and self.max_output_tokens > 0),
             f"Budget(max_output_tokens={self.max_output_tokens!r}) must be a positive whole number",
         )
+
+
+def _need_yes_or_no(settings: object, *names: str) -> None:
+    """A text such as "no" would count as true: `or_live="no"` would pay the full price."""
+    for name in names:
+        value = getattr(settings, name)
+        _need(isinstance(value, bool), f"{type(settings).__name__}({name}={value!r}) must be True or False")
 
 
 def _is_number(value: object) -> bool:

@@ -34,6 +34,7 @@ class Asked(NamedTuple):
     configs: list[RunnableConfig] | Callable[[Any], RunnableConfig] | None
     ids: Sequence[Any] | None
     kwargs: dict[str, Any]
+    most: int | None  # rows at once
 
 
 class RunMaker:
@@ -152,7 +153,7 @@ class RunMaker:
         last = asked = self._asked
         if rows is not None:
             rows = rows_in(rows)
-            asked = Asked(rows, for_rows(config, rows), ids, kwargs)
+            asked = Asked(rows, for_rows(config, rows), ids, kwargs, most_at_once(config))
         with self.remember(self._failed_run(asked, given=rows is not None), asked=last) as run:
             outcomes = list(run)
         return sorted(outcomes, key=lambda outcome: outcome.index)
@@ -161,10 +162,9 @@ class RunMaker:
         """Make the run from the rows, if they are given or their answers depend on more; else from the store."""
         if asked is None or not (given or asked.configs or asked.kwargs):
             return Run(self._watched(self._builder.engine_for_failed()))
-        rows, configs, ids, kwargs = asked
-        return Run(
-            self.engine(rows, ids=ids, configs=configs, kwargs=kwargs, skip_stored=True, retry_failed=True)
-        )
+        rows, configs, ids, kwargs, most = asked
+        how: dict[str, Any] = {"ids": ids, "configs": configs, "kwargs": kwargs, "max_concurrency": most}
+        return Run(self.engine(rows, **how, skip_stored=True, retry_failed=True))
 
     def _retry_last(self) -> list[Outcome]:
         last, asked = self.last, self._asked
@@ -179,7 +179,7 @@ class RunMaker:
             [outcome.input for outcome in failed],
             configs=[configs[outcome.index] for outcome in failed] if isinstance(configs, list) else configs,
             kwargs=asked.kwargs,
-            max_concurrency=most_at_once(configs if isinstance(configs, list) else None),
+            max_concurrency=asked.most,
         )
         with Run(engine) as run:
             for outcome in run:

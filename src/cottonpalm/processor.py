@@ -303,7 +303,7 @@ class BatchProcessor(ChainFace):
             retry_failed=retry_failed,
         )
         run = AsyncRun(engine)
-        self._runs.remember(run, keep=True, asked=Asked(collected.inputs, many, ids, kwargs))
+        self._runs.remember(run, keep=True, asked=Asked(collected.inputs, many, ids, kwargs, most))
         run.keep(collected.outcomes)
         collected.kept = True
         collected.begun(run)
@@ -427,6 +427,7 @@ class BatchProcessor(ChainFace):
         """
         more: dict[str, Any] = {"ids": ids, "priorities": priorities, "configs": same_for_all(config)}
         more |= {"skip_stored": skip_stored, "retry_failed": retry_failed}
+        more["max_concurrency"] = most_at_once(config)
         return self._streaming(self._runs.run(rows_in(rows), streaming=stream, **more), stream)
 
     @overload
@@ -455,6 +456,7 @@ class BatchProcessor(ChainFace):
         """`start` on the running loop: iterate inside `async with`, which opens the store, on a thread."""
         more: dict[str, Any] = {"ids": ids, "priorities": priorities, "configs": same_for_all(config)}
         more |= {"skip_stored": skip_stored, "retry_failed": retry_failed}
+        more["max_concurrency"] = most_at_once(config)
         return self._streaming(self._runs.arun(rows_in(rows), streaming=stream, **more), stream)
 
     @staticmethod
@@ -476,7 +478,10 @@ class BatchProcessor(ChainFace):
         """
         inputs = rows_in(inputs)
         engine = await self._runs.aengine(
-            inputs, configs=same_for_all(config), max_concurrency=max_concurrency, streaming=True
+            inputs,
+            configs=same_for_all(config),
+            max_concurrency=most_at_once(config, max_concurrency),
+            streaming=True,
         )
         collected = Collected(inputs if isinstance(inputs, Sequence) else ())
         run = self._runs.remember(AsyncRun(engine))
@@ -594,18 +599,23 @@ class BatchProcessor(ChainFace):
         survey = await survey_of(self._builder, rows_in(rows), ids=ids, configs=configs, sample=sample)
         drawn, found = survey.drawn(sample), survey.found
         of = SampleOf(found.rows, survey.stored) if len(drawn) < found.asked else None
-        outcomes, limit = await self._sampled(drawn, configs, of)
+        outcomes, limit = await self._sampled(drawn, configs, of, most_at_once(config))
         return survey.plan(outcomes, limit or self._settings.cap)
 
     async def _sampled(
-        self, drawn: list[Item], configs: Any, of: SampleOf | None
+        self, drawn: list[Item], configs: Any, of: SampleOf | None, most: int | None
     ) -> tuple[list[Outcome], float | None]:
         """Run the drawn rows; return their outcomes, and the limit at the end of that run. `of`: `Job.sample_of`."""
         if not drawn:
             return [], None
         ids = [item.id for item in drawn] if any(item.id is not None for item in drawn) else None
         engine = await self._runs.aengine(
-            [item.row for item in drawn], ids=ids, configs=configs, sampled=True, sample_of=of
+            [item.row for item in drawn],
+            ids=ids,
+            configs=configs,
+            max_concurrency=most,
+            sampled=True,
+            sample_of=of,
         )
         async with self._runs.remember(AsyncRun(engine)) as run:
             outcomes = [outcome async for outcome in run]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -134,6 +135,56 @@ def test_a_number_bounds_the_rows_at_once() -> None:
     chain = Probe()
     virtual_run(BatchProcessor(chain, concurrency=7).abatch(list(range(200))))
     assert chain.peak == 7
+
+
+async def _started(processor: BatchProcessor, config: Any) -> None:
+    async with processor.astart(range(50), config=config) as run:
+        assert len([outcome async for outcome in run]) == 50
+
+
+async def _streamed(processor: BatchProcessor, config: Any, most: int | None = None) -> None:
+    assert (
+        len([piece async for piece in processor.stream_batch(range(50), config, max_concurrency=most)]) == 50
+    )
+
+
+async def _planned(processor: BatchProcessor, config: Any) -> None:
+    await processor.aplan(range(50), config=config, sample=20)
+
+
+WAYS = {
+    "started": _started,
+    "streamed": _streamed,
+    "streamed, the lower of two": partial(_streamed, most=40),
+    "planned": _planned,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_max_concurrency_of_the_config_is_a_cap_whichever_way_rows_are_called(way: str) -> None:
+    chain = Probe(0.05)
+    virtual_run(WAYS[way](BatchProcessor(chain), {"max_concurrency": 2}))
+    assert chain.peak == 2
+
+
+@pytest.mark.parametrize("store", [None, "memory:"])
+def test_max_concurrency_of_the_config_is_a_cap_when_its_failed_rows_are_done_again(
+    store: str | None,
+) -> None:
+    chain = Probe(0.01, {row: [KeyError()] for row in range(20)})
+    kept = {} if store is None else {"store": store, "run": "night"}
+    processor = BatchProcessor(chain, retry=0, max_failures=1.0, **kept)
+    processor.batch(list(range(20)), {"max_concurrency": 2}, return_exceptions=True)
+    assert [outcome.status for outcome in processor.retry()] == ["ok"] * 20
+    assert chain.peak == 2
+
+
+@pytest.mark.parametrize("wrong", [0, -1, "2", 1.5])
+def test_a_cap_that_is_no_number_of_rows_is_refused_by_its_name(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match=r"max_concurrency=.* must be a whole number"):
+        asyncio.run(_streamed(BatchProcessor(Probe()), None, wrong))
+    with pytest.raises(ConfigError, match=r"max_concurrency=.* in the config must be a whole number"):
+        BatchProcessor(Probe()).start([1], config={"max_concurrency": wrong})
 
 
 def test_max_concurrency_of_the_config_is_a_cap() -> None:

@@ -325,7 +325,7 @@ def test_a_run_in_memory_that_stopped_does_the_rest_in_the_same_call_again_as_it
         model = ChatOpenAI(base_url=server.openai_url, api_key="k", model="gpt-4o-mini")  # type: ignore[arg-type]
         processor = BatchProcessor(model, store="memory:", run="night", concurrency=1)
         with pytest.raises(
-            RunStopped, match="in memory alone, run 'night': the same call again, in this process"
+            RunStopped, match=r"[^.]\. What is done is kept in memory alone, run 'night': the same call"
         ):
             processor.batch(["a", "b", "c"])
         processor.batch(["a", "b", "c"])

@@ -301,9 +301,11 @@ def test_when_it_is_closed_the_port_is_free_and_open_streams_end(store: Path) ->
 
 
 def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
-    with pytest.raises(Problem, match="there is no store"):
+    with pytest.raises(Problem, match=r"there is no store .*first run in it makes it, .*open_store"):
         Dashboard(tmp_path / "none.db", 0)
     assert not list(tmp_path.iterdir())
+    with pytest.raises(Problem, match="a store in memory has no page"):
+        Dashboard("memory:", 0)
 
 
 def test_a_store_that_was_replaced_is_told_and_not_shown_as_it_was(tmp_path: Path) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import Any
+from math import inf
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.runnables import RunnableLambda
 
-from cottonpalm import BatchProcessor, ConfigError
+from cottonpalm import BatchLane, BatchProcessor, Budget, ConfigError, RetryPolicy
 from cottonpalm.settings import Settings, hows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.core
 
@@ -77,6 +81,25 @@ def test_what_cannot_work_is_refused_by_the_name_of_its_parameter(keyword: str) 
 def test_settings_that_do_not_go_together_say_which_and_what_to_do(given: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         BatchProcessor(CHAIN, **given)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: BatchLane(or_live="no"), r"BatchLane\(or_live='no'\) must be True or False"),  # type: ignore[arg-type]
+        (lambda: BatchLane(cancel="no"), r"BatchLane\(cancel='no'\)"),  # type: ignore[arg-type]
+        (lambda: BatchLane(hosts=[("a", "openai")]), "say {address: provider}"),  # type: ignore[arg-type]
+        (lambda: RetryPolicy(count_all="no"), r"RetryPolicy\(count_all='no'\)"),  # type: ignore[arg-type]
+        (lambda: RetryPolicy(cap_s=inf), "cap_s"),
+        (lambda: RetryPolicy(throttle_wait_s=inf), "throttle_wait_s is seconds"),
+        (lambda: Budget(1, tighten="no"), r"Budget\(tighten='no'\)"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_text_in_place_of_yes_or_no_and_a_wait_without_end_are_refused(
+    make: Callable[[], object], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        make()
 
 
 def test_what_is_no_chain_is_refused_first() -> None:

@@ -52,8 +52,13 @@ class Dashboard:
                 f"the live page needs {missing.name}: pip install 'cottonpalm[dashboard]'"
             ) from missing
         database = database_of(store)
-        if database is None or not database.exists():
-            raise Problem(f"there is no store {shown(store)} here for a page to show; the page reads a store")
+        if database is None:
+            raise Problem("a store in memory has no page; give the runs a file as their store")
+        if not database.exists():
+            raise Problem(
+                f"there is no store {shown(store)} here for a page to show; the first run in it makes it, in Python "
+                f"also open_store({shown(store)!r}).close()"
+            )
         self._token = secrets.token_urlsafe(24)
         self._socket = _listening(host, port)
         self.port: int = self._socket.getsockname()[1]

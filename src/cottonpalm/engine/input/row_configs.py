@@ -32,15 +32,20 @@ def _surrounding() -> bool:
     return bool((var_child_runnable_config.get() or {}).get("configurable"))
 
 
-def most_at_once(config: Configs) -> int | None:
-    """Return the cap on rows at once. Only the first config's counts, as in LangChain."""
-    if config is None:
-        return None
-    first = config if isinstance(config, dict) else next(iter(config), None)
-    most = (first or {}).get("max_concurrency")
-    if most is None or (isinstance(most, int) and most >= 1):
-        return most
-    raise ConfigError(f"max_concurrency={most!r} in the config must be a whole number, at least 1")
+def most_at_once(config: Configs, given: int | None = None) -> int | None:
+    """Return the cap on rows at once: the config's, or the call's own if that is lower; None for neither.
+
+    Of several configs only the first one's counts, as in LangChain.
+
+    Raises:
+        ConfigError: one of them is no number of rows.
+    """
+    first = config if config is None or isinstance(config, dict) else next(iter(config), None)
+    caps = {" in the config": (first or {}).get("max_concurrency"), "": given}
+    for where, most in caps.items():
+        if most is not None and not (isinstance(most, int) and most >= 1):
+            raise ConfigError(f"max_concurrency={most!r}{where} must be a whole number, at least 1")
+    return min((most for most in caps.values() if most is not None), default=None)
 
 
 def same_for_all(config: RunnableConfig | None) -> Callable[[Any], RunnableConfig] | None:
