@@ -110,6 +110,7 @@ class Builder:
             keyed=settings.cache is not None,
             question=None if settings.cache is None and run_store is None else facts.question,
             read=None if run_store is None else begin_by(run_store, facts.names_read),
+            refresh=True,
             skip=skip_stored,
             redo=frozenset({RETRYABLE, FAILED} if retry_failed else {RETRYABLE}),
             sized=sized,
