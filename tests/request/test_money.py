@@ -308,8 +308,6 @@ def test_a_streams_money_is_settled_at_its_end() -> None:
 def test_threads_that_add_to_one_row_lose_nothing() -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from cottonpalm.types import Usage
-
     row = RowAccount(a_run(), 0)
     with ThreadPoolExecutor(8) as pool:
         for _ in range(500):

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from cottonpalm.protocols import Gate, RunStore
     from cottonpalm.providers.batches.stages import Book
     from cottonpalm.request.limiter.limiters import Limits as Learning
-    from cottonpalm.request.run_account import RunAccount
     from cottonpalm.settings import Settings
 
 log = logging.getLogger("cottonpalm")
@@ -111,6 +110,7 @@ class Builder:
             keyed=settings.cache is not None,
             question=None if settings.cache is None and run_store is None else facts.question,
             read=None if run_store is None else begin_by(run_store, facts.names_read),
+            refresh=True,
             skip=skip_stored,
             redo=frozenset({RETRYABLE, FAILED} if retry_failed else {RETRYABLE}),
             sized=sized,
@@ -119,15 +119,21 @@ class Builder:
         if many and run_store is not None and not (skip_stored and retry_failed):
             _tell(rows, reader, run_store)
         account = self.accounts.made(max_concurrency, run_store, many=many)
-        how: Any = {"kwargs": kwargs or {}, "many": many, "awaited": awaited}
-        equal = self._callers([self.chain, *settings.replicas], account, **how)
-        fallbacks = self._callers(settings.fallbacks, account, **how)
+
+        def caller(chain: Runnable[Any, Any]) -> Caller:
+            how = traits.how_to_call(chain, awaited=awaited)
+            return Caller(chain, how, account, self.judge, kwargs=kwargs or {}, many=many)
+
+        equal = [caller(chain) for chain in (self.chain, *settings.replicas)]
         cap = min((n for n in (settings.cap, max_concurrency) if n is not None), default=None)
         batched = many and not streaming and (settings.mode != "live" or book is not None)
         job = Job(
             settings=settings,
             terms=self._terms(settings, rows) if batched else None,
-            callers=[one_of(equal, account, self.judge, self.judge.out_of_money), *fallbacks],
+            callers=[
+                one_of(equal, account, self.judge, self.judge.out_of_money),
+                *map(caller, settings.fallbacks),
+            ],
             streaming=streaming,
             many=many,
             none_is_no_answer=traits.none_is_no_answer(self.chain),
@@ -195,27 +201,6 @@ class Builder:
             return pool, Begin(chain, where, paid=paid, kwargs=given, spare=self.spare)
 
         return made
-
-    def _callers(
-        self,
-        chains: Sequence[Runnable[Any, Any]],
-        account: RunAccount,
-        *,
-        kwargs: Mapping[str, Any],
-        many: bool,
-        awaited: bool,
-    ) -> list[Caller]:
-        return [
-            Caller(
-                chain,
-                traits.how_to_call(chain, awaited=awaited),
-                account,
-                self.judge,
-                kwargs=kwargs,
-                many=many,
-            )
-            for chain in chains
-        ]
 
     def engine_for_failed(self) -> Engine:
         """Make an engine for the stored rows that failed; each keeps its place."""

@@ -82,20 +82,16 @@ class Monitor:
     @property
     def binding(self) -> Binding:
         """Return what has limited the run for the last looks; a pause counts from its first look. From any thread."""
-        found, settled = self._found(), self._settled
+        found, settled = self.found(), self._settled
         return found if found == settled or _is_fact(found) or _is_fact(settled) else settled
-
-    @property
-    def now(self) -> Binding:
-        """Return what limits the run at this moment. From any thread."""
-        return self._found()
 
     @property
     def silent_s(self) -> float:
         """Return for how many seconds, roughly, requests were in flight and none was accepted. From any thread."""
         return clock.now() - self._heard_s if self._account.flow.in_flight() else 0.0
 
-    def _found(self) -> Binding:
+    def found(self) -> Binding:
+        """Return what limits the run at this moment. From any thread."""
         account = self._account
         found = standings(account)
         busy = self._busy >= SURE
@@ -110,7 +106,7 @@ class Monitor:
         self._hot = BUSY <= process < SEVERAL
         if was_busy or self._busy:  # at once: what grows meanwhile is not taken back
             self._tell_limits(binds=self._busy > 0)
-        self._settle(self._found())
+        self._settle(self.found())
         if self.emit is not None:
             self._tell_changes(self.emit)
         self._looked()

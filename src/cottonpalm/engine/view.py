@@ -165,7 +165,7 @@ class View:
         return partial(has_batches, hosts=self._job.settings.lane.hosts)
 
     def _look(self) -> Look:
-        binds = self._monitor.now
+        binds = self._monitor.found()
         return Look(binds.what, self._limit(), self._requests(), binds.why)
 
     def _limit(self) -> float:

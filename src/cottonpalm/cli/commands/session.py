@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from cottonpalm.cli.readers.rows import InputRows
     from cottonpalm.cli.readers.stored_rows import StoredInput
     from cottonpalm.cli.screen.screen import Screen
-    from cottonpalm.cli.store.held_store import HeldRun, HeldStore
+    from cottonpalm.cli.store.held_store import HeldStore
     from cottonpalm.cli.writers.output import Output
     from cottonpalm.events import Event
     from cottonpalm.observers.event_lines import EventLines
@@ -164,18 +164,12 @@ class Session:
             ],
         )
 
-    @property
-    def _kept(self) -> HeldRun:
-        if self._store.run is None:
-            raise StoreError("the run was not opened")  # the processor opens it when it starts
-        return self._store.run
-
     def _follow(self, run: Run, built: Built, progress: Progress | None, signals: Signals) -> Code:
         types = output_types(built.chain, None)
         overwrite = self._where.overwrite or self._where.fresh  # a fresh run's own output was checked before
         if self._job.mode != "live" or not self._is_out():
             # Else `collect` would go on with this command, and not with the one that sent the batches.
-            self._kept.set_meta(**self._job.as_json())
+            self._store.kept.set_meta(**self._job.as_json())
         self._fields = fields_of(self._job, built)
         if self._fields and self._job.columns is not None and is_table(self._job.output):
             self._named = Fields(self._fields)
@@ -183,7 +177,7 @@ class Session:
             self._job.output,
             self._rows,
             lambda record, index: unpack(record, index, types),
-            self._kept,
+            self._store.kept,
             fields=self._fields,
             overwrite=overwrite,
             csv=csv_form(self._job),
@@ -201,15 +195,17 @@ class Session:
         Before the first row is done, perhaps for hours, note also how many rows there are.
         """
         if isinstance(event, Unreachable):
-            self._kept.set_meta(**{TROUBLE: event.reason})
+            self._store.kept.set_meta(**{TROUBLE: event.reason})
         elif isinstance(event, Binding) and not self._tally.rows:
-            self._kept.set_meta(**{FACTS: {**self._kept.meta().get(FACTS, {}), **self._rows_known()}})
+            self._store.kept.set_meta(
+                **{FACTS: {**self._store.kept.meta().get(FACTS, {}), **self._rows_known()}}
+            )
 
     def _is_out(self) -> bool:
         return any(batch.out for batch in self._store.batches(self._where.run))
 
     def _rows_known(self) -> dict[str, Any]:
-        if self._where.cancel and "total" in self._kept.meta().get(FACTS, {}):
+        if self._where.cancel and "total" in self._store.kept.meta().get(FACTS, {}):
             return {}  # it reads the first rows alone, and would only guess anew
         total, exact = self._rows.total() or (None, False)
         return {"total": total, "exact": exact, "columns": self._rows.columns}
@@ -252,8 +248,8 @@ class Session:
         if done:
             facts["rate"] = round(done / seconds, 3)
             run.keep_report()
-        facts = {**self._kept.meta().get(FACTS, {}), **facts}
-        self._kept.set_meta(**{FACTS: facts, TROUBLE: stats.trouble})
+        facts = {**self._store.kept.meta().get(FACTS, {}), **facts}
+        self._store.kept.set_meta(**{FACTS: facts, TROUBLE: stats.trouble})
         self._facts_due_s = clock.now() + FACTS_EVERY_S
 
     # -- the end ------------------------------------------------------------------------------------------------------
@@ -263,7 +259,7 @@ class Session:
             return
         try:
             slots = RunSlots(run)
-            whole = slots if self._job.limit is None else AllSlots(slots, self._kept)
+            whole = slots if self._job.limit is None else AllSlots(slots, self._store.kept)
             output.finish(whole, complete=self._rows.ended)
             for note in (*output.notes, *(() if self._named is None else self._named.notes())):
                 self._screen.say(f"note: {note}")
@@ -272,8 +268,8 @@ class Session:
 
     def _told(self, run: Run, stopped: RunStopped | None, signal: Code | None) -> Code:
         stats = run.stats
-        mine = RunSlots(run).marked(self._kept.last_slot())
-        counts = summary.counts_of(self._kept, mine)
+        mine = RunSlots(run).marked(self._store.kept.last_slot())
+        counts = summary.counts_of(self._store.kept, mine)
         code = self._code(stopped, signal, counts.failed)
         self._say_left_out(counts)
         self._note(run, code)
@@ -300,10 +296,10 @@ class Session:
 
     def _say_left_out(self, counts: summary.Counts) -> None:
         """Say, once, that the store holds answers that the file does not: their rows left the input, or changed."""
-        told = self._left_out = self._kept.meta().get(FACTS, {}).get("left_out", 0)
+        told = self._left_out = self._store.kept.meta().get(FACTS, {}).get("left_out", 0)
         if self._job.limit is not None or not self._rows.ended or output_file.is_stream(self._job.output):
             return
-        self._left_out = self._kept.counts().get(OK, 0) - counts.ok
+        self._left_out = self._store.kept.counts().get(OK, 0) - counts.ok
         if self._left_out > told and self._broken is None:
             source = "standard input" if self._job.input == "-" else shown(self._job.input)
             export = summary.command_on("export", self._where.run, self._where.store, DEFAULT_STORE)

@@ -24,7 +24,7 @@ from cottonpalm.cli.signals import Signals
 from cottonpalm.cli.store.held_store import HeldStore
 from cottonpalm.cli.writers.open_output import check_name
 from cottonpalm.config import AdaptiveConcurrency
-from cottonpalm.errors import ChainChanged, RunStopped, StoreError
+from cottonpalm.errors import ChainChanged, RunStopped
 from cottonpalm.observers.words.formatting import count, duration, money, told
 from cottonpalm.processor import BatchProcessor
 from cottonpalm.protocols import OK
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from cottonpalm.cli.commands.where import Where
     from cottonpalm.cli.options.spec import RunSpec
     from cottonpalm.cli.screen.screen import Screen
-    from cottonpalm.cli.store.held_store import HeldRun
     from cottonpalm.observers.terminal.progress import Progress
     from cottonpalm.protocols import RunInfo
     from cottonpalm.run import Run
@@ -144,7 +143,7 @@ class Whole:
             processor.start(self._rows, ids=lambda row: Path(row["input"]).name, skip_stored=True) as run,
         ):
             signals.over(run)
-            self._kept.set_meta(**self._job.as_json())
+            self._store.kept.set_meta(**self._job.as_json())
             if self._where.fresh:
                 self._forget()
             if progress is not None:
@@ -182,12 +181,6 @@ class Whole:
         made._builder.spare = 0  # noqa: SLF001 - a file that waits at one worker would be begun by no other
         return made
 
-    @property
-    def _kept(self) -> HeldRun:
-        if self._store.run is None:
-            raise StoreError("the run was not opened")  # the processor opens it when it starts
-        return self._store.run
-
     def _take(self, run: Run) -> None:
         for outcome in run:
             if outcome.error is not None:
@@ -208,11 +201,11 @@ class Whole:
             return signal
         if stopped is not None:
             return Code.INTERRUPTED if stopped.reason == "interrupted" else Code.STOPPED
-        counts = self._kept.counts()
+        counts = self._store.kept.counts()
         return Code.SOME_FAILED if sum(counts.values()) > counts.get(OK, 0) else Code.OK
 
     def _say_end(self, run: Run, code: Code, stopped: RunStopped | None, seconds: float) -> None:
-        say, parts, files = self._screen.say, self._parts(), self._kept.counts()
+        say, parts, files = self._screen.say, self._parts(), self._store.kept.counts()
         for line in self._failed[:FIRST]:
             self._screen.error(line)
         if stopped is not None and stopped.reason != "interrupted":

@@ -197,6 +197,13 @@ class HeldStore:
             self.run = HeldRun(self._open, again=self._again)
         return self.run
 
+    @property
+    def kept(self) -> HeldRun:
+        """The run, which the processor opens when it starts."""
+        if self.run is None:
+            raise StoreError("the run was not opened")
+        return self.run
+
     def begin_anew(self) -> None:
         """Forget what the run holds when it is opened next."""
         self._fresh = True

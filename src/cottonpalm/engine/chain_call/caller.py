@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from cottonpalm.request.row_account import RowAccount
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.runtime.threads import Crew
-    from cottonpalm.types import Fault, Item
 
 _END: Final = object()  # marks the end of a stream
 _COPIED: Final = (dict, list)
@@ -147,12 +146,9 @@ class Caller:
             on_thread = partial(self._on_thread, chain, item.row, self._config(item), item.account)
             return self.crew.run(on_thread)
         item.account.calling = True
-        row = item.row
-        if type(row) in _COPIED:
-            row = row.copy()
         if self._heard or config is not None or self._run.flow.grain != "row" or in_sample(item.index):
             config = self._config(item)
-        return chain.ainvoke(row, config, **self._kwargs)
+        return chain.ainvoke(own(item.row), config, **self._kwargs)
 
     def _asked(self, item: Item) -> Runnable[Any, Any]:
         """The chain, which tells its model what was wrong where the row's last answer was refused."""

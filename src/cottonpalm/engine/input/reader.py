@@ -105,10 +105,12 @@ class Reader:
     Args:
         store: the run's store, or None.
         keyed: compute the key of each row's question, for a cache. (A store gets the content keys in any case.)
-        skip: do not yield rows that are done in the store and as they were; only count them in `stored`.
+        skip: do not yield rows that are done in the store; only count them in `stored`.
         redo: rows with these store statuses are done again.
         question: takes from a row the part that the chain asks about, for a cache; None: the whole row.
         read: takes from a row the part by which the store knows it; None: the whole row.
+        refresh: also give rows that are done but of which another part has changed, so that the store keeps them as
+            they are now; a plan, which changes nothing, does not.
         waiting: rows that wait for the answers of batches.
         sized: as many rows as the source says it holds: if it ends before, that is an error; None: it does not say.
     """
@@ -127,6 +129,7 @@ class Reader:
         redo: frozenset[int] = frozenset({RETRYABLE}),
         question: Callable[[Any], Any] | None = None,
         read: Callable[[Any], Any] | None = None,
+        refresh: bool = False,
         sized: int | None = None,
         waiting: Iterable[AskedRow] = (),
     ) -> None:
@@ -141,7 +144,7 @@ class Reader:
         self._configs = PerRow(configs, "configs", total)
         self._besides = self._configs.given or self._priorities.given
         self._kwargs = dict(kwargs or {})
-        self._question, self._part = question, read
+        self._question, self._part, self._refresh = question, read, refresh
         self._asks = keyed or (store is not None and question is not None)  # reports count who asks the same
         self._store, self._keyed, self._skip, self._redo = store, keyed or store is not None, skip, redo
         self._matcher = Matcher(store, waiting=waiting) if store is not None else None
@@ -296,7 +299,7 @@ class Reader:
             return item
         self.stored += 1
         item.stored = b""  # `fill` reads the records later, many at once
-        item.edited = found.content != item.content  # in another part: the store keeps it as it is now
+        item.edited = self._refresh and found.content != item.content
         return None if self._skip and not item.edited else item
 
     def _asked(self, row: Any, configurable: Mapping[str, Any] | None, whole: bytes) -> bytes:
