@@ -77,7 +77,7 @@ class BatchMoney:
         )
         uncertain += len(batch.twins) * max(amount, reported)  # each may have to be paid as well
         if run.ledger is not None:
-            if run.ledger.settle(amount, reported, uncertain, run.spending):
+            if run.ledger.settle(amount, reported, uncertain, run.spending, requests=len(members)):
                 run.alerts.spent_more(run.ledger, run.spending)
         elif reported or uncertain:
             run.spending.book(reported, uncertain)
