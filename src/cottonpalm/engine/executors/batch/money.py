@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cottonpalm.providers.batches.stages import Stage
+from cottonpalm.request.money.rules.grants import Ask
 from cottonpalm.request.pricing import call_in
 
 if TYPE_CHECKING:
@@ -48,6 +49,11 @@ class BatchMoney:
         self._held[tag] = amount
         if self._run.ledger is not None:
             self._run.ledger.hold(amount, self._run.spending)
+
+    def lease_held(self) -> None:
+        """Make durable that what is held may be spent: a batch may be over, and we killed before its cost is stored."""
+        if (ledger := self._run.ledger) is not None:
+            ledger.lease_now(Ask(0, 0), self._run.spending)
 
     def give_back(self, tag: str) -> None:
         """A batch goes nowhere."""
