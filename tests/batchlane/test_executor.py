@@ -94,6 +94,25 @@ def test_a_row_that_fails_before_it_has_read_an_answer_that_was_paid_says_its_co
     assert len(server.bills) == 6
 
 
+def test_an_hours_money_is_shared_out_evenly_among_live_requests_and_not_among_those_of_batches(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    """A first batch that cost more than a minute's worth made each of the next ones hold a single request."""
+    budget = Budget(per_hour=0.1, on_exceed="wait")
+    chain = two_steps(openai(server, max_tokens=40))
+    with batched(chain, server, tmp_path, budget=budget).start(rows(60)) as run:
+
+        def script(number: int, _: int) -> Faults:
+            if number > 1:
+                run.stop()
+            return Faults()
+
+        server.script = script
+        assert {outcome.status for outcome in run} == {"ok"}
+    assert [len(job.rows) for job in server.jobs.values()] == [60, 60]
+    assert 0.1 / 60 < run.stats.reported_usd < 0.1
+
+
 @pytest.mark.parametrize("usage", [None, {"prompt_tokens": 0, "completion_tokens": 0}])
 def test_answers_of_a_batch_that_do_not_say_what_they_used_are_booked_at_their_bounds(
     server: BatchProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, usage: Any

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -249,3 +250,29 @@ def test_the_lane_without_a_store_is_refused_with_what_to_do(server: BatchProvid
 
 def processor_of(server: BatchProvider, folder: Path) -> BatchProcessor:
     return batched(simple(server), server, folder)
+
+
+def test_what_is_out_is_leased_while_a_later_process_waits_for_it(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    """Killed as a batch is over and its cost not stored yet, what was paid for it was in no sum."""
+    chain, budget = simple(server, max_tokens=50), Budget(total=1)
+    server.faults = Faults(looks=10**6)
+    with pytest.raises(RunStopped):
+        batched(chain, server, tmp_path, budget=budget, detach=True).batch(rows(8))
+    looked = threading.Event()
+    with batched(chain, server, tmp_path, budget=Budget(total=1)).start(rows(8)) as run:
+        server.watch(3, looked.set)
+        assert looked.wait(60)
+        (tmp_path / "killed").mkdir()
+        for file in tmp_path.glob("s.db*"):  # what a process that is killed now leaves
+            shutil.copy(file, tmp_path / "killed")
+        for job in server.jobs.values():
+            job.faults = Faults(looks=1)
+        assert {outcome.status for outcome in run} == {"ok"}
+    store = open_store(tmp_path / "killed" / "s.db")
+    left = store.open_run("r", None)
+    [batch] = left.book().batches()  # type: ignore[attr-defined]
+    assert left.spent().leased >= batch.reserved > charged(server)
+    left.close()
+    store.close()

@@ -117,7 +117,7 @@ class Reservation:
 
     def ask(self) -> Ask:
         """Return what to ask the ledger for."""
-        return Ask(self.bound or 0, self.least, self._run.flow.limit)
+        return Ask(self.bound or 0, self.least, self._run.flow.limit, batched=self._call.batched)
 
     def least(self) -> int:
         """Return the most it can cost with the smallest useful maximum of tokens."""

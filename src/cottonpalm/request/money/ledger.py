@@ -228,6 +228,7 @@ class Ledger(WaitQueue[int]):
         uncertain: int = 0,
         account: Spending | None = None,
         *,
+        requests: int = 1,
         lent: bool = False,
     ) -> bool:
         """Release a reservation and book what was spent. Return whether the account's alarm is reached.
@@ -237,6 +238,7 @@ class Ledger(WaitQueue[int]):
             reported: what the request cost; 0 if it was never sent.
             uncertain: the most it may have cost, if the provider did not report its usage.
             account: of the run.
+            requests: how many it was: a batch is settled in one.
             lent: it is a part of what was lent.
         """
         account, cost = account or self._own, reported + uncertain
@@ -247,7 +249,7 @@ class Ledger(WaitQueue[int]):
                 self._others += cost
             else:
                 self.in_flight -= amount > 0
-                self._settled += cost > 0
+                self._settled += requests if cost else 0
             account.reserved -= amount
             if account.timed:
                 account.book(reported, uncertain)
@@ -351,7 +353,8 @@ class Ledger(WaitQueue[int]):
 
     def _decide_in_time(self, room: Room, ask: Ask, per_hour: int) -> int | Grant:
         now_s = clock.now()
-        if early_s := self._hour.early_s(self._pending, now_s, per_hour):
+        early_s = 0.0 if ask.batched else self._hour.early_s(self._pending, now_s, per_hour)
+        if early_s:
             self._again_s = max(_TICK_S, min(early_s, _LOOK_S))
             return Grant.WAIT
         answer = grant(room, ask, self.in_flight)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cottonpalm.providers.batches.stages import Stage
+from cottonpalm.request.money.rules.grants import Ask
 from cottonpalm.request.pricing import call_in
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ class BatchMoney:
         if self._run.ledger is not None:
             self._run.ledger.hold(amount, self._run.spending)
 
+    def lease_held(self) -> None:
+        """Make durable that what is held may be spent: a batch may be over, and we killed before its cost is stored."""
+        if (ledger := self._run.ledger) is not None:
+            ledger.lease_now(Ask(0, 0), self._run.spending)
+
     def give_back(self, tag: str) -> None:
         """A batch goes nowhere."""
         if amount := self._held.pop(tag, 0):
@@ -77,7 +83,7 @@ class BatchMoney:
         )
         uncertain += len(batch.twins) * max(amount, reported)  # each may have to be paid as well
         if run.ledger is not None:
-            if run.ledger.settle(amount, reported, uncertain, run.spending):
+            if run.ledger.settle(amount, reported, uncertain, run.spending, requests=len(members)):
                 run.alerts.spent_more(run.ledger, run.spending)
         elif reported or uncertain:
             run.spending.book(reported, uncertain)

@@ -110,6 +110,7 @@ class Post:
             if not batch.over:
                 self.money.hold(batch.tag, batch.reserved)
                 self._keep(batch)
+        await asyncio.to_thread(self.money.lease_held)
 
     def knows(self, lanes: Mapping[Lane, Mapping[str, str]]) -> None:
         """The chain's own requests said who pays."""

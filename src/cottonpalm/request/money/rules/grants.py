@@ -21,14 +21,20 @@ class Ask:
 
     Attributes:
         most: the most it can cost if its answer has the full maximum of tokens.
+        batched: it goes out in a batch, which is paid when it comes back: no even pace holds for it.
     """
 
-    __slots__ = ("_least", "_slots", "most")
+    __slots__ = ("_least", "_slots", "batched", "most")
 
     def __init__(
-        self, most: int, least: int | Callable[[], int], slots: int | Callable[[], float] = 1
+        self,
+        most: int,
+        least: int | Callable[[], int],
+        slots: int | Callable[[], float] = 1,
+        *,
+        batched: bool = False,
     ) -> None:
-        self.most, self._least, self._slots = most, least, slots
+        self.most, self._least, self._slots, self.batched = most, least, slots, batched
 
     @property
     def slots(self) -> int:
