@@ -29,12 +29,12 @@ from tests.support.spender import BOUND, LARGE, MOST_TOKENS, PRICES, RATE, SMALL
 from cottonpalm import BatchProcessor, Budget, Cache, RunStopped
 from cottonpalm.config import AdaptiveConcurrency, RetryPolicy
 from cottonpalm.engine.input.keys import content_key
+from cottonpalm.request.attempt.steps import Done, Reply
 from cottonpalm.request.limiter.limiters import Limiters
 from cottonpalm.request.money.ledger import Ledger
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.row_account import ROW, RowAccount
 from cottonpalm.request.run_account import RunAccount
-from cottonpalm.request.steps import Done, Reply
 from cottonpalm.request.transport.drivers import drive
 from cottonpalm.types import PICO, pico
 

@@ -93,7 +93,7 @@ class LastBegun:
 
 
 class Test(NamedTuple):
-    """One test: how long it took, and which functions it entered (`request/tries.py:Tries.next`)."""
+    """One test: how long it took, and which functions it entered (`request/attempt/tries.py:Tries.next`)."""
 
     node: str
     seconds: float

@@ -15,11 +15,11 @@ from cottonpalm import clock
 from cottonpalm.config import AdaptiveConcurrency, RetryPolicy
 from cottonpalm.providers.classify import judge_status
 from cottonpalm.providers.openai import Chat
+from cottonpalm.request.attempt.settlement import verdict_of
+from cottonpalm.request.attempt.tries import Tries
 from cottonpalm.request.limiter.limiters import Limiters
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.run_account import RunAccount
-from cottonpalm.request.settlement import verdict_of
-from cottonpalm.request.tries import Tries
 from cottonpalm.types import Fault, Kind, Usage, Verdict
 
 if TYPE_CHECKING:

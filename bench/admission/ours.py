@@ -11,11 +11,11 @@ from cottonpalm.config import AdaptiveConcurrency, RetryPolicy
 from cottonpalm.providers.classify import judge_status
 from cottonpalm.providers.openai import Chat
 from cottonpalm.providers.quotas import read_quotas
+from cottonpalm.request.attempt.settlement import verdict_of
+from cottonpalm.request.attempt.tries import Tries
 from cottonpalm.request.limiter.limiters import Limiters
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.run_account import RunAccount
-from cottonpalm.request.settlement import verdict_of
-from cottonpalm.request.tries import Tries
 from cottonpalm.types import Usage
 
 if TYPE_CHECKING:

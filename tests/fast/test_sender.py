@@ -17,7 +17,7 @@ from tests.fast.wires import Server, wire
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cottonpalm.request.steps import Reply
+    from cottonpalm.request.attempt.steps import Reply
 
 pytestmark = pytest.mark.core
 PAYLOAD = {"model": "m", "messages": [{"role": "user", "content": "a"}]}

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cottonpalm.request.affinity import KEPT, PIECE, SLACK, Affinity, pieces_of, warmer
-from cottonpalm.request.endpoint import Endpoint
-from cottonpalm.request.routing import EndpointState
+from cottonpalm.request.endpoints.affinity import KEPT, PIECE, SLACK, Affinity, pieces_of, warmer
+from cottonpalm.request.endpoints.endpoint import Endpoint
+from cottonpalm.request.endpoints.routing import EndpointState
 from tests.promptcache.kit import RULES, Done, asking, rows, run_replicas
 from tests.request.kit import a_run
 from tests.support.prompt_caching import OPENAI, VLLM

@@ -14,6 +14,7 @@ from cottonpalm.providers.paths import family_of
 from cottonpalm.providers.prompt_cache.marks import Place, marked, own_ends
 from cottonpalm.providers.prompt_cache.order import blocks_of
 from cottonpalm.providers.prompt_cache.terms import Terms, terms_of
+from cottonpalm.request.attempt.steps import Hold
 from cottonpalm.request.prompt_cache.asking import Asking, Shared
 from cottonpalm.request.prompt_cache.prompts import Prompts
 from cottonpalm.request.prompt_cache.rules.marking import Marking
@@ -21,7 +22,6 @@ from cottonpalm.request.prompt_cache.rules.patience import LONGEST_S, Patience
 from cottonpalm.request.prompt_cache.rules.prefixes import ALIKE, KEPT, Prefixes
 from cottonpalm.request.prompt_cache.rules.sharing import Sharing, alike_later, common
 from cottonpalm.request.row_account import RowAccount
-from cottonpalm.request.steps import Hold
 from cottonpalm.request.transport.holding import hold_sync
 from cottonpalm.runtime.wait_queue import RowClosed
 from tests.promptcache.kit import RULES

@@ -11,14 +11,14 @@ import pytest
 from cottonpalm.providers.call import Call, call_of
 from cottonpalm.providers.paths import family_of
 from cottonpalm.providers.prompt_cache.terms import Terms
-from cottonpalm.request.attempts import attempts
+from cottonpalm.request.attempt.attempts import attempts
+from cottonpalm.request.attempt.reservation import Reservation
+from cottonpalm.request.attempt.settlement import Settlement
+from cottonpalm.request.attempt.steps import AskPermit, Hold, Reply, Send
 from cottonpalm.request.prompt_cache.asking import Asking, Shared
 from cottonpalm.request.prompt_cache.rules.patience import Patience
 from cottonpalm.request.prompt_cache.rules.prefixes import Prefixes
-from cottonpalm.request.reservation import Reservation
 from cottonpalm.request.row_account import RowAccount
-from cottonpalm.request.settlement import Settlement
-from cottonpalm.request.steps import AskPermit, Hold, Reply, Send
 from cottonpalm.runtime.wait_queue import RowClosed
 from tests.promptcache.kit import RULES
 from tests.request.kit import a_run, in_flight

@@ -13,9 +13,9 @@ from cottonpalm.config import RetryPolicy
 from cottonpalm.events import Paused
 from cottonpalm.providers import BrokenAnswer, CutAnswer, FilteredAnswer, SignatureExpired, classify
 from cottonpalm.providers.call import SIGNATURE_LIFE_S, Call
-from cottonpalm.request.attempts import attempts
+from cottonpalm.request.attempt.attempts import attempts
+from cottonpalm.request.attempt.steps import AskMoney, AskPermit, Done, Reply, Send, Sleep, Step
 from cottonpalm.request.row_account import RowAccount
-from cottonpalm.request.steps import AskMoney, AskPermit, Done, Reply, Send, Sleep, Step
 from cottonpalm.runtime.wait_queue import RowClosed
 from cottonpalm.types import Kind
 from tests.request.kit import a_run, in_flight

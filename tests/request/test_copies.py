@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from cottonpalm import clock
-from cottonpalm.request.attempts import attempts
-from cottonpalm.request.copies import COPIES
+from cottonpalm.request.attempt.attempts import attempts
+from cottonpalm.request.attempt.copies import COPIES
+from cottonpalm.request.attempt.steps import FOREVER_S, AskMoney, AskPermit, Done, Reply, Send, Sleep
 from cottonpalm.request.money.ledger import Ledger
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.row_account import RowAccount
-from cottonpalm.request.steps import FOREVER_S, AskMoney, AskPermit, Done, Reply, Send, Sleep
 from cottonpalm.runtime.wait_queue import RowClosed
 from cottonpalm.types import PICO, Usage
 from tests.request.kit import a_run, in_flight

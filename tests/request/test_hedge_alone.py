@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cottonpalm.request.attempt.steps import Reply
 from cottonpalm.request.hedges import LEARNT_AFTER, AnswerPace, Hedges
 from cottonpalm.request.row_account import RowAccount
-from cottonpalm.request.steps import Reply
 from cottonpalm.request.transport.hedging import Hedge
 from cottonpalm.testing import virtual_run
 from tests.request.kit import a_run

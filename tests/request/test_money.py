@@ -14,10 +14,10 @@ import pytest
 from cottonpalm.config import RetryPolicy
 from cottonpalm.providers import BudgetBusy, BudgetReached, classify
 from cottonpalm.providers.answer import Answer
+from cottonpalm.request.attempt.reservation import Reservation
 from cottonpalm.request.money.bounds import extent
 from cottonpalm.request.money.ledger import Ledger
 from cottonpalm.request.money.rules.prices import PriceBook
-from cottonpalm.request.reservation import Reservation
 from cottonpalm.request.row_account import RowAccount
 from cottonpalm.types import PICO, Fault, Kind, Usage
 from tests.request.kit import (
@@ -86,7 +86,7 @@ def test_failed_tries_that_were_billed_count_and_error_answers_do_not() -> None:
 
 
 def test_a_request_without_an_answer_stays_booked_at_its_bound() -> None:
-    from cottonpalm.request.steps import Reply
+    from cottonpalm.request.attempt.steps import Reply
 
     policy = RetryPolicy(retries=0)
     hand = a_hand(

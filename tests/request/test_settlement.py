@@ -9,10 +9,10 @@ import pytest
 
 from cottonpalm.errors import ConfigError
 from cottonpalm.events import Paused, RequestFinished, Unreachable
+from cottonpalm.request.attempt.settlement import verdict_of
+from cottonpalm.request.attempt.steps import Reply
 from cottonpalm.request.money.ledger import Ledger
 from cottonpalm.request.money.rules.prices import PriceBook
-from cottonpalm.request.settlement import verdict_of
-from cottonpalm.request.steps import Reply
 from cottonpalm.types import PICO, Fault, Kind, Usage, Verdict
 from tests.request.kit import in_flight
 from tests.request.test_attempts import GOOD, a_call, a_hand, answer

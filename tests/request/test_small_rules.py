@@ -17,6 +17,8 @@ from cottonpalm.config import AdaptiveConcurrency, RetryPolicy
 from cottonpalm.protocols import Spent
 from cottonpalm.providers.answer import read_bytes
 from cottonpalm.providers.paths import family_of, model_in
+from cottonpalm.request.attempt.reservation import Reservation
+from cottonpalm.request.attempt.settlement import _used
 from cottonpalm.request.limiter.limiter import Limiter
 from cottonpalm.request.limiter.portions import InFlight
 from cottonpalm.request.limiter.rules.came_through import RECENT, CameThrough
@@ -25,8 +27,6 @@ from cottonpalm.request.money.ledger import Amounts, Ledger
 from cottonpalm.request.money.rules.grants import Ask
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.money.spending import Spending
-from cottonpalm.request.reservation import Reservation
-from cottonpalm.request.settlement import _used
 from cottonpalm.request.transport.hook import _call
 from cottonpalm.request.transport.stream_reader import _unpacker
 from cottonpalm.stores.memory import MemoryStore

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cottonpalm.request.attempt.reservation import THOUGHTS, Reservation
 from cottonpalm.request.money.ledger import Amounts, Ledger
 from cottonpalm.request.money.rules.outputs import ENOUGH, MARGIN, Outputs
 from cottonpalm.request.money.rules.prices import PriceBook
-from cottonpalm.request.reservation import THOUGHTS, Reservation
 from cottonpalm.types import PICO
 from tests.request.test_attempts import GOOD, Hand, a_call, a_hand, answer
 from tests.support.calls import recognise

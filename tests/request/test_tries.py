@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from cottonpalm import clock
 from cottonpalm.config import RetryPolicy
+from cottonpalm.request.attempt.tries import OWN, Next, Tries
 from cottonpalm.request.limiter.rules.circuit import OPENS_AT
 from cottonpalm.request.limiter.rules.recovery import LONGEST_S
-from cottonpalm.request.tries import OWN, Next, Tries
 from cottonpalm.types import Fault, Kind, Verdict
 from tests.request.kit import a_run
 from tests.request.test_waits import Longest

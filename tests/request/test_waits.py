@@ -13,9 +13,9 @@ from cottonpalm import BatchProcessor, RateLimit, RetryPolicy
 from cottonpalm.config import AdaptiveConcurrency
 from cottonpalm.engine.layers.retry import RowRetry
 from cottonpalm.providers import classify
+from cottonpalm.request.attempt.tries import Tries
 from cottonpalm.request.limiter.limiters import Limiters
 from cottonpalm.request.row_account import RowAccount
-from cottonpalm.request.tries import Tries
 from cottonpalm.testing import virtual_run
 from cottonpalm.types import Fault, Item, Kind, Verdict
 from tests.request.kit import a_run

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx2
 
 from cottonpalm.config import AdaptiveConcurrency, RetryPolicy
+from cottonpalm.request.attempt.steps import Done, Reply
 from cottonpalm.request.limiter.limiters import Limiters
 from cottonpalm.request.money.ledger import Amounts, Ledger
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.row_account import ROW, RowAccount
 from cottonpalm.request.run_account import RunAccount
-from cottonpalm.request.steps import Done, Reply
 from cottonpalm.request.transport.drivers import drive
 from cottonpalm.testing import virtual_run
 from tests.support.calls import recognise

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cottonpalm.request.endpoints.routing import RESTS_AFTER, EndpointState, Health, choose, spread
 from cottonpalm.request.limiter.rules.circuit import OPENS_AT, Circuit
-from cottonpalm.request.routing import RESTS_AFTER, EndpointState, Health, choose, spread
 
 pytestmark = pytest.mark.core
 

@@ -15,8 +15,8 @@ from cottonpalm.engine.chain_call.caller import own
 from cottonpalm.planning.estimate import Range, tokens_of
 from cottonpalm.providers.batches.choice import lane_for
 from cottonpalm.providers.batches.lanes import Lane
+from cottonpalm.request.attempt.reservation import Reservation
 from cottonpalm.request.money.rules.prices import BATCH
-from cottonpalm.request.reservation import Reservation
 from cottonpalm.request.row_account import ROW, RowAccount
 from cottonpalm.request.transport import client_loops
 

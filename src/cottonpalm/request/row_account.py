@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cottonpalm.providers.call import Call
-    from cottonpalm.request.endpoints import Stay
+    from cottonpalm.request.endpoints.endpoints import Stay
     from cottonpalm.request.limiter.limiter import Limiter, Permit
     from cottonpalm.request.recording import Recording
     from cottonpalm.request.run_account import RunAccount

@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 from cottonpalm.providers import classify
 from cottonpalm.request.alerts import Alerts
-from cottonpalm.request.failover import Failover
+from cottonpalm.request.endpoints.failover import Failover
 from cottonpalm.request.flow import Flow
 from cottonpalm.request.hedges import Hedges
 from cottonpalm.request.money.spending import Spending
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cottonpalm.config import RetryPolicy
     from cottonpalm.protocols import Measure, Spent
     from cottonpalm.providers.call import Call
-    from cottonpalm.request.endpoints import Team
+    from cottonpalm.request.endpoints.endpoints import Team
     from cottonpalm.request.flex import Flex
     from cottonpalm.request.limiter.limiters import Limiters
     from cottonpalm.request.money.ledger import Ledger

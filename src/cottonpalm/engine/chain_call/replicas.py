@@ -7,7 +7,7 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.request.endpoints import Moved, Stay, Team
+from cottonpalm.request.endpoints.endpoints import Moved, Stay, Team
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

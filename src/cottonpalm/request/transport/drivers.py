@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from cottonpalm import clock
 from cottonpalm.providers import BudgetBusy, dressed
-from cottonpalm.request.attempts import attempts
+from cottonpalm.request.attempt.attempts import attempts
+from cottonpalm.request.attempt.steps import AskMoney, AskPermit, Hold, Send, Sleep
 from cottonpalm.request.limiter.limiter import BYTES_PER_TOKEN, Tokens
 from cottonpalm.request.money.rules.grants import Ask, Grant
 from cottonpalm.request.queueing import permitted, permitted_sync
-from cottonpalm.request.steps import AskMoney, AskPermit, Hold, Send, Sleep
 from cottonpalm.request.transport.hedging import Hedge
 from cottonpalm.request.transport.holding import hold, hold_sync
 from cottonpalm.runtime.threads import runs_a_loop
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from cottonpalm.providers.call import Call
+    from cottonpalm.request.attempt.steps import Reply, Result, Step
     from cottonpalm.request.limiter.limiter import Limiter, Permit
     from cottonpalm.request.money.ledger import Ledger
     from cottonpalm.request.row_account import RowAccount
-    from cottonpalm.request.steps import Reply, Result, Step
     from cottonpalm.request.transport.sender import Sender
 
 T = TypeVar("T")

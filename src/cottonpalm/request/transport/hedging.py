@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from cottonpalm.providers.call import Call
+    from cottonpalm.request.attempt.steps import Reply
     from cottonpalm.request.hedges import Late
     from cottonpalm.request.row_account import RowAccount
-    from cottonpalm.request.steps import Reply
     from cottonpalm.runtime.due import Due
 
 

@@ -13,8 +13,8 @@ from cottonpalm.runtime.wait_queue import RowClosed, TaskPlace, Waiter
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cottonpalm.request.attempt.steps import Hold
     from cottonpalm.request.row_account import RowAccount
-    from cottonpalm.request.steps import Hold
 
 
 async def hold(row: RowAccount, step: Hold) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
-from cottonpalm.request.steps import Done, KeptFailure, Reply
+from cottonpalm.request.attempt.steps import Done, KeptFailure, Reply
 from cottonpalm.request.transport.stream_reader import AsyncTap, Reading, SyncTap, tap_class
 from cottonpalm.request.transports import BY_SDK
 from cottonpalm.runtime.time_limit import TimeLimit

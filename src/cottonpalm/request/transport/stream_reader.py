@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.providers import BrokenAnswer, dressed
 from cottonpalm.providers.answer import Answer, Lines, read_bytes, so_far
-from cottonpalm.request.judging import broken, cut
+from cottonpalm.request.attempt.judging import broken, cut
 from cottonpalm.runtime.wait_queue import RowClosed
 from cottonpalm.types import Fault, Kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 
-    from cottonpalm.request.settlement import Settlement
+    from cottonpalm.request.attempt.settlement import Settlement
 
 _END_MARK: Final = b"data: [DONE]"
 _SAYS: Final = re.compile(  # a piece of text, thought or call that is not empty, in any provider's words

@@ -14,9 +14,9 @@ from cottonpalm.errors import ConfigError
 from cottonpalm.providers import dressed
 from cottonpalm.providers.batches.lanes import whose
 from cottonpalm.providers.batches.made_up import made_up
+from cottonpalm.request.attempt.reservation import Reservation
 from cottonpalm.request.pricing import call_in
 from cottonpalm.request.recording import SWAPS, Recording, can_swap
-from cottonpalm.request.reservation import Reservation
 from cottonpalm.request.row_account import RowAccount
 from cottonpalm.runtime.wait_queue import RowClosed
 from cottonpalm.types import numbered

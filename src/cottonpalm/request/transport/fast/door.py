@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from cottonpalm.providers.answer import loads
-from cottonpalm.request.attempts import attempts
+from cottonpalm.request.attempt.attempts import attempts
 from cottonpalm.request.row_account import ROW, RowAccount
 from cottonpalm.request.transport.client_loops import has_run
 from cottonpalm.request.transport.drivers import walk
@@ -40,7 +40,7 @@ from cottonpalm.request.transports import BY_SDK, StockCall
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from cottonpalm.request.steps import Done
+    from cottonpalm.request.attempt.steps import Done
     from cottonpalm.request.transport.fast.lanes import FastLane
     from cottonpalm.request.transport.fast.models import Speaker
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cottonpalm import clock
-from cottonpalm.request.steps import Done, KeptFailure, Reply
+from cottonpalm.request.attempt.steps import Done, KeptFailure, Reply
 from cottonpalm.request.transport.client_loops import at_home
 from cottonpalm.request.transport.http1.pool import NotConnected, TooSlow, pool_of
 from cottonpalm.request.transport.http1.reader import Answered, Malformed, Undecodable

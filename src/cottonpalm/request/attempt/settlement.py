@@ -10,7 +10,7 @@ from cottonpalm.events import Paused, RequestFinished, Unreachable
 from cottonpalm.providers.langchain import run_here
 from cottonpalm.providers.openai import FLEX
 from cottonpalm.providers.quotas import read_quotas
-from cottonpalm.request.reservation import estimated
+from cottonpalm.request.attempt.reservation import estimated
 from cottonpalm.types import Fault, Kind, Usage, Verdict
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from cottonpalm.providers.answer import Answer
     from cottonpalm.providers.call import Call
-    from cottonpalm.request.endpoints import Stay
+    from cottonpalm.request.attempt.reservation import Reservation
+    from cottonpalm.request.endpoints.endpoints import Stay
     from cottonpalm.request.limiter.limiter import Permit
     from cottonpalm.request.prompt_cache.asking import Asking
-    from cottonpalm.request.reservation import Reservation
     from cottonpalm.request.row_account import RowAccount
     from cottonpalm.types import Quota
 

@@ -15,7 +15,7 @@ from cottonpalm.providers.prompt_cache.order import BYTES_PER_TOKEN
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cottonpalm.request.routing import EndpointState
+    from cottonpalm.request.endpoints.routing import EndpointState
 
 Pieces: TypeAlias = tuple[int, ...]  # digests of a prompt up to one piece, two pieces, ...
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from cottonpalm import clock
 from cottonpalm.events import EndpointRests
 from cottonpalm.providers.prompt_cache.order import blocks_of, prompt_of
-from cottonpalm.request.affinity import WORTH, Affinity, about_as_soon, pieces_of
-from cottonpalm.request.endpoint import Endpoint
-from cottonpalm.request.routing import choose, spread
+from cottonpalm.request.endpoints.affinity import WORTH, Affinity, about_as_soon, pieces_of
+from cottonpalm.request.endpoints.endpoint import Endpoint
+from cottonpalm.request.endpoints.routing import choose, spread
 from cottonpalm.runtime.wait_queue import RowClosed
 from cottonpalm.types import Kind
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cottonpalm.providers.call import Call
-    from cottonpalm.request.affinity import Pieces
     from cottonpalm.request.alerts import Alerts
+    from cottonpalm.request.endpoints.affinity import Pieces
+    from cottonpalm.request.endpoints.routing import EndpointState
     from cottonpalm.request.flow import Flow
     from cottonpalm.request.limiter.limiter import Limiter
-    from cottonpalm.request.routing import EndpointState
     from cottonpalm.runtime.wait_queue import Place
     from cottonpalm.types import Fault, Item
 

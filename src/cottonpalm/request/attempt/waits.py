@@ -5,24 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cottonpalm.providers import BudgetReached, ProviderDown, dressed
-from cottonpalm.request.failover import check_up
+from cottonpalm.request.attempt.reservation import Reservation
+from cottonpalm.request.attempt.steps import AskMoney, AskPermit, Hold, KeptFailure
+from cottonpalm.request.endpoints.failover import check_up
 from cottonpalm.request.limiter.limiter import Permit
 from cottonpalm.request.limiter.limiters import TOTAL
-from cottonpalm.request.reservation import Reservation
-from cottonpalm.request.steps import AskMoney, AskPermit, Hold, KeptFailure
 from cottonpalm.types import Fault, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from cottonpalm.providers.call import Call
-    from cottonpalm.request.endpoints import Stay
+    from cottonpalm.request.attempt.settlement import Settlement
+    from cottonpalm.request.attempt.steps import Result, Step
+    from cottonpalm.request.attempt.tries import Tries
+    from cottonpalm.request.endpoints.endpoints import Stay
     from cottonpalm.request.money.ledger import Ledger
     from cottonpalm.request.prompt_cache.asking import Asking
     from cottonpalm.request.row_account import RowAccount
-    from cottonpalm.request.settlement import Settlement
-    from cottonpalm.request.steps import Result, Step
-    from cottonpalm.request.tries import Tries
 
 
 def ready(

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, MutableMapping
 
+    from cottonpalm.request.attempt.settlement import Settlement
     from cottonpalm.request.limiter.limiter import Permit
     from cottonpalm.request.money.rules.grants import Ask
     from cottonpalm.request.prompt_cache.asking import Asking
-    from cottonpalm.request.settlement import Settlement
 
 
 FOREVER_S: Final = 1e9  # a sleep this long ends only when the row is closed

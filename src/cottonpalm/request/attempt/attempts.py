@@ -12,27 +12,27 @@ from cottonpalm import clock
 from cottonpalm.providers import BrokenAnswer, SignatureExpired, dressed
 from cottonpalm.providers.call import SIGNATURE_LIFE_S
 from cottonpalm.providers.classify import STOPS
+from cottonpalm.request.attempt.copies import copier, settle_original
+from cottonpalm.request.attempt.judging import cut, judge_reply
+from cottonpalm.request.attempt.known import known
+from cottonpalm.request.attempt.settlement import Settlement
+from cottonpalm.request.attempt.steps import FOREVER_S, Done, KeptFailure, Reply, Send, Sleep
+from cottonpalm.request.attempt.tries import Next, Tries
+from cottonpalm.request.attempt.waits import among_all, ready
 from cottonpalm.request.backoff import backoff_s
-from cottonpalm.request.copies import copier, settle_original
 from cottonpalm.request.flex import TRIES
-from cottonpalm.request.judging import cut, judge_reply
-from cottonpalm.request.known import known
-from cottonpalm.request.settlement import Settlement
-from cottonpalm.request.steps import FOREVER_S, Done, KeptFailure, Reply, Send, Sleep
-from cottonpalm.request.tries import Next, Tries
-from cottonpalm.request.waits import among_all, ready
 from cottonpalm.types import Fault, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from cottonpalm.providers.call import Call
-    from cottonpalm.request.endpoints import Stay
+    from cottonpalm.request.attempt.judging import Judged
+    from cottonpalm.request.attempt.steps import Result, Step
+    from cottonpalm.request.endpoints.endpoints import Stay
     from cottonpalm.request.flex import Flex
-    from cottonpalm.request.judging import Judged
     from cottonpalm.request.limiter.limiter import Limiter
     from cottonpalm.request.row_account import RowAccount
-    from cottonpalm.request.steps import Result, Step
 
 
 def attempts(row: RowAccount, call: Call) -> Generator[Step, Result, Done]:

@@ -5,21 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.providers.openai import FLEX
-from cottonpalm.request.judging import judge_reply
+from cottonpalm.request.attempt.judging import judge_reply
+from cottonpalm.request.attempt.reservation import may_be_repeated
+from cottonpalm.request.attempt.settlement import Settlement
+from cottonpalm.request.attempt.steps import AskPermit, Reply, Send
+from cottonpalm.request.attempt.waits import among_all
 from cottonpalm.request.limiter.limiter import Permit
-from cottonpalm.request.reservation import may_be_repeated
-from cottonpalm.request.settlement import Settlement
-from cottonpalm.request.steps import AskPermit, Reply, Send
-from cottonpalm.request.waits import among_all
 from cottonpalm.types import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from cottonpalm.providers.call import Call
-    from cottonpalm.request.reservation import Reservation
+    from cottonpalm.request.attempt.reservation import Reservation
+    from cottonpalm.request.attempt.steps import Copier, Result, Step
     from cottonpalm.request.row_account import RowAccount
-    from cottonpalm.request.steps import Copier, Result, Step
     from cottonpalm.types import Fault
 
 # Of one request. With two, one run of 1,000 rows in 125 met three hangs in a row, and waited for its timeout.

@@ -11,11 +11,11 @@ from cottonpalm.providers import dressed
 from cottonpalm.providers.answer import read_bytes
 from cottonpalm.providers.batches.lines import Result as Known
 from cottonpalm.providers.classify import judge_status
-from cottonpalm.request.judging import broken, cut
+from cottonpalm.request.attempt.judging import broken, cut
+from cottonpalm.request.attempt.reservation import Reservation
+from cottonpalm.request.attempt.steps import FOREVER_S, Done, KeptFailure, Sleep
+from cottonpalm.request.attempt.waits import reserve
 from cottonpalm.request.recording import Wanted
-from cottonpalm.request.reservation import Reservation
-from cottonpalm.request.steps import FOREVER_S, Done, KeptFailure, Sleep
-from cottonpalm.request.waits import reserve
 from cottonpalm.runtime.wait_queue import RowClosed
 from cottonpalm.types import Kind
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from cottonpalm.providers.call import Call
+    from cottonpalm.request.attempt.steps import Result, Step
     from cottonpalm.request.recording import Recording
     from cottonpalm.request.row_account import RowAccount
-    from cottonpalm.request.steps import Result, Step
 
 _REPLAYED: Final = {"content-type": "application/json", "x-should-retry": "false"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cottonpalm.request.routing import EndpointState, Health
+from cottonpalm.request.endpoints.routing import EndpointState, Health
 
 if TYPE_CHECKING:
     from cottonpalm.request.flow import Flow

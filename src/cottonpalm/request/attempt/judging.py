@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
     from cottonpalm.providers.call import Call
+    from cottonpalm.request.attempt.steps import Reply
     from cottonpalm.request.row_account import RowAccount
     from cottonpalm.request.run_account import RunAccount
-    from cottonpalm.request.steps import Reply
 
 # Who gave up was on the way; the model may have answered.
 MAYBE_BILLED: Final = frozenset({408, 499, 502, 504, 520, 522, 524})
