@@ -420,12 +420,6 @@ def test_chains_that_contain_themselves_end() -> None:
     assert describe(Own(held))
 
 
-def test_extra_parts_are_described_beside_the_chains() -> None:
-    described = describe(PROMPT, {"validate": shout, "schema": Verdict})
-    assert described["validate"]["$code"].startswith("source:")
-    assert described["schema"]["schema"]["properties"].keys() == {"good"}
-
-
 def test_a_version_string_of_the_users_own_is_compared_as_such() -> None:
     assert compare({"fingerprint": "v1"}, {"fingerprint": "v2"}).refuse == [
         'fingerprint changed: "v1" -> "v2"'
