@@ -252,6 +252,13 @@ def processor_of(server: BatchProvider, folder: Path) -> BatchProcessor:
     return batched(simple(server), server, folder)
 
 
+def killed(folder: Path) -> None:
+    """Keep what a process that is killed now leaves."""
+    (folder / "killed").mkdir()
+    for file in folder.glob("s.db*"):
+        shutil.copy(file, folder / "killed")
+
+
 def test_what_is_out_is_leased_while_a_later_process_waits_for_it(
     server: BatchProvider, tmp_path: Path
 ) -> None:
@@ -264,9 +271,7 @@ def test_what_is_out_is_leased_while_a_later_process_waits_for_it(
     with batched(chain, server, tmp_path, budget=Budget(total=1)).start(rows(8)) as run:
         server.watch(3, looked.set)
         assert looked.wait(60)
-        (tmp_path / "killed").mkdir()
-        for file in tmp_path.glob("s.db*"):  # what a process that is killed now leaves
-            shutil.copy(file, tmp_path / "killed")
+        killed(tmp_path)
         for job in server.jobs.values():
             job.faults = Faults(looks=1)
         assert {outcome.status for outcome in run} == {"ok"}
@@ -274,5 +279,24 @@ def test_what_is_out_is_leased_while_a_later_process_waits_for_it(
     left = store.open_run("r", None)
     [batch] = left.book().batches()  # type: ignore[attr-defined]
     assert left.spent().leased >= batch.reserved > charged(server)
+    left.close()
+    store.close()
+
+
+def test_a_kill_before_anything_is_sent_costs_nothing(server: BatchProvider, tmp_path: Path) -> None:
+    """All that rows set aside as they were taken down counted as spent: a run could be over without a request."""
+    seen = list[Any]()
+
+    def step(row: Any) -> Any:
+        seen.append(row)
+        if len(seen) == 40:
+            killed(tmp_path)
+        return row
+
+    chain = RunnableLambda(step) | simple(server, max_tokens=50)
+    batched(chain, server, tmp_path, budget=Budget(total=1)).batch(rows(60))
+    store = open_store(tmp_path / "killed" / "s.db")
+    left = store.open_run("r", None)
+    assert (left.spent().uncertain, left.spent().leased) == (0, 0)
     left.close()
     store.close()

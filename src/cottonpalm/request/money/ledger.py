@@ -331,16 +331,19 @@ class Ledger(WaitQueue[int]):
         if isinstance(answer, Grant):
             return answer
         account = wanted.account
-        if not account.covers(answer):
+        if wanted.ask.batched and account.failure is None:
+            account.set_aside(answer)
+        elif not account.covers(answer):
             if account.failure is not None:
                 return Grant.STOP
             self._short.append(wanted)
             return Grant.WAIT
-        if account.wants_lease(0, self._leasable(account)):
-            self._short.append(Wanted(Ask(0, 0), account))
+        else:
+            if account.wants_lease(0, self._leasable(account)):
+                self._short.append(Wanted(Ask(0, 0), account))
+            account.reserve(answer)
         self.reserved += answer
         self.in_flight += answer > 0
-        account.reserve(answer)
         return answer
 
     def _decide(self, wanted: Wanted) -> int | Grant:

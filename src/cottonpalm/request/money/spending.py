@@ -99,6 +99,10 @@ class Spending:
         self.reserved += amount
         self._granted += amount
 
+    def set_aside(self, amount: int) -> None:
+        """Reserve the amount for a request of a batch, with which it is leased: a kill before that costs nothing."""
+        self.reserved += amount
+
     def release(self, amount: int) -> None:
         """Release the amount of a request that was not sent."""
         self.reserved -= amount

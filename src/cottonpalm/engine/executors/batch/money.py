@@ -51,9 +51,15 @@ class BatchMoney:
             self._run.ledger.hold(amount, self._run.spending)
 
     def lease_held(self) -> None:
-        """Make durable that what is held may be spent: a batch may be over, and we killed before its cost is stored."""
+        """Make durable that what is held may be spent: a batch may be over, and we killed before its cost is stored.
+
+        Raises:
+            BaseException: it could not be stored.
+        """
         if (ledger := self._run.ledger) is not None:
             ledger.lease_now(Ask(0, 0), self._run.spending)
+            if (failure := self._run.spending.failure) is not None:
+                raise failure
 
     def give_back(self, tag: str) -> None:
         """A batch goes nowhere."""

@@ -215,6 +215,7 @@ class Post:
             rows = {member.row for member in packed.members}
             asking = [row for slot in rows if (row := self._asking.pop(slot, None)) is not None]
             await asyncio.to_thread(self._book.keep_rows, asking)
+            await asyncio.to_thread(self.money.lease_held)
             await self._bring(await self._desk.plan(packed))
             return
         batch = replace(self.open.pop(tag), stage=Stage.ABANDONED, cancelling=True)
