@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 PAGE: Final = 1024
 FACTS: Final = "facts"
-DEFAULT_STORE: Final = "cottonpalm.db"
 _HIDDEN: Final = frozenset({"folder", "input_kept", "unkept"})
 
 
@@ -74,7 +73,7 @@ def told(info: RunInfo, life: Kept | None, rows: RowsSeen, url: str) -> Story:
         total_of(facts, report.total, rows.ok + rows.failed),
         rows,
         dict(_settings(info, life, url)),
-        command_on("retry", name, url, DEFAULT_STORE) if rows.failed else "",
+        command_on("retry", name, url) if rows.failed else "",
     )
 
 

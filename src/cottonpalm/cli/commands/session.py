@@ -16,7 +16,6 @@ from cottonpalm.cli.chains.build import fields_of
 from cottonpalm.cli.chains.models import check_model
 from cottonpalm.cli.commands.going_on import going_on
 from cottonpalm.cli.commands.status import TROUBLE
-from cottonpalm.cli.commands.where import DEFAULT_STORE
 from cottonpalm.cli.files import output_file
 from cottonpalm.cli.options.keywords import keywords_of, lane_of
 from cottonpalm.cli.plugins import observers_of
@@ -302,7 +301,7 @@ class Session:
         self._left_out = self._store.kept.counts().get(OK, 0) - counts.ok
         if self._left_out > told and self._broken is None:
             source = "standard input" if self._job.input == "-" else shown(self._job.input)
-            export = summary.command_on("export", self._where.run, self._where.store, DEFAULT_STORE)
+            export = summary.command_on("export", self._where.run, self._where.store)
             one = self._left_out == 1
             belong, was, them = (
                 ("belongs to a row", "it was", "it") if one else ("belong to rows", "they were", "them")
@@ -380,9 +379,7 @@ class Session:
             saved_pico=pico(stats.cache.saved_usd) if stats.cache.saved_known else None,
             uncertain_pico=info.uncertain_pico if info else 0,
             results=self._results(),
-            retry=summary.command_on("retry", where.run, where.store, DEFAULT_STORE)
-            if counts.failed
-            else None,
+            retry=summary.command_on("retry", where.run, where.store) if counts.failed else None,
             resume=resume,
             prompt=on_prompts(run.report),
             trouble=stats.trouble,

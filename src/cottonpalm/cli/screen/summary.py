@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from cottonpalm.cli.options.of_commands import DEFAULT_STORE
 from cottonpalm.cli.readers.rows import BadRow
 from cottonpalm.cli.screen.wording import here
 from cottonpalm.engine.input.keys import Distinct, content_key
@@ -236,9 +237,9 @@ def advice_in(report: Report) -> tuple[str, ...]:
     return tuple(here(each.text()) for each in found[:ADVICE])
 
 
-def command_on(verb: str, name: str, store: str, default_store: str) -> str:
+def command_on(verb: str, name: str, store: str) -> str:
     """Return the command that does this to a stored run, such as `retry`."""
-    where = [] if store == default_store else ["--store", store_shown(store)]
+    where = [] if store == DEFAULT_STORE else ["--store", store_shown(store)]
     named = [*where, "--", name] if name.startswith("-") else [name, *where]
     return shlex.join(["cottonpalm", verb, *named])
 
