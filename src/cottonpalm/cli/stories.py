@@ -51,11 +51,6 @@ def glanced(info: RunInfo, life: Kept | None, url: str) -> Story:
     return told(info, life, rows, url)
 
 
-def told_whole(info: RunInfo, life: Kept | None, stored: StoredRows | None, url: str) -> Story:
-    """The same with all of its rows, each looked at once."""
-    return told(info, life, rows_of(stored), url)
-
-
 def told(info: RunInfo, life: Kept | None, rows: RowsSeen, url: str) -> Story:
     """Put together what is known of a run."""
     name = info.name

@@ -62,11 +62,6 @@ FACTS: Final = "facts"  # what `status` shows beside the counts
 _AS_ASKED: Final = ("detached", "cancelled")  # reasons to stop that were asked for
 
 
-def csv_form(job: RunSpec) -> CsvForm:
-    """Return how a job's output is written, if it is a CSV."""
-    return CsvForm(job.guard_formulas, job.bom, reading_of(job).delimiter)
-
-
 class Session:
     """Holds together what one command works with."""
 
@@ -179,7 +174,7 @@ class Session:
             self._store.kept,
             fields=self._fields,
             overwrite=overwrite,
-            csv=csv_form(self._job),
+            csv=CsvForm(self._job.guard_formulas, self._job.bom, reading_of(self._job).delimiter),
         )
         with closing(output):
             stopped = self._read(run, output, ComingRows() if progress is None else progress.coming)
@@ -314,18 +309,19 @@ class Session:
     def _page(self) -> str | None:
         """Write the report, where one is asked for; its name."""
         page, where = self._where.page, self._where
-        if page is not None:
-            from cottonpalm.cli.commands.report import write_page
-            from cottonpalm.cli.stories import story_of
-            from cottonpalm.observers.page.run_page import page_of
+        if page is None:
+            return None
+        from cottonpalm.cli.commands.report import write_page
+        from cottonpalm.cli.stories import story_of
+        from cottonpalm.observers.page.run_page import page_of
 
-            story = story_of(self._store, where.run, where.store, ours=True)
-            try:
-                write_page(page, page_of(story, written=clock.wall()))
-            except Problem as problem:
-                self._screen.error(f"{problem}; the results are safe")
-                return None
-        return None if page is None else shown(page)
+        story = story_of(self._store, where.run, where.store, ours=True)
+        try:
+            write_page(page, page_of(story, written=clock.wall()))
+        except Problem as problem:
+            self._screen.error(f"{problem}; the results are safe")
+            return None
+        return shown(page)
 
     def _events(self) -> EventLines | None:
         if self._where.events is None:
