@@ -17,7 +17,7 @@ from bench import measure as m
 from cottonpalm.cli.files.compression import packed
 from cottonpalm.cli.files.formats import format_of
 from cottonpalm.cli.readers.open_rows import open_rows
-from cottonpalm.cli.writers.open_output import writer_of
+from cottonpalm.cli.writers.open_output import CsvForm, writer_of
 from cottonpalm.cli.writers.tables import Table
 from cottonpalm.types import Outcome
 
@@ -39,7 +39,7 @@ def write(path: str, rows: int) -> None:
     form = format_of(path, "output")
     table = Table(["id", "text"], lambda: outcomes(rows))
     with Path(path).open("w+b") as file, packed(file, form.packing) as inner:
-        writer_of(form.kind, guard=False)(inner, table)
+        writer_of(form.kind, CsvForm())(inner, table)
 
 
 def read(path: str, rows: int) -> None:

@@ -331,8 +331,8 @@ def test_rows_that_are_left_or_unknown_are_said() -> None:
 
 
 def test_commands_can_be_pasted() -> None:
-    assert command_on("retry", "my run", "cottonpalm.db", "cottonpalm.db") == "cottonpalm retry 'my run'"
-    assert command_on("cancel", "r", "other.db", "cottonpalm.db") == "cottonpalm cancel r --store other.db"
+    assert command_on("retry", "my run", "cottonpalm.db") == "cottonpalm retry 'my run'"
+    assert command_on("cancel", "r", "other.db") == "cottonpalm cancel r --store other.db"
     argv = ["run", "in.csv", "--fresh", "--overwrite", "-p", "Is {text} good?"]
     assert resume_command(argv) == "cottonpalm run in.csv -p 'Is {text} good?'"
 

@@ -23,9 +23,9 @@ def test_who_holds_a_run_is_said_in_words() -> None:
 
 
 def test_a_retry_command_can_be_pasted_whatever_the_run_is_called() -> None:
-    assert command_on("retry", "two words", "s.db", "s.db") == "cottonpalm retry 'two words'"
-    assert command_on("retry", "r", "t.db", "s.db") == "cottonpalm retry r --store t.db"
-    assert command_on("retry", "-r", "t.db", "s.db") == "cottonpalm retry --store t.db -- -r"
+    assert command_on("retry", "two words", "cottonpalm.db") == "cottonpalm retry 'two words'"
+    assert command_on("retry", "r", "t.db") == "cottonpalm retry r --store t.db"
+    assert command_on("retry", "-r", "t.db") == "cottonpalm retry --store t.db -- -r"
 
 
 def test_an_error_without_a_message_is_its_type() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
@@ -120,7 +120,6 @@ class Result:
     spending: Spending
     repeated: int
     rows: int
-    spent_at: list[tuple[float, int]] = field(default_factory=list)
 
     @property
     def spent(self) -> float:

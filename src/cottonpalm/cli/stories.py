@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 PAGE: Final = 1024
 FACTS: Final = "facts"
-DEFAULT_STORE: Final = "cottonpalm.db"
 _HIDDEN: Final = frozenset({"folder", "input_kept", "unkept"})
 
 
@@ -52,11 +51,6 @@ def glanced(info: RunInfo, life: Kept | None, url: str) -> Story:
     return told(info, life, rows, url)
 
 
-def told_whole(info: RunInfo, life: Kept | None, stored: StoredRows | None, url: str) -> Story:
-    """The same with all of its rows, each looked at once."""
-    return told(info, life, rows_of(stored), url)
-
-
 def told(info: RunInfo, life: Kept | None, rows: RowsSeen, url: str) -> Story:
     """Put together what is known of a run."""
     name = info.name
@@ -74,7 +68,7 @@ def told(info: RunInfo, life: Kept | None, rows: RowsSeen, url: str) -> Story:
         total_of(facts, report.total, rows.ok + rows.failed),
         rows,
         dict(_settings(info, life, url)),
-        command_on("retry", name, url, DEFAULT_STORE) if rows.failed else "",
+        command_on("retry", name, url) if rows.failed else "",
     )
 
 

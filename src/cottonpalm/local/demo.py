@@ -79,7 +79,7 @@ def _text(outcome: Outcome) -> str | None:
     return str(getattr(output, "content", output)).strip()
 
 
-def demo_parts(n: int = 100, *, quiet: bool = False) -> Demo:
+def demo_parts(n: int, *, quiet: bool = False) -> Demo:
     """Fetch what is missing, start the engine, and return the parts.
 
     Args:

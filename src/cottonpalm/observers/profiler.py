@@ -264,10 +264,10 @@ class Profiler:
     def report(
         self,
         stored: int,
-        saved_usd: float | None = 0.0,
-        budget_usd: float | None = None,
-        prompts: Mapping[str, PromptUse] | None = None,
-        has_batches: Callable[[str], bool] | None = None,
+        saved_usd: float | None,
+        budget_usd: float | None,
+        prompts: Mapping[str, PromptUse],
+        has_batches: Callable[[str], bool] | None,
     ) -> Report:
         """All of it, so far, from any thread.
 
@@ -284,7 +284,7 @@ class Profiler:
             batch = BatchUse()
             if has_batches is not None:
                 batch = self._models.for_batches(has_batches, self._live_rows, self._live_pico)
-        return replace(found, prompts=prompts or {}, batch=batch)
+        return replace(found, prompts=prompts, batch=batch)
 
     def _report(self, stored: int, saved_usd: float | None, budget_usd: float | None) -> Report:
         now = self._ended if self._ended is not None else clock.now()

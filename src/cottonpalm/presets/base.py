@@ -91,13 +91,13 @@ class Preset:
         check_keywords(
             own.__name__, options, [*keywords_of(own.__init__), *keywords_of(BatchProcessor.__init__)]
         )
-        self._made_of: tuple[Runnable[Any, Any], dict[str, Any]] = chain, dict(options)
+        self._options = dict(options)
         self._make(chain)
 
     @property
     def chain(self) -> Runnable[Any, Any]:
         """The chain that the next call runs."""
-        return self._made_of[0]
+        return self._chain
 
     @chain.setter
     def chain(self, chain: Runnable[Any, Any]) -> None:
@@ -123,9 +123,9 @@ class Preset:
 
     def _make(self, chain: Runnable[Any, Any], **changed: Any) -> None:
         """A processor for this chain, with some options changed. What is known of the calls before goes with them."""
-        options = {**self._made_of[1], **changed}
+        options = {**self._options, **changed}
         self.processor = RowsProcessor(chain, **options)
-        self._made_of = chain, options
+        self._chain, self._options = chain, options
 
 
 def answers_or_none(collected: Collected) -> list[Any]:

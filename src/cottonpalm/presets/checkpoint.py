@@ -17,7 +17,7 @@ from cottonpalm.types import Outcome
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from cottonpalm.protocols import RunInfo, RunStore, Slot
+    from cottonpalm.protocols import RunInfo, RunStore
     from cottonpalm.stores.sqlite.store import SqliteStore
 
 log = logging.getLogger("cottonpalm")
@@ -166,11 +166,7 @@ def _records(run: RunStore) -> Iterator[tuple[int, bytes]]:
     after = -1
     while page := run.scan(after, PAGE):
         after = page[-1].slot
-        yield from run.read([found.slot for found in page if _is_ok(found)]).items()
-
-
-def _is_ok(found: Slot) -> bool:
-    return found.status == OK
+        yield from run.read([found.slot for found in page if found.status == OK]).items()
 
 
 def _write(run: RunStore, rows: Sequence[StoredRow]) -> None:

@@ -36,7 +36,7 @@ class ChunkedBatchProcessor(Preset):
     @property
     def chunk_size(self) -> int:
         """Rows in a chunk; may be set, and holds from the next call on."""
-        size: int = self._made_of[1]["chunk_size"]
+        size: int = self._options["chunk_size"]
         return size
 
     @chunk_size.setter

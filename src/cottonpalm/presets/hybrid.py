@@ -51,7 +51,6 @@ class HybridBatchProcessor(Preset):
 
     def __init__(self, chain: Runnable[Any, Any], **options: Unpack[Options]) -> None:
         super().__init__(chain, options)
-        self._options: dict[str, Any] = {**options}
         self.cost_usd: float | None = 0.0
 
     def batch(
@@ -81,7 +80,7 @@ class HybridBatchProcessor(Preset):
     def _make(self, chain: Runnable[Any, Any], **changed: Any) -> None:
         super()._make(chain, **changed)
         self._live = self.processor
-        self._carried = by_langasync.carried(chain, self._made_of[1])
+        self._carried = by_langasync.carried(chain, self._options)
         self.langasync_available = isinstance(self._carried, Carried)
 
     def _batching(self, **own: Any) -> RowsProcessor:

@@ -144,7 +144,7 @@ def _tell(exc: BaseException) -> Fault | None:
     if isinstance(exc, raised.BrokenAnswer):
         return _of(exc.kind, exc)
     ours = next((kind for known, kind in OURS if isinstance(exc, known)), None)
-    kind = ours or _by_langchain_code(exc)
+    kind = ours or langchain.sharper_than_status(exc)
     if kind is not None:
         return _of(kind, exc)
     return _status_error(exc) or _wrapped(exc) or _told(langchain.kind(exc) or _transport(exc), exc)
@@ -167,11 +167,6 @@ def _answered(exc: BaseException) -> str | None:
 
 def _told(kind: Kind | None, exc: BaseException) -> Fault | None:
     return _of(kind, exc) if kind is not None else None
-
-
-def _by_langchain_code(exc: BaseException) -> Kind | None:
-    """Judge by LangChain's class, if the class says more than the status."""
-    return langchain.sharper_than_status(exc)
 
 
 def _status_error(exc: BaseException) -> Fault | None:
@@ -245,9 +240,7 @@ def _is(exc: BaseException, module: str, name: str) -> bool:
     return known is not None and isinstance(exc, known)
 
 
-def _complaint(
-    status: int, body: object, content: bytes, headers: Mapping[str, str] | None = None
-) -> Complaint:
+def _complaint(status: int, body: object, content: bytes, headers: Mapping[str, str]) -> Complaint:
     """Read status, codes and message of an error body in any of the known shapes."""
     if isinstance(body, list) and body:
         body = body[0]
@@ -260,7 +253,7 @@ def _complaint(
         error.get("status"),
         sub(error, "details").get("error_code"),
     ]
-    codes.append((headers or {}).get("x-amzn-errortype", "").partition(":")[0] or None)
+    codes.append(headers.get("x-amzn-errortype", "").partition(":")[0] or None)
     codes += [sub(error, "innererror").get("code"), *_reasons(details)]
     message = text_of(error.get("message")) or text_of(outer.get("error")) or text_of(outer.get("detail"))
     message = message or content[:500].decode(errors="replace").strip()

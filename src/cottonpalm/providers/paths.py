@@ -26,7 +26,6 @@ _ENDINGS: Final[tuple[tuple[str, Family], ...]] = (
     (":streamGenerateContent", GOOGLE),
     ("/invoke", ANTHROPIC),
 )
-_LISTED: Final = tuple(ending for ending, _ in _ENDINGS)
 _ARN: Final = re.compile(r"/model/arn:[^/]*/(?:.*/)?([^/]+)/[a-z-]+$")
 _NAMED: Final = re.compile(r"/(?:deployments|models|model)/([^/:]+(?::[0-9]+)?)(?:/|:[a-z])")
 
@@ -34,9 +33,7 @@ _NAMED: Final = re.compile(r"/(?:deployments|models|model)/([^/:]+(?::[0-9]+)?)(
 @lru_cache(maxsize=256)
 def family_of(path: str) -> Family | None:
     """Return the format spoken at this path, or None if it is not a model's path."""
-    if not path.endswith(_LISTED):
-        return None
-    family = next(family for ending, family in _ENDINGS if path.endswith(ending))
+    family = next((family for ending, family in _ENDINGS if path.endswith(ending)), None)
     return family if not path.endswith("/invoke") or model_in(path) else None
 
 

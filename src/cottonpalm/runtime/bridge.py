@@ -92,7 +92,7 @@ class BridgeLoop(PlatformLoop):
         self._wires.add(transport)
         return transport, protocol
 
-    def hang_up(self, except_for: Collection[Any] = ()) -> None:
+    def hang_up(self, except_for: Collection[Any]) -> None:
         """Close the idle connections that HTTP clients keep here, for they may be used on other loops, too.
 
         Their pools notice a closed connection and open another. Drivers of databases speak other protocols; they know

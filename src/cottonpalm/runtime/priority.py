@@ -7,7 +7,7 @@ from typing import Final
 AGE_S: Final = 30.0  # waiting this long is worth one step of priority
 
 
-def ageing_key(arrival_s: float, priority: float = 0.0) -> float:
+def ageing_key(arrival_s: float, priority: float) -> float:
     """Return the sort key of a waiter: the one with the smaller key goes first.
 
     The key is `arrival - priority * AGE_S`. All waiters age at the same speed, so the order of two waiters

@@ -25,6 +25,7 @@ from weakref import WeakKeyDictionary
 from cottonpalm import clock
 from cottonpalm.errors import CottonpalmError
 from cottonpalm.runtime.priority import AGE_S, ageing_key
+from cottonpalm.runtime.threads import loop_here
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Handle
@@ -352,7 +353,7 @@ class WaitQueue(ABC, Generic[T]):
 
 def _on_loop(loop: AbstractEventLoop, call: Callable[..., None], *args: object) -> bool:
     """Call at once if `loop` runs this code, else soon on that loop. False: that loop is closed."""
-    if _running_loop() is loop:
+    if loop_here() == id(loop):
         call(*args)
         return True
     try:
@@ -360,10 +361,3 @@ def _on_loop(loop: AbstractEventLoop, call: Callable[..., None], *args: object) 
     except RuntimeError:
         return False
     return True
-
-
-def _running_loop() -> AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

@@ -11,7 +11,7 @@ from uuid import uuid4
 from cottonpalm import clock
 from cottonpalm.errors import RunBusy, StoreError
 from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, StoredRow, StoredRows
-from cottonpalm.stores.opening import Decision, busy_message, decide
+from cottonpalm.stores.opening import busy_message, renews
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -83,7 +83,7 @@ class MemoryStore:
                 raise RunBusy(busy_message(name, None, os.getpid(), run.since))
             if created := run is None:
                 run = self._runs[name] = _Run()
-            if decide(name, run.fingerprint, fingerprint, fresh=fresh) is Decision.RENEW:
+            if renews(name, run.fingerprint, fingerprint, fresh=fresh):
                 run.fingerprint = fingerprint
             if fresh:
                 run.check_none_out(name)
@@ -114,7 +114,7 @@ class MemoryStore:
             self._runs.pop(name, None)
 
     def batches(self, name: str) -> list[Batch]:
-        """See `SqliteStore.batches`."""
+        """See `SqlStore.batches`."""
         with self._lock:
             run = self._runs.get(name)
             return [] if run is None or run.batches is None else run.batches.book().batches()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from enum import Enum
 from typing import Any
 
 from cottonpalm import clock
@@ -13,25 +12,16 @@ from cottonpalm.stores.rules.changes import compare
 log = logging.getLogger("cottonpalm")
 
 
-class Decision(Enum):
-    """What the store does with the stored fingerprint."""
-
-    KEEP = "keep"
-    RENEW = "renew"
-
-
-def decide(
-    name: str, stored: dict[str, Any] | None, given: dict[str, Any] | None, *, fresh: bool
-) -> Decision:
-    """Compare the chain's description with the description that the run began with.
+def renews(name: str, stored: dict[str, Any] | None, given: dict[str, Any] | None, *, fresh: bool) -> bool:
+    """Whether the chain's description takes the place of the one that the run began with.
 
     Raises:
         ChainChanged: prompts, models or parameters differ, and the run is not begun afresh.
     """
     if given is None:
-        return Decision.RENEW if fresh else Decision.KEEP
+        return fresh
     if fresh or stored is None:
-        return Decision.RENEW
+        return True
     changes = compare(stored, given)
     if changes.refuse:
         listed = "; ".join(changes.refuse[:3]) + (
@@ -46,7 +36,7 @@ def decide(
         log.warning(
             "run %r goes on, but %s since it began: stored answers were made by the old one", name, change
         )
-    return Decision.RENEW if changes.warn else Decision.KEEP
+    return bool(changes.warn)
 
 
 def busy_message(name: str, host: str | None, pid: int, since: float) -> str:

@@ -46,7 +46,7 @@ class Built(NamedTuple):
         return check if not self.each else lambda answers: [check(answer) for answer in answers]
 
 
-def build(job: RunSpec, rows: InputRows | StoredInput, *, quiet: bool = False) -> Built:
+def build(job: RunSpec, rows: InputRows | StoredInput, *, quiet: bool) -> Built:
     """Build a job's chain, one more for each further `--base-url`, and one for each `--fallback`, with the same prompt.
 
     Raises:

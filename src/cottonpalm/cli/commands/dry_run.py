@@ -41,9 +41,7 @@ FIRST: Final = 3  # rows shown
 Part = tuple[str, str]  # a label and a text
 
 
-def show_first_rows(
-    job: RunSpec, screen: Screen, store: str, run: str, *, named: bool, fresh: bool = False
-) -> Code:
+def show_first_rows(job: RunSpec, screen: Screen, store: str, run: str, *, named: bool, fresh: bool) -> Code:
     """Show what the first rows would ask, on stdout; and where the store has the run, what of it would be asked again.
 
     Raises:

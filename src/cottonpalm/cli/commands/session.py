@@ -16,7 +16,6 @@ from cottonpalm.cli.chains.build import fields_of
 from cottonpalm.cli.chains.models import check_model
 from cottonpalm.cli.commands.going_on import going_on
 from cottonpalm.cli.commands.status import TROUBLE
-from cottonpalm.cli.commands.where import DEFAULT_STORE
 from cottonpalm.cli.files import output_file
 from cottonpalm.cli.options.keywords import keywords_of, lane_of
 from cottonpalm.cli.plugins import observers_of
@@ -61,11 +60,6 @@ if TYPE_CHECKING:
 FACTS_EVERY_S: Final = 5.0
 FACTS: Final = "facts"  # what `status` shows beside the counts
 _AS_ASKED: Final = ("detached", "cancelled")  # reasons to stop that were asked for
-
-
-def csv_form(job: RunSpec) -> CsvForm:
-    """Return how a job's output is written, if it is a CSV."""
-    return CsvForm(job.guard_formulas, job.bom, reading_of(job).delimiter)
 
 
 class Session:
@@ -180,7 +174,7 @@ class Session:
             self._store.kept,
             fields=self._fields,
             overwrite=overwrite,
-            csv=csv_form(self._job),
+            csv=CsvForm(self._job.guard_formulas, self._job.bom, reading_of(self._job).delimiter),
         )
         with closing(output):
             stopped = self._read(run, output, ComingRows() if progress is None else progress.coming)
@@ -302,7 +296,7 @@ class Session:
         self._left_out = self._store.kept.counts().get(OK, 0) - counts.ok
         if self._left_out > told and self._broken is None:
             source = "standard input" if self._job.input == "-" else shown(self._job.input)
-            export = summary.command_on("export", self._where.run, self._where.store, DEFAULT_STORE)
+            export = summary.command_on("export", self._where.run, self._where.store)
             one = self._left_out == 1
             belong, was, them = (
                 ("belongs to a row", "it was", "it") if one else ("belong to rows", "they were", "them")
@@ -315,18 +309,19 @@ class Session:
     def _page(self) -> str | None:
         """Write the report, where one is asked for; its name."""
         page, where = self._where.page, self._where
-        if page is not None:
-            from cottonpalm.cli.commands.report import write_page
-            from cottonpalm.cli.stories import story_of
-            from cottonpalm.observers.page.run_page import page_of
+        if page is None:
+            return None
+        from cottonpalm.cli.commands.report import write_page
+        from cottonpalm.cli.stories import story_of
+        from cottonpalm.observers.page.run_page import page_of
 
-            story = story_of(self._store, where.run, where.store, ours=True)
-            try:
-                write_page(page, page_of(story, written=clock.wall()))
-            except Problem as problem:
-                self._screen.error(f"{problem}; the results are safe")
-                return None
-        return None if page is None else shown(page)
+        story = story_of(self._store, where.run, where.store, ours=True)
+        try:
+            write_page(page, page_of(story, written=clock.wall()))
+        except Problem as problem:
+            self._screen.error(f"{problem}; the results are safe")
+            return None
+        return shown(page)
 
     def _events(self) -> EventLines | None:
         if self._where.events is None:
@@ -380,9 +375,7 @@ class Session:
             saved_pico=pico(stats.cache.saved_usd) if stats.cache.saved_known else None,
             uncertain_pico=info.uncertain_pico if info else 0,
             results=self._results(),
-            retry=summary.command_on("retry", where.run, where.store, DEFAULT_STORE)
-            if counts.failed
-            else None,
+            retry=summary.command_on("retry", where.run, where.store) if counts.failed else None,
             resume=resume,
             prompt=on_prompts(run.report),
             trouble=stats.trouble,

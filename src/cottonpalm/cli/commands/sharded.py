@@ -15,7 +15,6 @@ from cottonpalm import clock
 from cottonpalm.chain import fingerprint
 from cottonpalm.cli.chains.build import build
 from cottonpalm.cli.commands.shards import SUFFIXES, ShardTask, is_sharded, run_of, shards_of, word_on
-from cottonpalm.cli.commands.where import DEFAULT_STORE
 from cottonpalm.cli.options.keywords import budget_of
 from cottonpalm.cli.problems import Code, Problem, extra, os_problem, shown
 from cottonpalm.cli.readers.open_rows import rows_of
@@ -225,8 +224,6 @@ class Whole:
             say(f"  uncertain {money(pico(uncertain))}: requests whose cost nobody reported")
         say(f"  results  {shown(self._job.output)}")
         if code is Code.SOME_FAILED:
-            self._screen.command(
-                summary.command_on("retry", self._where.run, self._where.store, DEFAULT_STORE)
-            )
+            self._screen.command(summary.command_on("retry", self._where.run, self._where.store))
         elif code is not Code.OK:
             self._screen.command(summary.resume_command(list(self._where.argv)))

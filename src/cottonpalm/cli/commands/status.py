@@ -51,7 +51,7 @@ def job_of(url: str, name: str) -> RunSpec:
         return RunSpec.of(store.known(name).meta, name)
 
 
-def show_status(url: str, name: str | None, *, verbose: bool = False) -> None:
+def show_status(url: str, name: str | None, *, verbose: bool) -> None:
     """All runs as a table, or one in detail, on stdout."""
     with existing_store(url) as store:
         if name is not None:

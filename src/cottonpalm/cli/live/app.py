@@ -20,7 +20,7 @@ from cottonpalm.cli.live import now_view, rows_view, runs_view
 from cottonpalm.cli.live.frame import page, place
 from cottonpalm.cli.live.reading import STATUSES, Query
 from cottonpalm.cli.problems import Problem
-from cottonpalm.cli.stories import told_whole
+from cottonpalm.cli.stories import rows_of, told
 from cottonpalm.errors import StoreError
 from cottonpalm.observers.advice.advice import capital
 from cottonpalm.observers.page.document import policy
@@ -147,8 +147,8 @@ class Pages:
     def report(self, request: Request) -> Response:
         """The report as it would be written now."""
         found = self._live.reading.run(_run(request), watch=True)
-        rows = self._live.reading.look(found.info.name)
-        text = page_of(told_whole(found.info, found.life, rows, self._live.url), written=clock.wall())
+        rows = rows_of(self._live.reading.look(found.info.name))
+        text = page_of(told(found.info, found.life, rows, self._live.url), written=clock.wall())
         return HTMLResponse(text, headers={"content-security-policy": policy()})
 
     def metrics(self, _: Request) -> Response:

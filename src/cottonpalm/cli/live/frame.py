@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from cottonpalm import clock
 from cottonpalm.observers.page.document import MADE_HERE
+from cottonpalm.observers.page.head import icon
 from cottonpalm.observers.page.markup import Markup, foreign, tag
 from cottonpalm.observers.page.plots import hatches
 
@@ -15,27 +16,6 @@ if TYPE_CHECKING:
     from cottonpalm.cli.live.reading import Standing
     from cottonpalm.observers.page.markup import Part
 
-NAMES: Final = {
-    "running": "running",
-    "paused": "paused",
-    "stopping": "stopping",
-    "done": "done",
-    "some failed": "done, some failed",
-    "stopped": "stopped",
-    "failed": "failed",
-    "ok": "ok",
-}
-_ICONS: Final = {
-    "running": "M4 2.5v7l6 -3.5Z",
-    "paused": "M2.5 2h2.5v8h-2.5ZM7 2h2.5v8h-2.5Z",
-    "stopping": "M2.5 2.5h7v7h-7Z",
-    "done": "M2 6.5l3 3 5.5 -7",
-    "ok": "M2 6.5l3 3 5.5 -7",
-    "some failed": "M6 1a5 5 0 0 1 0 10Z",
-    "stopped": "M2.5 2.5h7v7h-7Z",
-    "failed": "M2.5 2.5l7 7M9.5 2.5l-7 7",
-}
-_OPEN: Final = ("done", "failed", "ok")
 VIEWS: Final = {"now": "Now", "rows": "Rows", "report": "Report"}
 
 
@@ -47,16 +27,7 @@ def place(view: str, run: str | None = None, **more: object) -> str:
 
 def state(name: str) -> Markup:
     """An icon with its word."""
-    icon = tag(
-        "svg",
-        tag("circle", cx="6", cy="6", r="5", class_="ring") if name == "some failed" else None,
-        tag("path", d=_ICONS[name], class_="open" if name in _OPEN else "full"),
-        width="12",
-        height="12",
-        viewBox="0 0 12 12",
-        aria_hidden="true",
-    )
-    return tag("b", icon, NAMES[name], class_="state")
+    return tag("b", icon(name), "done, some failed" if name == "some failed" else name, class_="state")
 
 
 def state_of(standing: Standing, ended: str) -> str:
@@ -82,9 +53,9 @@ def zone() -> str:
     return f"{dt.datetime.fromtimestamp(clock.wall(), dt.UTC).astimezone():%Z}"
 
 
-def part(name: str, *inside: Part, class_: str = "") -> Markup:
+def part(name: str, *inside: Part) -> Markup:
     """A part of a page that the stream replaces."""
-    return tag("div", *inside, id=f"part-{name}", class_=class_ or None)
+    return tag("div", *inside, id=f"part-{name}")
 
 
 def page(title: str, store: str, *parts: Part, run: str | None = None, view: str = "runs") -> str:

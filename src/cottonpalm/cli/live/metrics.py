@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from cottonpalm.observers.words.formatting import label
+from cottonpalm.types import PICO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -60,7 +61,7 @@ class _Runs:
                 total.add_metric(run, each.total)
             rows.add_metric([*run, "ok"], each.ok)
             rows.add_metric([*run, "failed"], each.failed)
-            cost.add_metric(run, each.info.cost_pico / 10**12)
+            cost.add_metric(run, each.info.cost_pico / PICO)
             if each.said is not None:
                 flying.add_metric(run, each.said["requests"])
                 limit.add_metric(run, each.said["limit"])

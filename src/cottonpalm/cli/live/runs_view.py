@@ -15,6 +15,7 @@ from cottonpalm.observers.page.parts import Column, section, table
 from cottonpalm.observers.page.plots import X, inner, percent_of, plot
 from cottonpalm.observers.words.formatting import binds, count, model_in
 from cottonpalm.observers.words.numbers import money_usd
+from cottonpalm.types import PICO
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,7 +74,7 @@ def _head(by_state: Sequence[tuple[str, Standing, Story]]) -> Markup:
         said = "No run is going"
     if by_state:
         said += f"; {stopped} stopped and can go on." if stopped else "."
-    cost = sum(each.info.cost_pico for _, each, _ in by_state) / 10**12
+    cost = sum(each.info.cost_pico for _, each, _ in by_state) / PICO
     lede = (
         f"{money_usd(cost)} spent over {count(len(by_state), 'run')} in this store."
         if by_state

@@ -59,17 +59,17 @@ class Dashboard:
                 f"there is no store {shown(store)} here for a page to show; the first run in it makes it, in Python "
                 f"also open_store({shown(store)!r}).close()"
             )
-        self._token = secrets.token_urlsafe(24)
+        token = secrets.token_urlsafe(24)
         self._socket = _listening(host, port)
         self.port: int = self._socket.getsockname()[1]
         name = f"[{host}]" if ":" in host else {"0.0.0.0": LOOPBACK}.get(host, host)  # noqa: S104 - as it was asked
-        self.url = f"http://{name}:{self.port}/?{urlencode({TOKEN: self._token})}"
+        self.url = f"http://{name}:{self.port}/?{urlencode({TOKEN: token})}"
         self._database, self._store = database, SqlStore(database)
         self._ready, self._over = threading.Event(), asyncio.Event()
         reading = Reading(self._store, check=self._check)
         live = Live(reading, _name(shown(store)), shown(store), self._over)
         names = frozenset(found for each in (host, socket.gethostname()) if (found := host_name(each)))
-        guard = Guard(application(live), self._token, names, f"cottonpalm-{self.port}")
+        guard = Guard(application(live), token, names, f"cottonpalm-{self.port}")
         config = uvicorn.Config(
             guard,
             http=Connection,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -16,6 +16,8 @@ from cottonpalm.cli.urls import absolute
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+DEFAULT_STORE: Final = "cottonpalm.db"
+
 
 def runs_like(context: typer.Context, incomplete: str) -> list[str]:
     """Return the store's runs whose names begin with this text, for completion in the shell."""
@@ -23,7 +25,7 @@ def runs_like(context: typer.Context, incomplete: str) -> list[str]:
     from cottonpalm.errors import CottonpalmError
 
     try:
-        with existing_store(context.params.get("store") or "cottonpalm.db") as store:
+        with existing_store(context.params.get("store") or DEFAULT_STORE) as store:
             names = [info.name for info in store.runs()]
     except CottonpalmError:
         return []

@@ -197,7 +197,7 @@ def separator_in(header: bytes) -> str:
     return max(SEPARATORS, key=lambda mark: bare.count(mark.encode()))
 
 
-def check_quotes(name: str, path: str, delimiter: str | None = None) -> None:
+def check_quotes(name: str, path: str, delimiter: str | None) -> None:
     """Check that a file closes each quote that it opens, before its first row costs anything.
 
     It counts the quotes, which is fast. If their number is even, each one is closed; if it is odd, it reads the file.

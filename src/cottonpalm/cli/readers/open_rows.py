@@ -148,7 +148,7 @@ def _of_lines(
     size: int | None,
     packing: Packing,
     *,
-    encoding: str | None = None,
+    encoding: str | None,
 ) -> LineRows:
     beginning = _peek(stream, name)
     found = packing_of(beginning) if packing and beginning else ""

@@ -81,7 +81,7 @@ class Screen:
         total: Callable[[], tuple[int, bool] | None],
         *,
         live: bool,
-        budget_usd: float | None = None,
+        budget_usd: float | None,
     ) -> Progress | None:
         """Return the progress display, or None when quiet.
 

@@ -6,12 +6,14 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from cottonpalm.cli.options.of_commands import DEFAULT_STORE
 from cottonpalm.cli.readers.rows import BadRow
 from cottonpalm.cli.screen.wording import here
 from cottonpalm.engine.input.keys import Distinct, content_key
 from cottonpalm.observers.words.formatting import clean, count, duration, money, rate, told
 from cottonpalm.observers.words.kinds import in_words
 from cottonpalm.observers.words.numbers import besides
+from cottonpalm.protocols import FAILED, OK, RETRYABLE
 from cottonpalm.stores import shown as store_shown
 from cottonpalm.stores import without_password
 from cottonpalm.types import numbered, pico
@@ -103,12 +105,12 @@ def counts_of(store: RunStore, mine: bytearray | None) -> Counts:
     """Count the store's rows; if `mine` leaves some unmarked, only those marked, which takes a look at each row."""
     if mine is None or 0 not in mine:
         by_status = store.counts()
-        return Counts(by_status.get(1, 0), by_status.get(2, 0) + by_status.get(3, 0))
+        return Counts(by_status.get(OK, 0), by_status.get(RETRYABLE, 0) + by_status.get(FAILED, 0))
     counts = Counts()
     for row in slots_of(store):
         if row.slot < len(mine) and mine[row.slot]:
-            counts.ok += row.status == 1
-            counts.failed += row.status != 1
+            counts.ok += row.status == OK
+            counts.failed += row.status != OK
     return counts
 
 
@@ -236,9 +238,9 @@ def advice_in(report: Report) -> tuple[str, ...]:
     return tuple(here(each.text()) for each in found[:ADVICE])
 
 
-def command_on(verb: str, name: str, store: str, default_store: str) -> str:
+def command_on(verb: str, name: str, store: str) -> str:
     """Return the command that does this to a stored run, such as `retry`."""
-    where = [] if store == default_store else ["--store", store_shown(store)]
+    where = [] if store == DEFAULT_STORE else ["--store", store_shown(store)]
     named = [*where, "--", name] if name.startswith("-") else [name, *where]
     return shlex.join(["cottonpalm", verb, *named])
 

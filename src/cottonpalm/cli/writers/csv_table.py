@@ -37,7 +37,7 @@ def write_csv(
     """
     if bom:
         file.write(codecs.BOM_UTF8)
-    lines, change = Lines(file, delimiter), guarded if guard else _as_it_is
+    lines, change = Lines(file, delimiter), guarded if guard else str
     lines.write([change(name) for name in table.names()])
     risky = 0
     for outcome in table.outcomes():
@@ -88,7 +88,3 @@ def is_formula(text: str) -> bool:
 def guarded(text: str) -> str:
     """Return the text, with an apostrophe in front if it looks like a formula."""
     return f"'{text}" if is_formula(text) else text
-
-
-def _as_it_is(text: str) -> str:
-    return text

@@ -183,9 +183,9 @@ def make_output(
     unpack: Unpack,
     store: HeldRun,
     *,
-    fields: Sequence[str] | None = None,
+    fields: Sequence[str] | None,
     overwrite: bool,
-    csv: CsvForm | None = None,
+    csv: CsvForm,
 ) -> Output:
     """Open the output for the path, and make it ready for the first row.
 
@@ -209,7 +209,7 @@ def make_output(
             lambda: Layout(rows.columns, rows.schema, fields),
             unpack=unpack,
             overwrite=overwrite,
-            csv=(csv or CsvForm()).like(getattr(rows, "delimiter", None)),
+            csv=csv.like(getattr(rows, "delimiter", None)),
         )
     output.begin(store)
     return output

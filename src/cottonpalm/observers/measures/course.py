@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from cottonpalm.observers.measures.bounded import Timeline
 from cottonpalm.observers.measures.reported import Moment
+from cottonpalm.types import PICO
 
 if TYPE_CHECKING:
     from cottonpalm.observers.measures.bounded import Point
-
-PICO: Final = 10**12
 
 
 class Course:

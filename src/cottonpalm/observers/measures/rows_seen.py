@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from heapq import heappush, heapreplace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cottonpalm.types import PICO
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
 TOP: Final = 10
 PLACES: Final = 200
 TYPES: Final = 50  # types of errors that are told apart
-PICO: Final = 10**12
 
 
 class Glance(NamedTuple):

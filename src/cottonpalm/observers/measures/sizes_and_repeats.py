@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from cottonpalm.observers.measures.reported import Repeats, SizeClass
+from cottonpalm.types import PICO
 
-PICO: Final = 10**12
 SAMPLE: Final = 1 << 14  # different questions of which all repeats are counted; of more, a fair sample
 HASHES: Final = 1 << 64
 

@@ -30,7 +30,10 @@ STATES: Final = {
 }
 _ICONS: Final = {
     "running": "M4 2.5v7l6 -3.5Z",
+    "paused": "M2.5 2h2.5v8h-2.5ZM7 2h2.5v8h-2.5Z",
+    "stopping": "M2.5 2.5h7v7h-7Z",
     "done": "M2 6.5l3 3 5.5 -7",
+    "ok": "M2 6.5l3 3 5.5 -7",
     "some failed": "M6 1a5 5 0 0 1 0 10Z",
     "stopped": "M2.5 2.5h7v7h-7Z",
     "failed": "M2.5 2.5l7 7M9.5 2.5l-7 7",
@@ -42,18 +45,22 @@ def clock_time(seconds: float | None) -> str:
     return "" if seconds is None else f"{dt.datetime.fromtimestamp(seconds, dt.UTC):%-d %b %Y, %H:%M}"
 
 
-def head(story: Story, data: str | None = None) -> Markup:
-    """Who, when, the verdict and why."""
-    icon = tag(
+def icon(state: str) -> Markup:
+    """What stands before the word for a state."""
+    return tag(
         "svg",
-        tag("circle", cx="6", cy="6", r="5", class_="ring") if story.state == "some failed" else None,
-        tag("path", d=_ICONS[story.state], class_="open" if story.state in ("done", "failed") else "full"),
+        tag("circle", cx="6", cy="6", r="5", class_="ring") if state == "some failed" else None,
+        tag("path", d=_ICONS[state], class_="open" if state in ("done", "failed", "ok") else "full"),
         width="12",
         height="12",
         viewBox="0 0 12 12",
         aria_hidden="true",
     )
-    parts: list[Part] = [tag("b", icon, STATES[story.state], class_="state")]
+
+
+def head(story: Story, data: str | None = None) -> Markup:
+    """Who, when, the verdict and why."""
+    parts: list[Part] = [tag("b", icon(story.state), STATES[story.state], class_="state")]
     if story.name:
         parts.append(tag("span", "run ", tag("b", foreign(story.name, 60))))
     parts += [tag("span", foreign(model_in(model, 60), 60)) for model in story.models[:2]]

@@ -14,7 +14,7 @@ from cottonpalm.observers.words.formatting import binds, duration
 from cottonpalm.observers.words.numbers import per_second, percent, times
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from cottonpalm.observers.measures.reported import Moment, Reported
     from cottonpalm.observers.page.markup import Part
@@ -90,18 +90,13 @@ def lanes(report: Reported) -> list[tuple[str, float]]:
 
 def spans(moments: Sequence[Seen], state: str) -> list[Span]:
     """When it bound; neighbours are one."""
-    found: list[Span] = []
-    for each in moments:
-        if (
-            share := min(1.0, each.moment.bound_s.get(state, 0.0) / each.width_s if each.width_s else 0)
-        ) <= 0:
-            continue
-        end = each.start + (each.end - each.start) * share
-        if found and each.start - found[-1].end < 0.002:
-            found[-1] = Span(found[-1].start, end)
-        else:
-            found.append(Span(each.start, end))
-    return found
+    shares = (
+        (each, min(1.0, each.moment.bound_s.get(state, 0.0) / each.width_s if each.width_s else 0))
+        for each in moments
+    )
+    return _merged(
+        Span(each.start, each.start + (each.end - each.start) * share) for each, share in shares if share > 0
+    )
 
 
 def over_time(report: Reported) -> Markup | None:
@@ -160,7 +155,7 @@ def _failing(moments: Sequence[Seen]) -> list[tuple[Span, str]]:
     found: list[tuple[Span, str]] = []
     for state in ("down", "pause", "probe"):
         some = [
-            each
+            Span(each.start, each.end)
             for each in moments
             if each.width_s and each.moment.bound_s.get(state, 0) / each.width_s >= 0.5
         ]
@@ -168,13 +163,13 @@ def _failing(moments: Sequence[Seen]) -> list[tuple[Span, str]]:
     return found
 
 
-def _merged(moments: Sequence[Seen]) -> list[Span]:
+def _merged(pieces: Iterable[Span]) -> list[Span]:
     found: list[Span] = []
-    for each in moments:
+    for each in pieces:
         if found and each.start - found[-1].end < 0.002:
             found[-1] = Span(found[-1].start, each.end)
         else:
-            found.append(Span(each.start, each.end))
+            found.append(each)
     return found
 
 

@@ -44,7 +44,7 @@ def percent_of(share: float) -> str:
     return f"{100 * share:.2f}".rstrip("0").rstrip(".") + "%"
 
 
-def plot(height: int, label: str, *parts: Part, class_: str = "plot", **more: str) -> Markup:
+def plot(height: int, label: str, *parts: Part, class_: str = "plot") -> Markup:
     """The outer svg. `label` says in a sentence what can be seen."""
     return tag(
         "svg",
@@ -55,7 +55,6 @@ def plot(height: int, label: str, *parts: Part, class_: str = "plot", **more: st
         role="img",
         aria_label=label,
         focusable="false",
-        **more,
     )
 
 
@@ -82,7 +81,6 @@ def chart(
     bands: Sequence[tuple[Span, str]] = (),
     ceiling: tuple[float, str, str] | None = None,
     over: Iterable[Part] = (),
-    **more: str,
 ) -> Markup:
     """Lines over one axis from 0 to `top`.
 
@@ -96,7 +94,6 @@ def chart(
         bands: stretches of the width with their name, drawn behind.
         ceiling: a value, its name and its class, drawn across.
         over: what is drawn last.
-        **more: attributes of the svg.
     """
     marks = linear(top) if ticks is None else ticks
     scale = (height - pad) / top if top > 0 else 0.0
@@ -113,7 +110,7 @@ def chart(
         y = height - value * scale
         parts.append(tag("line", class_=class_, x1="0", x2="100%", y1=y, y2=y))
         parts.append(text("100%", y - 5, name, "tick end halo"))
-    return plot(height, label, *parts, *(_band_name(span, name) for span, name in bands), *over, **more)
+    return plot(height, label, *parts, *(_band_name(span, name) for span, name in bands), *over)
 
 
 def _grid(y: float) -> Markup:

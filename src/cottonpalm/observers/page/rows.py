@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.observers.measures.rows_seen import PICO, PLACES, Glance
+from cottonpalm.observers.measures.rows_seen import PLACES, Glance
 from cottonpalm.observers.page.markup import Markup, foreign, join, kept, tag
 from cottonpalm.observers.page.parts import Cell, Column, none, section, table, unfold
 from cottonpalm.observers.page.plots import X, cell_bar, inner, plot
 from cottonpalm.observers.page.tries import timeline
 from cottonpalm.observers.words.formatting import count, duration
 from cottonpalm.observers.words.numbers import amount, money_usd, percent
+from cottonpalm.types import PICO
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

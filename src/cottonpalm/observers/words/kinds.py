@@ -6,7 +6,7 @@ from typing import Final
 
 from cottonpalm.types import Kind
 
-WORDS: Final = {
+_WORDS: Final[dict[str, str]] = {
     Kind.THROTTLE: "the provider asked to wait",
     Kind.TRANSIENT: "a fault that may pass",
     Kind.REASK: "the answer did not fit",
@@ -18,7 +18,7 @@ WORDS: Final = {
 
 def in_words(kind: str) -> str:
     """Return a kind in words; one that a later version has made, as it is."""
-    return {word.value: said for word, said in WORDS.items()}.get(kind, kind)
+    return _WORDS.get(kind, kind)
 
 
 _STOPPED: Final = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.observers.words.numbers import money_usd, percent
@@ -22,15 +23,14 @@ def cacheable(use: PromptUse) -> int:
 
 def on_prompts(report: Reported) -> str:
     """One sentence on the model with the most to say; "" where there is nothing."""
-    told = {label: use for label, use in report.prompts.items() if _tells(use)}
-    if not told:
-        return ""
-    label = max(
-        told, key=lambda label: report.by_model[label].input_tokens if label in report.by_model else 0
-    )
-    use = told[label]
-    read_in = report.by_model[label].input_tokens if label in report.by_model else 0
-    return f"{shared(use)}{_came(use, read_in)}"
+    models = report.by_model
+    told = [
+        (models[label].input_tokens if label in models else 0, use)
+        for label, use in report.prompts.items()
+        if _tells(use)
+    ]
+    read_in, use = max(told, key=itemgetter(0), default=(0, None))
+    return "" if use is None else f"{shared(use)}{_came(use, read_in)}"
 
 
 def shared(use: PromptUse) -> str:

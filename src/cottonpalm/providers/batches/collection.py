@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.providers.batches.lines import Phase, Result
-from cottonpalm.providers.batches.stages import Batch, Book, Stage, number_of
+from cottonpalm.providers.batches.stages import Batch, Book, Stage, custom_id, number_of
 from cottonpalm.providers.batches.troubles import Trouble
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _unexecuted(batch: Batch) -> list[tuple[int, Result]]:
         return []
     results = []
     for number in range(batch.rows):
-        line = f"{batch.tag}-{number}"
+        line = custom_id(batch.tag, number)
         if (fault := named.get(number)) is not None:
             results.append((number, Result(line, 0, lost="failed", why=f"{fault.code}: {fault.message}")))
         else:

@@ -45,7 +45,7 @@ class MistralBatches(OpenAIBatches):
             "metadata": {TAG: tag},
             "timeout_hours": 24,
         }
-        return self._post(lane, self.batches, body)
+        return self._post(lane, body)
 
     def listing(self, lane: Lane) -> Ask:
         """See `adapter.Adapter`."""

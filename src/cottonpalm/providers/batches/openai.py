@@ -157,7 +157,7 @@ class OpenAIBatches:
         }
         if self.tagged:
             body["metadata"] = {TAG: tag}
-        return self._post(lane, self.batches, body)
+        return self._post(lane, body)
 
     def look(self, lane: Lane, batch_id: str) -> Ask:
         """See `adapter.Adapter`."""
@@ -218,8 +218,8 @@ class OpenAIBatches:
             return _without_answer(custom_id, sub(found, "error"))
         return Result(custom_id, status, body)
 
-    def _post(self, lane: Lane, path: str, body: dict[str, Any]) -> Ask:
-        return Ask("POST", lane.base + path, {"content-type": "application/json"}, encoded(body))
+    def _post(self, lane: Lane, body: dict[str, Any]) -> Ask:
+        return Ask("POST", lane.base + self.batches, {"content-type": "application/json"}, encoded(body))
 
 
 def phase(status: object) -> Phase:

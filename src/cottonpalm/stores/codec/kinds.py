@@ -15,6 +15,7 @@ from operator import is_
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
+import orjson
 from langchain_core.load.serializable import Serializable
 from langchain_core.runnables.utils import AddableDict
 from pydantic import BaseModel
@@ -326,13 +327,7 @@ def _validated(cls: type[BaseModel], data: Any) -> BaseModel:
     try:
         return cls.model_validate(data, **_NAMES)
     except ValueError:  # strict fields accept dates, sets and the like only from JSON
-        return cls.model_validate_json(_json(data), **_NAMES)
-
-
-def _json(data: Any) -> bytes:
-    import orjson  # noqa: PLC0415 - only strict models come here
-
-    return orjson.dumps(data)
+        return cls.model_validate_json(orjson.dumps(data), **_NAMES)
 
 
 def _lc_out(stored: Stored, types: Types, decode: Decode) -> Any:

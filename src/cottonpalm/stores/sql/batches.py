@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import orjson
@@ -12,6 +11,7 @@ from cottonpalm.errors import StoreError
 from cottonpalm.providers.batches.lanes import Lane
 from cottonpalm.providers.batches.lines import BatchFault, BatchState, Phase, Result
 from cottonpalm.providers.batches.stages import AskedRow, Batch, Member, Stage, lost_by
+from cottonpalm.stores.rules.leniently import kept_as
 from cottonpalm.stores.sql.batch_rows import LINE_BITS
 from cottonpalm.types import numbered
 
@@ -251,7 +251,7 @@ def encoded(batch: Batch) -> str:
 
 def decoded(text: str) -> Batch:
     """Return the batch from its JSON; fields that a newer version wrote are left out."""
-    found = _known(Batch, orjson.loads(text))
+    found = orjson.loads(text)
     state = found["state"]
     found |= {
         "lane": _lane(found["lane"]),
@@ -260,21 +260,14 @@ def decoded(text: str) -> Batch:
         "twins": tuple(found["twins"]),
         "state": None if state is None else _state(state),
     }
-    return Batch(**found)
+    return kept_as(Batch, found)
 
 
 def _lane(found: dict[str, Any]) -> Lane:
-    return Lane(**_known(Lane, found) | {"headers": tuple((name, value) for name, value in found["headers"])})
+    return kept_as(Lane, found | {"headers": tuple((name, value) for name, value in found["headers"])})
 
 
 def _state(found: dict[str, Any]) -> BatchState:
-    faults = tuple(BatchFault(**_known(BatchFault, fault)) for fault in found["faults"])
-    known = _known(BatchState, found)
-    return BatchState(
-        **known | {"phase": Phase(found["phase"]), "results": tuple(found["results"]), "faults": faults}
-    )
-
-
-def _known(kind: type[Any], found: dict[str, Any]) -> dict[str, Any]:
-    names = {field.name for field in fields(kind)}
-    return {name: value for name, value in found.items() if name in names}
+    faults = tuple(kept_as(BatchFault, fault) for fault in found["faults"])
+    read = {"phase": Phase(found["phase"]), "results": tuple(found["results"]), "faults": faults}
+    return kept_as(BatchState, found | read)

@@ -13,7 +13,7 @@ from cottonpalm import clock
 from cottonpalm.errors import RunBusy, StoreError
 from cottonpalm.protocols import Orders, RunInfo, RunStore, Spent, StoredRows
 from cottonpalm.runtime import process_end
-from cottonpalm.stores.opening import Decision, decide
+from cottonpalm.stores.opening import renews
 from cottonpalm.stores.sql import batch_rows, order_rows, run_rows, share_rows, spending_rows
 from cottonpalm.stores.sql.database import BUSY_S, SLOT_BITS
 from cottonpalm.stores.sql.lease import busy, holder_of, is_leaving
@@ -139,13 +139,11 @@ class SqlStore:
 
     def batches(self, name: str) -> list[Batch]:
         """Return the batches of a run as last stored, oldest first; this needs no lease."""
-        self._home.check()
-        found = self._reader.rows("SELECT id FROM run WHERE name = ?", (name,))
-        if not found:
+        if (run := self._number(name)) is None:
             return []
         from cottonpalm.stores.sql.batches import batches_of  # noqa: PLC0415 - few runs have any
 
-        return batches_of(self._reader.rows, found[0][0])
+        return batches_of(self._reader.rows, run)
 
     def order(self, name: str, **wishes: Any) -> None:
         """See `protocols.GivesOrders`."""
@@ -169,11 +167,8 @@ class SqlStore:
 
     def remove(self, name: str) -> None:
         """See `protocols.Store`."""
-        self._home.check()
-        found = self._reader.rows("SELECT id FROM run WHERE name = ?", (name,))
-        if not found:
+        if (run := self._number(name)) is None:
             return
-        [(run,)] = found
         lease = self._lease(run, name)
         self._enter(lease, lambda db: _remove(db, run, lease))
         lease.unlock()
@@ -213,12 +208,12 @@ def _enter(db: Connection, lease: Lease, fingerprint: dict[str, Any] | None, *, 
     lease.enter(db)
     order_rows.forget(db, run)
     stored = None if row[0] is None else orjson.loads(row[0])
-    decision = decide(name, stored, fingerprint, fresh=fresh)
+    new = renews(name, stored, fingerprint, fresh=fresh)
     if fresh:
         batch_rows.check_none_out(db, run, name)
         _delete_rows(db, run)
         db.execute("UPDATE run SET created = ?, meta = '{}' WHERE id = ?", (clock.wall(), run))
-    if decision is Decision.RENEW:
+    if new:
         text = None if fingerprint is None else orjson.dumps(fingerprint).decode()
         db.execute("UPDATE run SET fingerprint = ? WHERE id = ?", (text, run))
 
