@@ -228,6 +228,9 @@ def _forget(db: Connection, rows: Sequence[tuple[int, int]]) -> None:
     db.executemany(f"DELETE {_FORGET}", rows)
 
 
+# Functions of their own, as no cursor may leave the writer's thread.
+
+
 def _keep_tools(db: Connection, values: Sequence[tuple[int, int, bytes, bytes]]) -> None:
     db.executemany(_TOOL, values)
 
