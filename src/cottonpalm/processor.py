@@ -14,6 +14,7 @@ import langchain_core.runnables.base  # noqa: F401 - before the stack is deep: t
 
 from cottonpalm import settings as checked
 from cottonpalm.chain.face import ChainFace, chain_name
+from cottonpalm.engine.input.frames import collected as one_table
 from cottonpalm.engine.input.frames import list_in, rows_in
 from cottonpalm.engine.input.row_configs import Configs, most_at_once, one_each, same_for_all
 from cottonpalm.engine.job import SampleOf
@@ -513,7 +514,8 @@ class BatchProcessor(ChainFace):
         Args:
             table: a pandas or polars frame, an Arrow table, a dataset, or a list of dicts; it is not changed.
             output: the column of the answers; failed rows have None there, and their error in `<output>_error`. None:
-                the answers are objects, and each of their fields becomes a column, beside `error`.
+                the answers are objects, and each of their fields becomes a column, beside `error`; where the table has
+                a column of such a name, it is kept, and ours is called `cottonpalm_<name>`.
             ids: one for each row (a column will do), or a function of the row.
             config: for every row.
 
@@ -521,6 +523,7 @@ class BatchProcessor(ChainFace):
             ConfigError: it is no table, or the chain reads the column that is to hold the answers.
             RunStopped: the run stopped early.
         """
+        table = one_table(table)
         collected = self._columns_in(table, output)
         if len(collected.inputs):
             asked = self._collect(collected, config, ids=ids, kwargs={})
@@ -536,6 +539,7 @@ class BatchProcessor(ChainFace):
         config: RunnableConfig | None = None,
     ) -> Table:
         """`map_table` on the running loop."""
+        table = one_table(table)
         collected = self._columns_in(table, output)
         if len(collected.inputs):
             await self._collect(collected, config, ids=ids, kwargs={})

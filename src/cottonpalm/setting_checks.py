@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard, TypeVar
 
 from langchain_core.runnables.base import Runnable
@@ -16,8 +17,6 @@ from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, RetryPolic
 from cottonpalm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cottonpalm.protocols import Observer, Store
     from cottonpalm.request.limiter.limiters import Limits
 
@@ -233,11 +232,17 @@ def lane_of(given: BatchLane | None, what: str) -> BatchLane:
     return made_as(given, what, BatchLane) or BatchLane()
 
 
-def store_of(given: str | Path | Store | None, what: str) -> str | Path | Store | None:  # noqa: ARG001 - a check
+def store_of(given: str | Path | Store | None, what: str) -> str | Path | Store | None:
     """The store as it was given; one in memory is made here, so that it lasts as long as its processor."""
-    from cottonpalm.stores import names_memory, open_store  # noqa: PLC0415 - its imports cost time
+    if given is None:
+        return None
+    if given == "":
+        raise ConfigError(f"{what}='' names no file; leave {what}= and run= out to keep nothing")
+    from cottonpalm.stores import database_of, open_store  # noqa: PLC0415 - its imports cost time
 
-    return open_store(given) if given is not None and names_memory(given) else given
+    # A file is opened, or a database reached, when a run begins; its address is read now.
+    on_disk = isinstance(given, str | Path) and database_of(given) is not None
+    return given if on_disk else open_store(given)
 
 
 def _is_number(value: object) -> TypeGuard[float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, TypeAlias
 
 from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, Cache, RateLimit, RetryPolicy
@@ -38,11 +39,10 @@ from cottonpalm.setting_checks import (
     workers_of,
     yes_or_no,
 )
+from cottonpalm.stores import shown
 from cottonpalm.types import Fault, Kind, Usage
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from langchain_core.runnables.base import Runnable
 
     from cottonpalm.protocols import Observer, Store
@@ -165,9 +165,22 @@ class Settings:
             raise ConfigError(
                 "replicas holds the same chain twice, or the processor's own; give one chain for each further endpoint"
             )
+        found.check_store()
         found.check_lane()
         found.check_workers()
         return found
+
+    def check_store(self) -> None:
+        """A store and the name of a run in it go together.
+
+        Raises:
+            ConfigError: one of them is missing.
+        """
+        if self.store is None and self.run is not None:
+            raise ConfigError(f"run={self.run!r} needs store=..., the file where its results are kept")
+        if self.store is not None and self.run is None:
+            where = repr(shown(self.store)) if isinstance(self.store, str | Path) else repr(self.store)
+            raise ConfigError(f"store={where} needs run=..., the name of this run in the store")
 
     def check_workers(self) -> None:
         """What goes together with workers.

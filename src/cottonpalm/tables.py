@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cottonpalm.engine.input.frames import kind_of
-from cottonpalm.engine.output.table import answers_of, arrow_column, fields_of, pandas_column, polars_column
+from cottonpalm.engine.output.table import (
+    answers_of,
+    arrow_column,
+    fields_of,
+    free_names,
+    pandas_column,
+    polars_column,
+)
 from cottonpalm.errors import ConfigError
 from cottonpalm.observers.words.formatting import told
 
@@ -59,15 +66,28 @@ def with_answers(table: Any, output: str | None, outcomes: Sequence[Outcome]) ->
 
     Args:
         table: as it was given; it is not changed.
-        output: the column of the answers; None: answers are objects, and each field becomes a column.
+        output: the column of the answers; None: answers are objects, and each field becomes a column. Nobody named
+            those, so none of them takes the place of a column of the table.
         outcomes: one for each row, in order.
     """
     fields = None if output is not None else fields_of(outcomes)
     names = ["output" if output is None else output] if fields is None else fields
-    answers = [answers_of(outcome, fields) for outcome in outcomes]
-    columns = {name: [answer[place] for answer in answers] for place, name in enumerate(names)}
-    columns[error_column(output)] = [_why(outcome) for outcome in outcomes]
+    names = [*names, error_column(output)]
+    if output is None:
+        names = free_names(names, _columns(table))
+    lines = [[*answers_of(outcome, fields), _why(outcome)] for outcome in outcomes]
+    columns = {name: [line[place] for line in lines] for place, name in enumerate(names)}
     return _ADD[kind_of(table)](table, columns)
+
+
+def _columns(table: Any) -> list[str]:
+    kind = kind_of(table)
+    if kind == "":
+        return list({str(name): None for row in table for name in row})
+    names = (
+        table.schema.names if kind == "arrow" else table.column_names if kind == "dataset" else table.columns
+    )
+    return list(map(str, names))
 
 
 def _why(outcome: Outcome) -> str | None:
@@ -80,10 +100,7 @@ def _to_pandas(frame: Any, columns: Mapping[str, list[Any]]) -> Any:
 
 
 def _to_polars(frame: Any, columns: Mapping[str, list[Any]]) -> Any:
-    import polars as pl  # noqa: PLC0415
-
-    eager = frame.collect() if isinstance(frame, pl.LazyFrame) else frame
-    return eager.with_columns(*(polars_column(name, cells) for name, cells in columns.items()))
+    return frame.with_columns(*(polars_column(name, cells) for name, cells in columns.items()))
 
 
 def _to_arrow(table: Any, columns: Mapping[str, list[Any]]) -> Any:

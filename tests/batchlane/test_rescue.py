@@ -8,11 +8,12 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from langchain_core.output_parsers import StrOutputParser
 
 from cottonpalm import ConfigError, clock
 from cottonpalm.stores import open_store
 from tests.batchlane.chains import two_steps
-from tests.batchlane.kit import batched, lane, live, openai, rows, simple
+from tests.batchlane.kit import batched, gemini, lane, live, openai, rows, simple
 from tests.support.batch_provider import Faults
 
 if TYPE_CHECKING:
@@ -105,6 +106,20 @@ def test_a_batch_whose_cancel_hangs_is_given_up_and_stays_to_be_settled(
 def test_no_time_for_batches_sends_everything_live(server: BatchProvider, tmp_path: Path) -> None:
     assert len(auto(simple(server), server, tmp_path, deadline=0.01).batch(rows(ROWS))) == ROWS
     assert not server.jobs
+
+
+def test_where_a_cancel_may_lose_a_batch_it_is_said_what_a_deadline_waits_for(
+    server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    chain = gemini(server) | StrOutputParser()
+    asked = [row["text"] for row in rows(6)]
+    assert len(auto(chain, server, tmp_path, deadline=90_000.0).batch(asked)) == len(asked)
+    assert not server.jobs
+    assert 'knows none of gemini-test that has ended (mode="batch" makes one)' in caplog.text
+    assert len(batched(chain, server, tmp_path, run="first").batch(asked)) == len(asked)
+    assert len(server.jobs) == 1
+    assert len(auto(chain, server, tmp_path, deadline=90_000.0, run="second").batch(asked)) == len(asked)
+    assert len(server.jobs) == 2
 
 
 @pytest.mark.parametrize("options", [{"mode": "batch"}, {"mode": "auto", "detach": True}, {"mode": "live"}])

@@ -11,6 +11,7 @@ from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import httpx2
 import pytest
 from langchain_core.output_parsers import StrOutputParser
@@ -20,6 +21,7 @@ from langchain_openai import ChatOpenAI
 from cottonpalm import AdaptiveConcurrency, BatchProcessor, ConfigError, Limits
 from cottonpalm import clock as clocks
 from cottonpalm.events import Paused, Unreachable
+from cottonpalm.providers.unreachable import proxy_of, where_unreachable
 from cottonpalm.request.limiter.limiter import Limiter
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.rules.recovery import LONGEST_S
@@ -30,6 +32,7 @@ from tests.support.lean import Went, asks, run_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
 
 class Provider(FlakyTransport):
@@ -417,6 +420,39 @@ def test_where_nobody_ever_answered_the_run_stops_after_a_minute_and_says_why(
     assert "check base_url" in str(stopped)
     assert 60 <= seconds <= 65
     assert provider.asked < 200
+
+
+@pytest.mark.parametrize("http", [httpx, httpx2])
+@pytest.mark.parametrize("kind", ["Client", "AsyncClient"])
+def test_of_either_library_s_clients_it_is_known_by_which_proxy_they_send(
+    monkeypatch: pytest.MonkeyPatch, http: ModuleType, kind: str
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:secret@gate:3128")
+    monkeypatch.setenv("NO_PROXY", "near.example")
+    make, url = getattr(http, kind), http.URL
+    assert proxy_of(make(), url("https://far.example/v1")) == "gate:3128"
+    assert proxy_of(make(), url("https://near.example/v1")) is None
+    assert proxy_of(make(trust_env=False), url("https://far.example/v1")) is None
+    assert proxy_of(make(proxy="http://own"), url("http://near.example/v1")) == "own"
+    assert proxy_of(None, url("https://far.example/v1")) is None
+
+
+def test_a_proxy_that_refuses_is_named_in_place_of_the_server() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # bound and not listening: refused
+        place = f"127.0.0.1:{nobody.getsockname()[1]}"
+        client = httpx2.AsyncClient(proxy=f"http://me:secret@{place}")
+        model = ChatOpenAI(model="m", api_key="k", http_async_client=client)  # type: ignore[arg-type]
+        processor = BatchProcessor(model, retry=0, limits=Limits())
+        with processor.start(["a"]) as run:
+            [outcome] = run
+    assert outcome.status == "failed"
+    assert run.stats.trouble == f"connection refused at the proxy {place}"
+
+
+def test_what_the_server_said_of_tls_is_not_the_proxy_s_doing() -> None:
+    assert where_unreachable("no TLS", "far:443", "gate:3128") == "no TLS at far:443, by the proxy gate:3128"
+    assert where_unreachable("unknown host", "far:443", "gate:3128") == "unknown host at the proxy gate:3128"
 
 
 def test_a_server_that_comes_up_within_the_minute_is_waited_for() -> None:

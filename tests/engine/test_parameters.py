@@ -176,3 +176,13 @@ def test_a_list_of_configs_is_refused_where_one_config_is_for_every_row() -> Non
         with pytest.raises(ConfigError, match="one config"):
             call()
     assert processor.batch(ROWS, configs) == ROWS
+
+
+@pytest.mark.parametrize("config", [5, "fast", [{}, {}, 5]])
+def test_what_is_no_config_is_refused(config: Any) -> None:
+    processor = BatchProcessor(echo())
+    for call in (processor.batch, processor.plan):
+        with pytest.raises(ConfigError, match="config"):
+            call(ROWS, config=config)
+    with pytest.raises(ConfigError, match="config="):
+        processor.invoke("a", config)

@@ -205,7 +205,7 @@ def test_a_store_that_cannot_be_used_is_refused(server: Loopback, tmp_path: Path
     with pytest.raises(StoreError, match=r"a\.db"):
         BatchProcessor(chain_of(server), store=foreign, run="one").plan(rows(3))
     with pytest.raises(ConfigError, match="run="):
-        BatchProcessor(chain_of(server), store=tmp_path / "b.db").plan(rows(3))
+        BatchProcessor(chain_of(server), store=tmp_path / "b.db")
 
 
 # -- a sample

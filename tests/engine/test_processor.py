@@ -379,7 +379,3 @@ def test_settings_that_cannot_work_are_refused_in_one_line() -> None:
         Budget(total=-1)
     with pytest.raises(ValueError, match="Runnable"):
         BatchProcessor(lambda x: x)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="run"):
-        BatchProcessor(chain, store="x.db").batch([1])
-    with pytest.raises(ValueError, match="store"):
-        BatchProcessor(chain, run="x").batch([1])

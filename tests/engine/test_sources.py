@@ -293,6 +293,8 @@ def test_what_is_no_source_of_rows_is_refused() -> None:
     assert not outcomes
     assert isinstance(raised, ConfigError)
     assert "rows must be" in str(raised)
+    with pytest.raises(ConfigError, match="rows must be"):
+        BatchProcessor(Probe()).plan(5)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["list", "iterator", "async iterator"])

@@ -209,6 +209,36 @@ def test_answers_that_are_objects_become_columns(made: Any) -> None:
     assert list(found["error"]) == [None] * 3
 
 
+@pytest.mark.parametrize("table", [*TABLES, pytest.param(frame().to_dict("records"), id="dicts")])
+def test_fields_that_are_called_like_a_column_take_none_of_the_input_away(table: Any) -> None:
+    asked = Asked(lambda text: {"note": text * 2, "cottonpalm_note": text * 3})
+    found = asked.processor().map_table(table, output=None)
+    if not isinstance(found, pd.DataFrame):
+        found = found.to_pandas() if isinstance(found, pl.DataFrame | pa.Table) else pd.DataFrame(found)
+    assert list(found.pop("error").isna()) == [True] * 3
+    assert found.to_dict("list") == {
+        "text": ["b", "a", "c"],
+        "note": [1, 2, 3],
+        "cottonpalm_note": ["bb", "aa", "cc"],
+        "cottonpalm_cottonpalm_note": ["bbb", "aaa", "ccc"],
+    }
+
+
+def test_a_table_that_came_of_two_runs_has_no_column_twice() -> None:
+    table = frame()
+    for _ in range(3):
+        with Asked().processor().start(table) as run:
+            table = run.to_pandas()
+    assert len(set(table.columns)) == len(table.columns) == 2 + 3 * 4
+
+
+def test_a_lazy_frame_whose_rows_change_places_keeps_each_answer_at_its_row() -> None:
+    asked = Asked()
+    words = pl.LazyFrame({"text": [str(place % 500) for place in range(2000)]})
+    found = asked.processor().map_table(words.unique(maintain_order=False))
+    assert found["answer"].to_list() == [f"about {text}" for text in found["text"]]
+
+
 def test_a_failed_row_has_no_answer_in_the_table_and_says_why() -> None:
     def answer(text: str) -> Any:
         if text == "a":

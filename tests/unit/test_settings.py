@@ -54,6 +54,7 @@ def test_what_a_processor_is_told_reaches_the_setting_of_that_name() -> None:
         "chunk_size": 8,
         "chunk_pause": 9.0,
         "retry": 0,
+        "store": "x.db",
         "run": "one",
     }
     settings = BatchProcessor(CHAIN, **given)._settings
@@ -64,7 +65,7 @@ def test_what_a_processor_is_told_reaches_the_setting_of_that_name() -> None:
     assert settings.retry.retries == 0
 
 
-@pytest.mark.parametrize("keyword", [name for name in KEYWORDS if name != "store"])
+@pytest.mark.parametrize("keyword", KEYWORDS)
 def test_what_cannot_work_is_refused_by_the_name_of_its_parameter(keyword: str) -> None:
     with pytest.raises(ConfigError, match=keyword):
         BatchProcessor(CHAIN, **{keyword: object()})
@@ -76,6 +77,10 @@ def test_what_cannot_work_is_refused_by_the_name_of_its_parameter(keyword: str) 
         ({"chunk_pause": 1}, "chunk_pause=1 needs chunk_size="),
         ({"replicas": [CHAIN]}, "the processor's own"),
         ({"replicas": [RunnableLambda(len)] * 2}, "the same chain twice"),
+        ({"store": "x.db"}, "store='x.db' needs run="),
+        ({"run": "one"}, "run='one' needs store="),
+        ({"store": "", "run": "one"}, "store='' names no file"),
+        ({"store": "mysql://h/d", "run": "one"}, "store mysql://…: give a file's path"),
     ],
 )
 def test_settings_that_do_not_go_together_say_which_and_what_to_do(given: dict[str, Any], says: str) -> None:

@@ -220,7 +220,7 @@ class StallWatch:
         if dead_s >= DEAD_S:
             self._told(
                 f"nobody ever answered: {self._account.reach.trouble} for {dead_s:.0f} seconds; "
-                "check base_url, and that the server runs"
+                f"{self._account.reach.advice}"
             )
         elif silence_s >= self._seconds:
             last = "" if fault is None else f" (the last failure: {fault.message})"

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cottonpalm.engine.shared import memory_of
-from cottonpalm.errors import ConfigError
 from cottonpalm.runtime.threads import running_loop
 from cottonpalm.stores import is_in_memory, open_store, shown
 
@@ -39,16 +38,12 @@ def open_run(settings: Settings, facts: ChainFacts) -> Opened | None:
     """Open the run in the store and take its lease; return None if results are kept in memory.
 
     Raises:
-        ConfigError: a store without a run name, or a run name without a store.
         StoreError: see `Store.open_run`; or the file of the cache cannot be used.
     """
     memory_of(settings.cache)  # opened here: we may be on a thread, and hold no lease of the run yet
     if settings.store is None:
-        if settings.run is not None:
-            raise ConfigError(f"run={settings.run!r} needs store=..., the file where its results are kept")
         return None
-    if settings.run is None:
-        raise ConfigError(f"store={_shown(settings.store)} needs run=..., the name of this run in the store")
+    assert settings.run is not None
     store = open_store(settings.store)
     release: Callable[[], None] = _nothing if store is settings.store else store.close
     try:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from cottonpalm.engine.input.frames import no_rows
 from cottonpalm.engine.input.keys import Distinct
 
 if TYPE_CHECKING:
@@ -93,5 +94,7 @@ async def _each(rows: Any) -> AsyncIterator[Any]:
         async for row in rows:
             yield row
         return
+    if not isinstance(rows, Iterable):
+        raise no_rows(rows)
     for row in rows:
         yield row

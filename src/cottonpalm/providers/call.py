@@ -46,6 +46,7 @@ class Call:
         most_output: the most tokens of one answer that the request allows; None if it names no maximum.
         streams: True: its answer is read piece by piece.
         request: the HTTP library's own object, with all headers.
+        client: the library's client that sends it.
         batched: it is or was a line of a batch, which has a price of its own.
         asked_as: the request of the chain, where `body` asks for another tier of service than that did.
     """
@@ -62,6 +63,7 @@ class Call:
     most_output: int | None = None
     streams: bool = False
     request: Any = None
+    client: Any = None
     batched: bool = False
     asked_as: Call | None = None
 

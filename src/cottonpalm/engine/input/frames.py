@@ -71,8 +71,7 @@ def rows_in(given: Any, *, without: frozenset[str] = frozenset()) -> Any:
         ConfigError: it is something else that would be taken for rows by mistake.
     """
     _refuse(given)
-    if _is(given, "polars", "LazyFrame"):
-        given = given.collect()
+    given = collected(given)
     if _is(given, "pandas", "DataFrame"):
         return _of_pandas(given, without)
     if _is(given, "polars", "DataFrame"):
@@ -86,6 +85,11 @@ def rows_in(given: Any, *, without: frozenset[str] = frozenset()) -> Any:
         return _of_dataset(given, without)
     values = values_in(given)
     return values if values is given else list(map(cell, values))
+
+
+def collected(table: Any) -> Any:
+    """Return the frame of a lazy one, and any other table as it is: collected twice, its rows may change places."""
+    return table.collect() if _is(table, "polars", "LazyFrame") else table
 
 
 def values_in(given: Any) -> Any:
@@ -115,8 +119,13 @@ def list_in(given: Any) -> Sequence[Any]:
             "batch needs rows that it can count; an async iterator goes to astart or stream_batch"
         )
     if not isinstance(rows, Iterable):
-        raise ConfigError(f"rows must be a list, a table or an iterator, not {type(rows).__name__}")
+        raise no_rows(rows)
     return list(rows)
+
+
+def no_rows(given: Any) -> ConfigError:
+    """The error for what cannot be iterated."""
+    return ConfigError(f"rows must be a list, a table or an iterator, not {type(given).__name__}")
 
 
 def plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ Configs: TypeAlias = RunnableConfig | Sequence[RunnableConfig] | None
 
 def one_each(config: Configs, rows: int) -> list[RunnableConfig] | None:
     """Return one config per row, or None if none says anything. They include what an outer chain's config sets."""
+    _check(config)
     return None if config is None and not _surrounding() else get_config_list(config, rows)
 
 
@@ -25,6 +26,14 @@ def for_rows(config: Configs, rows: Any) -> list[RunnableConfig] | Callable[[Any
     if config is None or isinstance(config, dict):
         return same_for_all(config)
     raise ConfigError("a list of configs needs a list of rows")
+
+
+def _check(config: object) -> None:
+    ones = config if isinstance(config, Sequence) and not isinstance(config, str | bytes) else [config]
+    if not all(one is None or isinstance(one, dict) for one in ones):
+        raise ConfigError(
+            f"config={config!r} must be a dict, as LangChain has it, or a list with one for each row"
+        )
 
 
 def _surrounding() -> bool:

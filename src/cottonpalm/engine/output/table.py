@@ -12,7 +12,7 @@ from cottonpalm.observers.words.formatting import told
 from cottonpalm.stores.codec.as_json import dumped, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from cottonpalm.types import Outcome
 
@@ -20,16 +20,25 @@ BESIDE: Final = ("status", "error", "cost_usd")  # these columns follow the answ
 
 
 def names_of(columns: Sequence[str], fields: Sequence[str] | None) -> list[str]:
-    """Return all columns: the input's, then the answer's. A name that is already taken gets a prefix.
+    """Return all columns: the input's, then the answer's; see `free_names`.
 
     Args:
         columns: the input's.
         fields: of answers that are objects: a column for each, in place of `output`.
     """
-    found, taken = list(columns), set(columns)
-    for name in [*(["output"] if fields is None else fields), *BESIDE]:
-        found.append(f"cottonpalm_{name}" if name in taken else name)
-        taken.add(found[-1])
+    return [*columns, *free_names([*(["output"] if fields is None else fields), *BESIDE], columns)]
+
+
+def free_names(names: Sequence[str], taken: Iterable[str]) -> list[str]:
+    """Return names for columns beside others; one that is taken gets a prefix, until it is free."""
+    found: list[str] = []
+    known = set(taken)
+    for name in names:
+        free = name
+        while free in known:
+            free = f"cottonpalm_{free}"
+        found.append(free)
+        known.add(free)
     return found
 
 

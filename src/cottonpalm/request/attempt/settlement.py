@@ -166,7 +166,7 @@ class Settlement:
         run = self.row.run
         if status is not None or fault is None:
             run.reach.answered()
-        elif (reason := run.reach.failed(self.call.url, fault.cause)) is not None:
+        elif (reason := run.reach.failed(self.call, fault.cause)) is not None:
             run.alerts.tell(Unreachable(reason))
 
     def _note(self, fault: Fault, pause_s: float) -> None:

@@ -111,6 +111,7 @@ def _ours(client: Any, request: Any, *, awaited: bool) -> tuple[RowAccount, Call
         row = shadow_row(client, awaited=awaited and not on_a_bridge())
     elif client not in row.run.clients:
         row.run.clients.add(client)
+    call.client = client
     return None if row is None else (row, call)
 
 

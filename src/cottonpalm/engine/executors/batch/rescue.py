@@ -91,13 +91,30 @@ class Rescue:
         unfinished = len(self._rows.begun)
         return all(self._worth(lane, unfinished) for lane in {one.wanted.lane for one in asked})
 
+    def unproven(self, asked: Iterable[Asked]) -> Lane | None:
+        """The lane of a request that no deadline lets out: a cancel may lose its batch, and none has ended before."""
+        lanes = {one.wanted.lane for one in asked}
+        return next(
+            (
+                lane
+                for lane in lanes
+                if lane.provider in rules.LOSES_ON_CANCEL
+                and rules.quantile(self._past_of(lane), rules.SURE) is None
+            ),
+            None,
+        )
+
     def _worth(self, lane: Lane, rows: int) -> bool:
-        loses, where = lane.provider in rules.LOSES_ON_CANCEL, (lane.provider, lane.model)
+        loses = lane.provider in rules.LOSES_ON_CANCEL
+        return rules.worth_a_batch(
+            self.left_s, rows, self.live(), self._cancel_s, self._past_of(lane), loses=loses
+        )
+
+    def _past_of(self, lane: Lane) -> list[rules.Past]:
+        where = (lane.provider, lane.model)
         if where not in self._turnarounds:
             self._turnarounds[where] = rules.turnarounds(self._past, *where)
-        return rules.worth_a_batch(
-            self.left_s, rows, self.live(), self._cancel_s, self._turnarounds[where], loses=loses
-        )
+        return self._turnarounds[where]
 
     def rows_in_a_batch(self, made: int) -> int:
         """How many rows to put into the next batch."""

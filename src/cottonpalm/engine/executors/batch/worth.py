@@ -8,9 +8,11 @@ from cottonpalm.observers.words.formatting import duration
 from cottonpalm.request.money.rules.prices import BATCH
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cottonpalm.engine.executors.batch.rescue import Rescue
     from cottonpalm.providers.call import Call
-    from cottonpalm.request.recording import Recording
+    from cottonpalm.request.recording import Asked, Recording
     from cottonpalm.request.run_account import RunAccount
 
 
@@ -34,12 +36,20 @@ class Worth:
         if self._rescue is None or not asked or self._rescue.worth(asked):
             return True
         if not out:
-            self._run.alerts.warn(
-                "no time",
-                "the deadline leaves no time for batches, which are cancelled"
-                f" {duration(self._rescue.reserve_s)} before it: rows run live, at the full price",
-            )
+            self._run.alerts.warn("no time", self._why_late(asked, self._rescue))
         return False
+
+    @staticmethod
+    def _why_late(asked: Iterable[Asked], rescue: Rescue) -> str:
+        if (lane := rescue.unproven(asked)) is not None:
+            return (
+                f"{lane.provider} may keep nothing of a batch that is cancelled, and this store knows none of"
+                f' {lane.model} that has ended (mode="batch" makes one): rows run live, at the full price'
+            )
+        return (
+            f"the deadline leaves no time for batches, which are cancelled {duration(rescue.reserve_s)} before it:"
+            " rows run live, at the full price"
+        )
 
     def of_flex(self, recording: Recording) -> bool:
         """Whether no request of it costs more at the flex tier: that answers sooner."""
