@@ -360,7 +360,7 @@ def test_an_amount_of_another_type_is_refused_in_words(
         make(**{field: wrong})
 
 
-@pytest.mark.parametrize("wrong", [0, -1, "4", 2.5])
+@pytest.mark.parametrize("wrong", [0, -1, "4", 2.5, True])
 def test_a_cap_in_a_config_that_cannot_be_is_refused_by_its_name(wrong: Any) -> None:
     with pytest.raises(ConfigError, match="max_concurrency="):
         BatchProcessor(RunnableLambda(echo)).batch([1], {"max_concurrency": wrong})

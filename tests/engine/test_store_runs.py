@@ -320,6 +320,21 @@ def test_a_store_in_memory_lasts_as_long_as_its_processor() -> None:
     assert other.plan([1, 2]).asked == 2
 
 
+def test_a_second_call_beside_one_with_the_same_store_in_memory_is_refused_as_of_this_process() -> None:
+    async def main() -> list[Any]:
+        calls = (processor.abatch([f"{name} {n}" for n in range(3)]) for name in "ab")
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    with Loopback(latency=0.05) as server:
+        model = ChatOpenAI(base_url=server.openai_url, api_key="k", model="gpt-4o-mini")  # type: ignore[arg-type]
+        processor = BatchProcessor(model, store="memory:", run="night")
+        answers, busy = asyncio.run(main())
+        assert len(answers) == 3
+        assert isinstance(busy, RunBusy)
+        assert "being worked on by another call in this process" in str(busy)
+        assert len(processor.batch(["a 0", "b 0"])) == 2
+
+
 def test_a_run_in_memory_that_stopped_does_the_rest_in_the_same_call_again_as_it_says() -> None:
     with Loopback(script=[None, Reply(status=401)]) as server:
         model = ChatOpenAI(base_url=server.openai_url, api_key="k", model="gpt-4o-mini")  # type: ignore[arg-type]

@@ -6,11 +6,12 @@ import asyncio
 import subprocess
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx2
 import pytest
 from langchain_core.prompts import PromptTemplate
+from langchain_core.runnables import RunnableLambda
 from langchain_core.tracers import BaseTracer
 from langchain_openai import ChatOpenAI
 from opentelemetry.sdk.metrics import MeterProvider
@@ -199,6 +200,46 @@ def test_runs_at_the_same_time_are_told_apart_by_one_observer_of_each_kind(tmp_p
     assert data is not None
     [counted] = [m for m in data.resource_metrics[0].scope_metrics[0].metrics if m.name == "cottonpalm.rows"]
     assert {point.attributes["cottonpalm.run"]: point.value for point in counted.data.data_points} == rows
+
+
+class OwnCount(PrometheusMetrics):
+    """An observer of a user, who adds to what ours does."""
+
+    seen: ClassVar[list[Any]] = []
+
+    def see_all(self, events: Any) -> None:
+        self.seen.extend(events)
+        super().see_all(events)
+
+
+class OwnSpans(OpenTelemetrySpans):
+    """The same for spans."""
+
+    seen: ClassVar[list[Any]] = []
+
+    def see_all(self, events: Any) -> None:
+        self.seen.extend(events)
+        super().see_all(events)
+
+
+class OwnMeasures(OpenTelemetryMetrics):
+    """The same for OpenTelemetry's metrics."""
+
+    seen: ClassVar[list[Any]] = []
+
+    def see_all(self, events: Any) -> None:
+        self.seen.extend(events)
+        super().see_all(events)
+
+
+def test_each_run_is_seen_by_the_users_own_kind_of_our_observers() -> None:
+    registry, (memory, spans) = CollectorRegistry(), recorded()
+    observers = [OwnCount(registry), OwnSpans(spans), OwnMeasures(MeterProvider([InMemoryMetricReader()]))]
+    BatchProcessor(RunnableLambda(str), observers=observers).batch([1, 2])
+    for kind in (OwnCount, OwnSpans, OwnMeasures):
+        assert kind.seen, kind
+    assert samples(registry)["cottonpalm_rows_total", "", "ok"] == 2
+    assert [span.name for span in memory.get_finished_spans()].count("row") == 2
 
 
 def test_a_run_its_rows_and_their_requests_are_spans_by_the_conventions() -> None:

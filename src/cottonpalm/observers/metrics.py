@@ -263,7 +263,7 @@ class PrometheusMetrics:
 
     def of_run(self) -> PrometheusMetrics:
         """One for a single run; all count into the same registry."""
-        return PrometheusMetrics(self._runs.registry)
+        return type(self)(self._runs.registry)
 
     def see(self, event: Event) -> None:
         """Count one event."""

@@ -72,7 +72,7 @@ class OpenTelemetryMetrics:
 
     def of_run(self) -> OpenTelemetryMetrics:
         """One for a single run; all measure by the same provider."""
-        return OpenTelemetryMetrics(self._provider)
+        return type(self)(self._provider)
 
     def see(self, event: Event) -> None:
         """Measure one event."""

@@ -78,7 +78,7 @@ class OpenTelemetrySpans:
 
     def of_run(self) -> OpenTelemetrySpans:
         """One for a single run: rows of several have the same numbers."""
-        return OpenTelemetrySpans(self._provider, share=self._share)
+        return type(self)(self._provider, share=self._share)
 
     def see(self, event: Event) -> None:
         """Take note of one event; at the end of a row, write its spans."""

@@ -39,10 +39,9 @@ def renews(name: str, stored: dict[str, Any] | None, given: dict[str, Any] | Non
     return bool(changes.warn)
 
 
-def busy_message(name: str, host: str | None, pid: int, since: float) -> str:
+def busy_message(name: str, host: str, pid: int, since: float) -> str:
     """Return the message for a second process that opens the run."""
-    where = f" on {host}" if host else ""
     return (
-        f"run {name!r} is being worked on by process {pid}{where}, since {clock.local(since)}:"
+        f"run {name!r} is being worked on by process {pid} on {host}, since {clock.local(since)}:"
         " wait for it or stop it (Ctrl-C there), or use another run name"
     )

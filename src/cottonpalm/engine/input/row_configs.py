@@ -52,7 +52,7 @@ def most_at_once(config: Configs, given: int | None = None) -> int | None:
     first = config if config is None or isinstance(config, dict) else next(iter(config), None)
     caps = {" in the config": (first or {}).get("max_concurrency"), "": given}
     for where, most in caps.items():
-        if most is not None and not (isinstance(most, int) and most >= 1):
+        if most is not None and not (isinstance(most, int) and not isinstance(most, bool) and most >= 1):
             raise ConfigError(f"max_concurrency={most!r}{where} must be a whole number, at least 1")
     return min((most for most in caps.values() if most is not None), default=None)
 
