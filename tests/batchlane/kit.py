@@ -36,7 +36,8 @@ def openai(server: BatchProvider, model: str = "gpt-test", **more: Any) -> Any:
     from langchain_openai import ChatOpenAI
 
     model_class: Any = ChatOpenAI
-    return model_class(model=model, base_url=server.openai_url, api_key="sk-test", max_retries=0, **more)
+    more = {"api_key": "sk-test", **more}
+    return model_class(model=model, base_url=server.openai_url, max_retries=0, **more)
 
 
 def anthropic(server: BatchProvider, model: str = "claude-test", **more: Any) -> Any:

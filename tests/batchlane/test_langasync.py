@@ -13,7 +13,7 @@ import orjson
 import pytest
 from langchain_core.output_parsers import StrOutputParser
 
-from cottonpalm import HybridBatchProcessor
+from cottonpalm import HybridBatchProcessor, clock
 from cottonpalm.errors import CottonpalmError
 from cottonpalm.presets import by_langasync
 from cottonpalm.types import PICO
@@ -150,6 +150,68 @@ def test_a_batch_whose_making_was_not_answered_is_found_again_whatever_the_provi
     server.script = lambda number, _: Faults(lose="after" if not server.jobs else None)
     with pytest.raises(CottonpalmError, match="looks for it"):
         hybrid(chain, server).batch(rows(5), use_batch_api=True)
+    assert len(hybrid(chain, server).batch(rows(5), use_batch_api=True)) == 5
+    assert (len(server.jobs), server.paid_twice()) == (1, {})
+
+
+def test_it_is_found_behind_hundreds_that_others_made_meanwhile(server: BatchProvider) -> None:
+    """Only the newest hundred were looked at: the batch was taken for one that was never made, and paid again."""
+    chain = simple(server)
+    server.script = lambda number, _: Faults(lose="after" if not server.jobs else None)
+    with pytest.raises(CottonpalmError, match="looks for it"):
+        hybrid(chain, server).batch(rows(5), use_batch_api=True)
+    [made] = server.jobs.values()
+    for number in range(250):
+        server.make(f"other-{number}", made.api, made.path, made.account, made.rows[:1])
+    assert len(hybrid(chain, server).batch(rows(5), use_batch_api=True)) == 5
+    assert (len(server.jobs), server.paid_twice()) == (251, {})
+
+
+@pytest.mark.parametrize("lose", [None, "after"])
+def test_a_batch_that_was_made_with_another_key_is_not_paid_again_by_this_one(
+    server: BatchProvider, lose: Any
+) -> None:
+    """Another account's key does not see it: it was taken for gone, or for never made."""
+    chain = simple(server)
+    server.script = lambda number, _: Faults(lose=lose)
+    server.weather.reads = [] if lose else [0, *[500] * 10_000]
+    with pytest.raises(CottonpalmError, match="same call again"):
+        hybrid(chain, server).batch(rows(5), use_batch_api=True)
+    server.weather.reads = []
+    other = PROMPT | openai(server, api_key="sk-other") | StrOutputParser()
+    with pytest.raises(CottonpalmError, match="made with another one"):
+        hybrid(other, server).batch(rows(5), use_batch_api=True)
+    assert len(hybrid(chain, server).batch(rows(5), use_batch_api=True)) == 5
+    assert (len(server.jobs), server.paid_twice()) == (1, {})
+
+
+def test_a_list_of_batches_that_fails_for_a_moment_is_asked_for_again(server: BatchProvider) -> None:
+    """The call ended with the bare error of the client; one that had looked in vain for longer says what to do."""
+    chain = simple(server)
+    server.script = lambda number, _: Faults(lose="after" if not server.jobs else None)
+    with pytest.raises(CottonpalmError, match="looks for it"):
+        hybrid(chain, server).batch(rows(5), use_batch_api=True)
+    for status in (503, 404):
+        server.weather.reads = [status] * 10_000
+        with pytest.raises(
+            CottonpalmError, match=r"(?s)the list of batches could not be looked at.*same call again"
+        ):
+            hybrid(chain, server).batch(rows(5), use_batch_api=True)
+    server.weather.reads = [503, 404, 429]
+    assert len(hybrid(chain, server).batch(rows(5), use_batch_api=True)) == 5
+    assert (len(server.jobs), server.paid_twice()) == (1, {})
+
+
+def test_a_clock_that_was_set_back_does_not_hold_up_the_search_for_a_batch_that_was_never_made(
+    server: BatchProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = simple(server)
+    server.script = lambda number, _: Faults(lose="before")
+    with pytest.raises(CottonpalmError, match="looks for it"):
+        hybrid(chain, server).batch(rows(5), use_batch_api=True)
+    server.script = None
+    back = clock.wall() - 3_600
+    monkeypatch.setattr(clock, "wall", lambda: back)
     assert len(hybrid(chain, server).batch(rows(5), use_batch_api=True)) == 5
     assert (len(server.jobs), server.paid_twice()) == (1, {})
 

@@ -346,6 +346,19 @@ def test_a_lease_is_never_more_than_the_limits_leave(limits: Amounts) -> None:
     assert virtual_run(main()) == 150
 
 
+def test_a_request_that_gets_less_than_it_asked_for_leases_no_more_than_is_left() -> None:
+    """As near the end of the money, and as lumps for workers: who was killed there had spent more than the budget."""
+
+    async def main() -> int:
+        run = MemoryStore().open_run("one", None)
+        ledger, spending = Ledger(Amounts(150)), Spending(run)
+        ledger.attach(spending)
+        assert 20 <= await ledger.agrant(Ask(1_000, 20), account=spending) <= 150
+        return run.spent().leased
+
+    assert virtual_run(main()) <= 150
+
+
 @pytest.mark.parametrize(
     ("age_s", "limit", "pace"), [(0.0, 28.0, 2.5), (HALF_S / 2, 20.0, 2.5), (HALF_S, 16.0, 0.0)]
 )

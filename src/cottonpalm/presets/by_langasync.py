@@ -25,11 +25,11 @@ from cottonpalm.config import BatchLane
 from cottonpalm.errors import CottonpalmError
 from cottonpalm.providers.answer import sub
 from cottonpalm.providers.batches.choice import lane_for
-from cottonpalm.providers.batches.lanes import Lane
+from cottonpalm.providers.batches.lanes import Lane, whose
 from cottonpalm.providers.paths import OPENAI_CHAT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from cottonpalm.types import Usage
@@ -40,6 +40,8 @@ ROWS: Final = 50_000  # it makes one batch of them all
 BYTES: Final = 50_000_000  # and uploads it within a minute
 _GONE: Final = 404
 _PASSING: Final = frozenset({_GONE, 408, 409, 429})
+_PAGES: Final = 100  # of the list of batches
+_CLOCKS_DIFFER_S: Final = 86_400.0  # the provider's and ours, at most
 _LONGEST: Final = 20  # times the shortest wait between two looks
 _STRANGE: Final = (  # of a model: it would not send these
     "default_headers",
@@ -142,7 +144,7 @@ async def answers(what: Carried, rows: Sequence[Any], file: Path) -> Brought | s
     settings = LangasyncSettings(
         openai_api_key=what.key, openai_base_url=what.base_url, base_storage_path=str(file.parent)
     )
-    job = _Job(file, len(rows))
+    job = _Job(file, len(rows), what.key)
     try:
         wrapper = batch_chain(what.chain, settings)
     except LangAsyncError as exc:
@@ -195,18 +197,36 @@ def _write(file: Path, kept: Mapping[str, Any]) -> None:
 class _Job:
     """What is kept of the batch, in place of langasync's own job files."""
 
-    def __init__(self, file: Path, rows: int) -> None:
-        self._file, self.rows = file, rows
+    def __init__(self, file: Path, rows: int, key: str) -> None:
+        self._file, self.rows, self._key = file, rows, key
         kept = json.loads(file.read_text()) if file.exists() else {}
         self.id: str | None = kept.get("id")
         self.input_file: str | None = kept.get("input_file")
         self.since: float | None = kept.get("since")
+        self._whose: str | None = kept.get("whose")
         self.created_at: Any = None
 
     def begin(self, input_file: str) -> None:
         """It is about to be made of this file."""
         self.input_file, self.since = input_file, clock.wall()
+        self._whose = self._who(input_file)
         self._write()
+
+    def check_key(self) -> None:
+        """What the provider does not have may be there all the same for another key.
+
+        Raises:
+            CottonpalmError: it was made with another one.
+        """
+        if self.input_file is not None and self._whose not in {None, self._who(self.input_file)}:
+            raise CottonpalmError(
+                f"the provider does not know batch {self.id or 'of ' + self.input_file} with this key, and it was"
+                " made with another one. Nothing was asked anew: make the same call with that key, or delete"
+                f" {self._file} to give the batch up"
+            )
+
+    def _who(self, input_file: str) -> str:
+        return whose({"authorization": self._key}, input_file)
 
     def forget(self) -> None:
         """It was surely not made."""
@@ -222,21 +242,52 @@ class _Job:
         """What langasync calls to mark a job as finished: the caller does that, when the answers are safe."""
 
     def _write(self) -> None:
-        _write(self._file, {"input_file": self.input_file, "since": self.since, "id": self.id})
+        kept = {"input_file": self.input_file, "since": self.since, "id": self.id, "whose": self._whose}
+        _write(self._file, kept)
 
 
 async def _found(job: _Job, adapter: Any, lane: BatchLane) -> bool:
     """Whether a batch that may have been made by an earlier call is there. It bears no mark: its file tells."""
-    while job.since is not None:
-        for batch in await adapter.list_batches(100):
-            if batch.metadata["input_file_id"] == job.input_file:
-                job.made(batch.id)
+    if job.since is None or job.input_file is None:
+        return False
+    # Only the other clock outlives a process, and it may have been set back: then it is counted from now on.
+    since_s = clock.now() - max(0.0, clock.wall() - job.since)
+    looks = _Looks(None, lane.listing_wait_s)
+    while True:
+        asked_s = clock.now()
+        try:
+            id_ = await _made_of(job.input_file, job.since, adapter)
+        except Exception as exc:  # noqa: BLE001 - raised again, where it does not pass
+            looks.failed(exc)
+        else:
+            looks.well()
+            if id_ is not None:
+                job.made(id_)
                 return True
-        if clock.wall() - job.since >= lane.listing_wait_s:
-            job.forget()
-            break
+            if asked_s - since_s >= lane.listing_wait_s:
+                job.check_key()
+                job.forget()
+                return False
         await asyncio.sleep(lane.poll_s)
-    return False
+
+
+async def _made_of(input_file: str, since: float, adapter: Any) -> str | None:
+    """The batch that was made of this file since then. Others may have made hundreds meanwhile."""
+    after: dict[str, str] = {}
+    for _ in range(_PAGES):
+        asked = {"limit": 100, **after}
+        response = await adapter._client.get(f"{adapter.base_url}/batches", params=asked)  # noqa: SLF001 - it has no pages
+        response.raise_for_status()
+        page = response.json()
+        batches = page.get("data") or [{}]  # newest first
+        for batch in batches:
+            if batch.get("input_file_id") == input_file:
+                return str(batch["id"])
+        old = (batches[-1].get("created_at") or 0) < since - _CLOCKS_DIFFER_S
+        if old or not page.get("has_more"):
+            break
+        after = {"after": batches[-1]["id"]}
+    return None
 
 
 async def _submitted(job: _Job, wrapper: Any, adapter: Any, rows: Sequence[Any]) -> str:
@@ -282,7 +333,7 @@ async def _waited(job: Any, wrapper: Any, adapter: Any, lane: BatchLane) -> Brou
 
     batch = ProviderJob(id=job.id, provider=Provider.OPENAI, created_at=job.created_at)
     handle = BatchJobHandle(batch, adapter, wrapper.postprocessing_chain, job)
-    if (found := await _ended(handle, job.id, lane)) is None:
+    if (found := await _ended(handle, job, lane)) is None:
         return Brought([MISSING] * job.rows, [])
     results = found.results if found.results is not None else [MISSING] * job.rows
     for row, one in enumerate(results):
@@ -293,11 +344,11 @@ async def _waited(job: Any, wrapper: Any, adapter: Any, lane: BatchLane) -> Brou
     return Brought(results, list(adapter.used.values()))
 
 
-async def _ended(handle: Any, id_: str, lane: BatchLane) -> Any:
+async def _ended(handle: Any, job: Any, lane: BatchLane) -> Any:
     """Wait for the batch; return what it brought, or None: it is no longer kept."""
     from langasync.providers.interface import FINISHED_STATUSES  # noqa: PLC0415
 
-    wait_s, looks = lane.poll_s, _Looks(id_, lane.listing_wait_s)
+    wait_s, looks = lane.poll_s, _Looks(job.id, lane.listing_wait_s, job.check_key)
     while True:
         try:
             found = await handle.get_results()
@@ -313,10 +364,16 @@ async def _ended(handle: Any, id_: str, lane: BatchLane) -> Any:
 
 
 class _Looks:
-    """Looks at a batch fail for a while: as long as a listing may lag, that may pass."""
+    """Looks fail for a while: as long as a listing may lag, that may pass.
 
-    def __init__(self, id_: str, wait_s: float) -> None:
-        self._id, self._wait_s = id_, wait_s
+    Args:
+        id_: the batch that is looked at; None: the list of batches.
+        wait_s: how long a listing may lag.
+        gone: called before a batch counts as no longer kept; may raise.
+    """
+
+    def __init__(self, id_: str | None, wait_s: float, gone: Callable[[], None] = lambda: None) -> None:
+        self._id, self._wait_s, self._gone = id_, wait_s, gone
         self._since_s: float | None = None
 
     def well(self) -> None:
@@ -335,13 +392,16 @@ class _Looks:
         self._since_s = self._since_s or clock.now()
         if clock.now() - self._since_s < self._wait_s:
             return False
-        if isinstance(cause, httpx.HTTPStatusError) and cause.response.status_code == _GONE:
+        gone = isinstance(cause, httpx.HTTPStatusError) and cause.response.status_code == _GONE
+        if gone and self._id is not None:
+            self._gone()
             log.warning(
                 "batch %s is no longer kept, and may have been paid for: its rows are asked again", self._id
             )
             return True
+        what = "the list of batches" if self._id is None else f"batch {self._id}"
         raise CottonpalmError(
-            f"batch {self._id} could not be looked at for {self._wait_s / 60:.0f} minutes ({exc}):"
+            f"{what} could not be looked at for {self._wait_s / 60:.0f} minutes ({exc}):"
             " the same call again goes on with it, and asks no row anew"
         ) from exc
 

@@ -427,8 +427,10 @@ class Ledger(WaitQueue[int]):
         for ask, account in short:
             with self._lock:
                 most = self._leasable(account)
-            if account.wants_lease(ask.most, most):
-                account.lease(ask.most, most, self._leased)
+                # it gets no more than the limits leave, and who is killed would have spent the rest
+                amount = ask.most if most is None else min(ask.most, most - account.committed)
+            if account.wants_lease(amount, most):
+                account.lease(amount, most, self._leased)
 
     def _leased(self) -> None:
         """A lease is durable, or has failed: serve those who may go now."""
