@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -239,3 +240,15 @@ def test_a_failed_row_is_one_failed_row_and_its_exception_comes_back(processes: 
     ]
     assert str(answers[33]) == "33 is refused"
     assert {type(answers[n]) for n in range(3, 60, 10)} == {ValueError}
+
+
+@pytest.mark.parametrize("said", [b"", b"\0"], ids=["nothing", "half a word"])
+def test_a_worker_whose_run_is_gone_before_it_began_ends_without_a_word(said: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        command = [sys.executable, "-m", "cottonpalm.engine.worker_process", str(theirs.fileno())]
+        worker = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE)
+        theirs.close()
+        ours.sendall(said)
+    _, printed = worker.communicate(timeout=60)
+    assert (worker.returncode, printed) == (0, b"")

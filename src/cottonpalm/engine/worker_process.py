@@ -15,10 +15,13 @@ from cottonpalm.engine.executors.workers.pipe import Pipe
 async def serve(end: socket.socket) -> None:
     """Work for the run at the other end until it is over, or gone."""
     pipe = await Pipe.over(end)
-    sys.path[:] = await pipe.receive()
-    from cottonpalm.engine.worker import Worker  # noqa: PLC0415 - by the run's own path
+    try:
+        sys.path[:] = await pipe.receive()
+        from cottonpalm.engine.worker import Worker  # noqa: PLC0415 - by the run's own path
 
-    begin = await pipe.receive()
+        begin = await pipe.receive()
+    except (EOFError, ConnectionError):
+        return  # the run was killed as it began
     try:
         worker = Worker(begin)
     except (Exception, SystemExit) as exc:  # noqa: BLE001 - whatever the modules of a chain do when they are imported

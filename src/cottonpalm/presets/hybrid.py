@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 from cottonpalm.config import BatchLane
 from cottonpalm.engine.input.frames import list_in
 from cottonpalm.local.fetch import cache_folder
-from cottonpalm.presets import by_langasync
+from cottonpalm.presets import by_langasync, langasync_batch
 from cottonpalm.presets.base import Preset, RowsProcessor, log
 from cottonpalm.presets.by_langasync import MISSING, Carried
 from cottonpalm.request.money.rules.prices import BATCH, PriceBook
@@ -124,7 +124,7 @@ class HybridBatchProcessor(Preset):
             Exception: the parser's, at the lowest row of which it does not take the answer. The batch is kept, and when
                 it is asked for again, our own adapters ask such rows anew.
         """
-        again = by_langasync.not_taken(file)
+        again = langasync_batch.not_taken(file)
         found = bridge().wait(by_langasync.answers(carried, rows, file))
         if isinstance(found, str):
             log.info("langasync does not carry these rows (%s): our own adapters do", found)
@@ -144,7 +144,7 @@ class HybridBatchProcessor(Preset):
         answers = [next(others) if answer is MISSING else answer for answer in brought]
         for index, answer in enumerate(answers):
             if isinstance(answer, Exception):
-                by_langasync.note_not_taken(file)
+                langasync_batch.note_not_taken(file)
                 answer.add_note(f"cottonpalm: {numbered(index)} of {len(rows):,} rows: {_KEPT}")
                 raise answer
         file.unlink(missing_ok=True)
