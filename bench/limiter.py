@@ -15,13 +15,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench import measure as m
 
 from cottonpalm import AdaptiveConcurrency, RateLimit, clock
-from cottonpalm.request.limiter.limiter import Limiter, Tokens
 from cottonpalm.request.limiter.limiters import Limiters
 from cottonpalm.request.limiter.rules.recovery import State
+from cottonpalm.request.limiter.rules.tokens import Tokens
 from cottonpalm.types import Quota, Usage, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from cottonpalm.request.limiter.limiter import Limiter
 
 ASK, USED = Tokens(100, 200), Usage(100, 150)
 IN_FLIGHT = 64

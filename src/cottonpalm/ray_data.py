@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable
 
-    from cottonpalm.request.money.ledger import Amounts
+    from cottonpalm.request.money.rules.amounts import Amounts
 
 __all__ = ["Ask", "asking", "spent"]
 

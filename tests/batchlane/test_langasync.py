@@ -203,7 +203,7 @@ def test_a_list_of_batches_that_fails_for_a_moment_is_asked_for_again(server: Ba
 
 
 def test_a_clock_that_was_set_back_does_not_hold_up_the_search_for_a_batch_that_was_never_made(
-    server: BatchProvider, monkeypatch: pytest.MonkeyPatch
+    server: BatchProvider,
 ) -> None:
     chain = simple(server)
     server.script = lambda number, _: Faults(lose="before")
@@ -211,8 +211,11 @@ def test_a_clock_that_was_set_back_does_not_hold_up_the_search_for_a_batch_that_
         hybrid(chain, server).batch(rows(5), use_batch_api=True)
     server.script = None
     back = clock.wall() - 3_600
-    monkeypatch.setattr(clock, "wall", lambda: back)
-    assert len(hybrid(chain, server).batch(rows(5), use_batch_api=True)) == 5
+    clock.replace(wall_=lambda: back)
+    try:
+        assert len(hybrid(chain, server).batch(rows(5), use_batch_api=True)) == 5
+    finally:
+        clock.replace()
     assert (len(server.jobs), server.paid_twice()) == (1, {})
 
 

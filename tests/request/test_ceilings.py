@@ -9,9 +9,9 @@ import pytest
 from cottonpalm import BatchProcessor, RateLimit
 from cottonpalm.config import AdaptiveConcurrency
 from cottonpalm.errors import ConfigError
-from cottonpalm.request.limiter.limiter import Tokens
 from cottonpalm.request.limiter.limiters import Limiters
 from cottonpalm.request.limiter.rules.ceilings import WINDOW_S
+from cottonpalm.request.limiter.rules.tokens import Tokens
 from cottonpalm.testing import ScriptedChain
 from cottonpalm.types import Usage, Verdict
 from tests.request.stage import Stage

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from cottonpalm import clock
 from cottonpalm.protocols import Spent
-from cottonpalm.request.money.ledger import Amounts, Ledger
+from cottonpalm.request.money.ledger import Ledger
+from cottonpalm.request.money.rules.amounts import Amounts
 from cottonpalm.request.money.rules.grants import Ask, Grant
 from cottonpalm.request.money.rules.hour import BURST_S, HOUR_S, STEP_S, Hour
 from cottonpalm.request.money.spending import Spending

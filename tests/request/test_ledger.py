@@ -12,7 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from cottonpalm.request.money.ledger import Amounts, Ledger
+from cottonpalm.request.money.ledger import Ledger
+from cottonpalm.request.money.rules.amounts import Amounts
 from cottonpalm.request.money.rules.grants import Grant
 from cottonpalm.runtime import loop_shutdown
 from cottonpalm.runtime.wait_queue import RowClosed, Waiter

@@ -14,7 +14,8 @@ from langchain_core.runnables import RunnableLambda
 
 from cottonpalm.providers import BudgetReached
 from cottonpalm.request import active_runs
-from cottonpalm.request.money.ledger import Amounts, Ledger
+from cottonpalm.request.money.ledger import Ledger
+from cottonpalm.request.money.rules.amounts import Amounts
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.types import PICO, Verdict
 from tests.request.kit import MODEL, a_run, all_rows, in_flight, one, openai

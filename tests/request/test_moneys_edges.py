@@ -12,7 +12,8 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor, Budget, Limits
-from cottonpalm.request.money.ledger import Amounts, Ledger
+from cottonpalm.request.money.ledger import Ledger
+from cottonpalm.request.money.rules.amounts import Amounts
 from cottonpalm.request.money.rules.grants import Ask
 from cottonpalm.request.money.spending import Spending
 from cottonpalm.stores import open_store

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from cottonpalm import clock
-from cottonpalm.request.money.ledger import Amounts, Ledger
+from cottonpalm.request.money.ledger import Ledger
 from cottonpalm.request.money.remote import (
     KEPT_S,
     Lumps,
@@ -17,6 +17,7 @@ from cottonpalm.request.money.remote import (
     Purse,
     purse_and_ledger,
 )
+from cottonpalm.request.money.rules.amounts import Amounts
 from cottonpalm.request.money.rules.grants import Ask, Grant
 from cottonpalm.request.money.spending import Spending
 from cottonpalm.testing import virtual_run

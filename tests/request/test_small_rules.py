@@ -23,7 +23,8 @@ from cottonpalm.request.limiter.limiter import Limiter
 from cottonpalm.request.limiter.portions import InFlight
 from cottonpalm.request.limiter.rules.came_through import RECENT, CameThrough
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
-from cottonpalm.request.money.ledger import Amounts, Ledger
+from cottonpalm.request.money.ledger import Ledger
+from cottonpalm.request.money.rules.amounts import Amounts
 from cottonpalm.request.money.rules.grants import Ask
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.money.spending import Spending

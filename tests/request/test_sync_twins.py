@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import pytest
 
-from cottonpalm.request.money.ledger import Amounts, Ledger
+from cottonpalm.request.money.ledger import Ledger
+from cottonpalm.request.money.rules.amounts import Amounts
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.row_account import ROW, RowAccount
 from cottonpalm.runtime.wait_queue import RowClosed

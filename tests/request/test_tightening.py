@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cottonpalm.request.attempt.reservation import THOUGHTS, Reservation
-from cottonpalm.request.money.ledger import Amounts, Ledger
+from cottonpalm.request.money.ledger import Ledger
+from cottonpalm.request.money.rules.amounts import Amounts
 from cottonpalm.request.money.rules.outputs import ENOUGH, MARGIN, Outputs
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.types import PICO

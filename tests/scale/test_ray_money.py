@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cottonpalm.request.money.ledger import Amounts
 from cottonpalm.request.money.remote import MoneyAsked, MoneyTold
+from cottonpalm.request.money.rules.amounts import Amounts
 from cottonpalm.request.money.rules.grants import Ask
 from cottonpalm.stores import open_store
 

@@ -17,7 +17,8 @@ import httpx2
 from cottonpalm.config import AdaptiveConcurrency, RetryPolicy
 from cottonpalm.request.attempt.steps import Done, Reply
 from cottonpalm.request.limiter.limiters import Limiters
-from cottonpalm.request.money.ledger import Amounts, Ledger
+from cottonpalm.request.money.ledger import Ledger
+from cottonpalm.request.money.rules.amounts import Amounts
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.row_account import ROW, RowAccount
 from cottonpalm.request.run_account import RunAccount

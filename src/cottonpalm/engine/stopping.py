@@ -72,10 +72,8 @@ class Stopping:
     def _told(self) -> str:
         """Why the run stopped, and after how many rows: those in flight at that moment count once they are done."""
         done = self.tally.ok + self.tally.failed + self._reader.stored
-        rows, why = (
-            "row" if done == 1 else "rows",
-            self.why.rstrip("."),
-        )  # a provider's own words end with one
+        rows = "row" if done == 1 else "rows"
+        why = self.why.rstrip(".")  # a provider's own words end with one
         return f"the run stopped after {done} {rows}: {why}. {self._job.go_on}"
 
     # -- a row is over

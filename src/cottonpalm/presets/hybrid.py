@@ -104,7 +104,7 @@ class HybridBatchProcessor(Preset):
         try:
             if not isinstance(self._carried, Carried) or not self.langasync_available or not rows:
                 return self._by_ours(rows, store, run)
-            # what stands behind the model is no part of the batch: it may be mended, and the answers are used
+            # What stands behind the model is no part of the batch: it may be mended, and the answers are used.
             batch = _named(RowsProcessor(self._carried.asking), rows)
             name = f"{batch}-langasync"
             held = store.open_run(name, None)  # the same call in another process is refused

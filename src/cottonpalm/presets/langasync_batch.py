@@ -139,7 +139,7 @@ async def _made_of(input_file: str, since: float, adapter: Any) -> str | None:
     return None
 
 
-async def ended(handle: Any, job: Any, lane: BatchLane) -> Any:
+async def ended(handle: Any, job: Job, lane: BatchLane) -> Any:
     """Wait for the batch; return what it brought, or None: it is no longer kept."""
     from langasync.providers.interface import FINISHED_STATUSES  # noqa: PLC0415
 

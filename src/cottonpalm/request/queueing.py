@@ -12,7 +12,8 @@ from cottonpalm.types import Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cottonpalm.request.limiter.limiter import Limiter, Permit, Tokens
+    from cottonpalm.request.limiter.limiter import Limiter, Permit
+    from cottonpalm.request.limiter.rules.tokens import Tokens
     from cottonpalm.request.row_account import RowAccount
     from cottonpalm.runtime.wait_queue import Place
 

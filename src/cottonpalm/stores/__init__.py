@@ -13,15 +13,7 @@ if TYPE_CHECKING:
     from cottonpalm.stores.memory import MemoryStore
     from cottonpalm.stores.sql.database import Database
 
-__all__ = [
-    "MemoryStore",
-    "database_of",
-    "is_in_memory",
-    "names_memory",
-    "open_store",
-    "shown",
-    "without_password",
-]
+__all__ = ["MemoryStore", "database_of", "is_in_memory", "open_store", "shown", "without_password"]
 _POSTGRES: Final = ("postgresql://", "postgres://")
 _PASSWORD: Final = re.compile(
     r"(?P<first>postgres(?:ql)?://[^\s/:@?]*):\S*(?=@)|(?:(?<=[?&])(?:ssl)?password=[^\s&]*&?)",
@@ -58,11 +50,6 @@ def open_store(url: str | Path | Store) -> Store:
     return SqlStore(database)
 
 
-def names_memory(url: object) -> bool:
-    """Whether it is the address of a store in memory. Each opening of it is a store of its own."""
-    return isinstance(url, str | Path) and str(url) in ("memory:", "memory://", ":memory:")
-
-
 def is_in_memory(store: object) -> bool:
     """Whether it is a store in memory."""
     from cottonpalm.stores.memory import MemoryStore  # noqa: PLC0415 - only needed here
@@ -77,7 +64,7 @@ def database_of(url: str | Path) -> Database | None:
         ConfigError: no such kind of address, or a package is missing for it.
     """
     text = str(url)
-    if names_memory(url):
+    if text in ("memory:", "memory://", ":memory:"):
         return None
     if text.startswith(_POSTGRES):
         from cottonpalm.stores.postgres.database import PostgresDatabase  # noqa: PLC0415 - psycopg is an extra

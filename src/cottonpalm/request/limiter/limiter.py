@@ -7,12 +7,13 @@ with a verdict, which teaches the limiter how many may be in flight. `limiters.p
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from cottonpalm import clock
 from cottonpalm.request.limiter.rules.admission import Admission, Sent
 from cottonpalm.request.limiter.rules.came_through import CameThrough
 from cottonpalm.request.limiter.rules.circuit import Circuit, Storm
+from cottonpalm.request.limiter.rules.tokens import Tokens
 from cottonpalm.runtime.wait_queue import Place, Waiter, WaitQueue
 from cottonpalm.types import Verdict
 
@@ -24,22 +25,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BYTES_PER_TOKEN: Final = 4  # of a JSON body in English; what it is wrong by is seen in the answers' usage
 _REJECTED: Final = (Verdict.DROPPED, Verdict.OVERLOADED)
 _SUCCESS: Final = Verdict.SUCCESS
 _TICK_S: Final = 1e-5  # a timer that is set for less may find that no time has passed
-
-
-class Tokens(NamedTuple):
-    """What a request may use: told when it gets its permit, since answers teach what they have meanwhile.
-
-    Attributes:
-        input_tokens: of its body.
-        most_output: that its answer may have; None where nothing bounds it.
-    """
-
-    input_tokens: int
-    most_output: int | None = None
 
 
 class Permit(Sent):

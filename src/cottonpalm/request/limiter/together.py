@@ -9,7 +9,7 @@ from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.types import Verdict
 
 if TYPE_CHECKING:
-    from cottonpalm.request.limiter.limiter import Tokens
+    from cottonpalm.request.limiter.rules.tokens import Tokens
 
 
 class Together(Limiter):

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakSet
 
 from cottonpalm import clock
+from cottonpalm.request.money.rules.amounts import Amounts
 from cottonpalm.request.money.rules.grants import Ask, Grant, Room, grant, narrower
-from cottonpalm.request.money.rules.hour import Hour, Lent
+from cottonpalm.request.money.rules.hour import Hour
+from cottonpalm.request.money.rules.likely import Likely
 from cottonpalm.request.money.spending import Spending
 from cottonpalm.runtime.wait_queue import Place, Waiter, WaitQueue
 from cottonpalm.types import PICO
@@ -23,25 +25,6 @@ if TYPE_CHECKING:
 FAR: Final = 1_000
 _TICK_S: Final = 1e-3  # a timer for less time may fire before the clock has moved
 _LOOK_S: Final = 5.0  # a waiter for the hourly budget looks again at least this often
-
-
-class Amounts(NamedTuple):
-    """The limits of spending, in pico-dollars; None for no limit.
-
-    Attributes:
-        total: the limit for all spending together.
-        per_hour: the limit for any sliding hour.
-        wait: at the hourly limit, wait and keep an even pace instead of stopping.
-    """
-
-    total: int | None = None
-    per_hour: int | None = None
-    wait: bool = False
-
-
-def _plain(limits: Amounts) -> int:
-    """Return the total limit if it is the only limit; else -1."""
-    return -1 if limits.total is None or limits.per_hour is not None else limits.total
 
 
 class Wanted(NamedTuple):
@@ -63,7 +46,6 @@ class Ledger(WaitQueue[int]):
         spent: the most that settled requests cost, including those that earlier processes sent for attached runs.
         reserved: the sum of the bounds of requests in flight.
         in_flight: how many requests are in flight.
-        lent: of `reserved`, what other processes hold; see `remote.Lumps`.
         overshoot: the sum of what requests cost beyond their reservations; 0 while every bound is enforced.
         waiting: tasks and threads in line.
     """
@@ -73,13 +55,11 @@ class Ledger(WaitQueue[int]):
         self.spent = 0
         self.reserved = 0
         self.in_flight = 0
-        self.lent = Lent()
         self.overshoot = 0
         self._limits = limits if isinstance(limits, Amounts) else Amounts(limits)
-        self._plain = _plain(self._limits)
+        self._plain = self._limits.plain
         self._hour = Hour()
-        # requests of this life and process, for the mean cost of one; and what others spent
-        self._settled = self._others = 0
+        self._likely = Likely()
         self._accounts: WeakSet[Spending] = WeakSet()  # the accounts of the runs
         self._own = Spending()  # the account of requests that name none
         self._counted: dict[str, int] = {}  # how much of each attached run's spending is in `spent`
@@ -99,7 +79,7 @@ class Ledger(WaitQueue[int]):
     @limits.setter
     def limits(self, limits: Amounts) -> None:
         with self._lock:
-            self._limits, self._plain = limits, _plain(limits)
+            self._limits, self._plain = limits, limits.plain
             for account in self._accounts:
                 account.alarm = 0
             served, alerted = self._serve_all()
@@ -114,7 +94,7 @@ class Ledger(WaitQueue[int]):
             new = max(0, earlier.total - self._counted.get(earlier.account, 0))
             self._counted[earlier.account] = earlier.total
             self.spent += new
-            self._others += new
+            self._likely.by_others(new)
             limit = self._limits.per_hour
             if limit is not None and new == earlier.total:
                 now = clock.wall()
@@ -207,16 +187,22 @@ class Ledger(WaitQueue[int]):
         if per_hour is None or not wait:
             return most
         with self._lock:
-            return min(most, max(least, self._hour.even(self._pending, clock.now(), per_hour)))
+            return min(most, max(least, self._hour.even(self._pending(), clock.now(), per_hour)))
 
     def lend(self, amount: int) -> None:
         """What was granted is a lump for another process: it is no request, and is settled in parts."""
         with self._lock:
             self.in_flight -= amount > 0
-            self.lent.lend(amount)
+            self._likely.lend(amount)
+
+    def end_loan(self, amount: int, spent: int) -> None:
+        """A part of a lump is lent no more, and was spent so far: it is settled next, as a request is."""
+        with self._lock:
+            self.in_flight += amount > 0
+            self._likely.end_loan(amount, spent)
 
     def at_rest(self, account: Spending) -> Spent:
-        """Return the same; if nothing is in flight, without what was leased for the next moments."""
+        """Return the same where nothing is in flight, without what was leased for the next moments."""
         with self._lock:
             account.rest()
             return account.record()
@@ -229,7 +215,6 @@ class Ledger(WaitQueue[int]):
         account: Spending | None = None,
         *,
         requests: int = 1,
-        lent: bool = False,
     ) -> bool:
         """Release a reservation and book what was spent. Return whether the account's alarm is reached.
 
@@ -238,18 +223,12 @@ class Ledger(WaitQueue[int]):
             reported: what the request cost; 0 if it was never sent.
             uncertain: the most it may have cost, if the provider did not report its usage.
             account: of the run.
-            requests: how many it was: a batch is settled in one.
-            lent: it is a part of what was lent.
+            requests: how many it was: a batch is settled in one; 0 for a part of a lump.
         """
         account, cost = account or self._own, reported + uncertain
         with self._lock:
             self.reserved -= amount
-            if lent:
-                self.lent.back(amount, cost)
-                self._others += cost
-            else:
-                self.in_flight -= amount > 0
-                self._settled += requests if cost else 0
+            self.in_flight -= amount > 0
             account.reserved -= amount
             if account.timed:
                 account.book(reported, uncertain)
@@ -258,6 +237,7 @@ class Ledger(WaitQueue[int]):
                 account.uncertain += uncertain
             if cost:
                 self.spent += cost
+                self._likely.requests += requests
                 if cost > amount:
                     self.overshoot += cost - amount
                 if account.lasting or self._plain < 0:
@@ -356,7 +336,7 @@ class Ledger(WaitQueue[int]):
 
     def _decide_in_time(self, room: Room, ask: Ask, per_hour: int) -> int | Grant:
         now_s = clock.now()
-        early_s = 0.0 if ask.batched else self._hour.early_s(self._pending, now_s, per_hour)
+        early_s = 0.0 if ask.batched else self._hour.early_s(self._pending(), now_s, per_hour)
         if early_s:
             self._again_s = max(_TICK_S, min(early_s, _LOOK_S))
             return Grant.WAIT
@@ -365,11 +345,8 @@ class Ledger(WaitQueue[int]):
             self._again_s = _LOOK_S
         return answer
 
-    @property
     def _pending(self) -> float:
-        """What requests in flight will probably cost, and what others will spend of what they were lent."""
-        mean = (self.spent - self._others) / self._settled if self._settled else 0.0
-        return mean * self.in_flight + self.lent.likely
+        return self._likely.pending(self.spent, self.in_flight)
 
     def _room(self) -> Room:
         total, per_hour, wait = self._limits
@@ -427,7 +404,7 @@ class Ledger(WaitQueue[int]):
         for ask, account in short:
             with self._lock:
                 most = self._leasable(account)
-                # it gets no more than the limits leave, and who is killed would have spent the rest
+                # It gets no more than the limits leave, and who is killed would have spent the rest.
                 amount = ask.most if most is None else min(ask.most, most - account.committed)
             if account.wants_lease(amount, most):
                 account.lease(amount, most, self._leased)

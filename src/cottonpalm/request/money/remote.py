@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cottonpalm import clock
 from cottonpalm.errors import CottonpalmError
-from cottonpalm.request.money.ledger import Amounts, Ledger
+from cottonpalm.request.money.ledger import Ledger
+from cottonpalm.request.money.rules.amounts import Amounts
 from cottonpalm.request.money.rules.grants import Ask
 from cottonpalm.request.money.spending import Spending
 
@@ -185,7 +186,8 @@ class Lumps:
     def _settle(self, amount: int, reported: int, uncertain: int) -> None:
         assert self._ledger is not None
         self.held -= amount
-        if self._ledger.settle(amount, reported, uncertain, self._spending, lent=True):
+        self._ledger.end_loan(amount, reported + uncertain)
+        if self._ledger.settle(amount, reported, uncertain, self._spending, requests=0):
             self._spent_more(self._ledger, self._spending)
 
 

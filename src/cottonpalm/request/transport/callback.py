@@ -15,7 +15,7 @@ from langchain_core.messages.utils import count_tokens_approximately
 from cottonpalm.providers import classify, dressed
 from cottonpalm.providers.answer import count, sub
 from cottonpalm.providers.raised import BudgetReached
-from cottonpalm.request.limiter.limiter import Tokens
+from cottonpalm.request.limiter.rules.tokens import Tokens
 from cottonpalm.request.model_call import ModelCall
 from cottonpalm.request.pricing import why_no_price
 from cottonpalm.request.queueing import permitted, permitted_sync

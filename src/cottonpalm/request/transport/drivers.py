@@ -9,7 +9,7 @@ from cottonpalm import clock
 from cottonpalm.providers import BudgetBusy, dressed
 from cottonpalm.request.attempt.attempts import attempts
 from cottonpalm.request.attempt.steps import AskMoney, AskPermit, Hold, Send, Sleep
-from cottonpalm.request.limiter.limiter import BYTES_PER_TOKEN, Tokens
+from cottonpalm.request.limiter.rules.tokens import BYTES_PER_TOKEN, Tokens
 from cottonpalm.request.money.rules.grants import Ask, Grant
 from cottonpalm.request.queueing import permitted, permitted_sync
 from cottonpalm.request.transport.hedging import Hedge

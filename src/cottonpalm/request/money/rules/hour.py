@@ -73,30 +73,3 @@ class Hour:
 
     def _ahead_of(self, now_s: float, limit: int) -> float:
         return max(0.0, self._ahead - (now_s - self._ahead_at_s) * limit / HOUR_S)
-
-
-class Lent:
-    """Money that is lent in lumps: how much of it will be spent, by what came of the lumps before.
-
-    Attributes:
-        out: pico-dollars that are lent now.
-    """
-
-    def __init__(self) -> None:
-        self.out = 0
-        self._over = self._spent = 0  # of what is out no more: how much that was, and what was spent of it
-
-    def lend(self, pico: int) -> None:
-        """So much more is lent."""
-        self.out += pico
-
-    def back(self, pico: int, spent: int) -> None:
-        """So much is lent no more; this was spent of it."""
-        self.out -= pico
-        self._over += pico
-        self._spent += spent
-
-    @property
-    def likely(self) -> float:
-        """What will probably be spent of what is out; nothing is known of the first."""
-        return self.out * self._spent / self._over if self._over else 0.0

@@ -24,10 +24,8 @@ _TOKENS: Final = 10**6  # prices are per million tokens
 _WRITES: Final = ("cache_write_mtok", "cache_write_1h_mtok")
 _INPUT_KEYS: Final = ("input_mtok", "cache_read_mtok", *_WRITES)
 _OUTPUT_KEYS: Final = ("output_mtok", "output_reasoning_mtok")
-_DRAWN_KEYS: Final = (
-    "output_image_mtok",
-    "output_video_mtok",
-)  # a model that draws does so without being asked
+# A model that draws does so without being asked.
+_DRAWN_KEYS: Final = ("output_image_mtok", "output_video_mtok")
 _FLAT: Final = frozenset({*_INPUT_KEYS, "output_mtok"})
 
 

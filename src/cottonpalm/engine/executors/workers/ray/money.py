@@ -18,7 +18,7 @@ from ray.exceptions import RayError
 from cottonpalm import clock
 from cottonpalm.engine.executors.workers.ray.limits import IDLE_S, NAMESPACE, on_this_node
 from cottonpalm.errors import StoreError
-from cottonpalm.request.money.ledger import Amounts, Ledger
+from cottonpalm.request.money.ledger import Ledger
 from cottonpalm.request.money.remote import Lumps, MoneyTold, purse_and_ledger
 from cottonpalm.request.money.spending import Spending
 from cottonpalm.stores import open_store
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cottonpalm.request.money.remote import MoneyAsked, Purse
+    from cottonpalm.request.money.rules.amounts import Amounts
 
 log = logging.getLogger("cottonpalm")
 BEAT_S: Final = 0.5  # an actor says something at least this often
