@@ -118,7 +118,8 @@ PARTS: Final[dict[str, tuple[tuple[Any, str, Any], ...]]] = {
     "tokens weighed": ((admission, "SURE", 1e-9), (gates, "SURE", 1e9)),
     "the ramp after a silence": ((Gates, "_ramp_s", lambda _self, _now, wait_s: wait_s),),
     "connections that break count": ((Admission, "_dropped", _nothing),),
-    "growth before the first answer": ((gates, "SOON", 0.0),),
+    "growth before the first answer": ((gates, "SOON", 1e-9),),
+    "a start as quick as the run is short": ((Concurrency, "expects", _nothing),),
 }
 
 

@@ -46,6 +46,7 @@ class Ours:
             timeout_s=world.timeout_s,
         )
         self.run.rng = Random(world.seed)
+        self.run.flow.rows = world.rows
         self.limiter: Any = self.run.flow.limiter(KEY)
         self._permit: Any = None
 

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
 from cottonpalm.chain import traits
@@ -96,6 +97,7 @@ class Builder:
         cache = memory_of(settings.cache)
         on_disk = cache is not None and cache.disk is not None
         sized = len(rows) if hasattr(rows, "__len__") else None
+        left = _rows_left(rows, run_store) if total is None else total
         total = sized if total is None else total
         book = _book_of(run_store)
         if streaming and many:
@@ -119,6 +121,7 @@ class Builder:
         if many and run_store is not None and not (skip_stored and retry_failed):
             _tell(rows, reader, run_store)
         account = self.accounts.made(max_concurrency, run_store, many=many)
+        account.flow.rows = left
 
         def caller(chain: Runnable[Any, Any]) -> Caller:
             how = traits.how_to_call(chain, awaited=awaited)
@@ -222,6 +225,12 @@ def _tell(rows: Any, reader: Reader, run: RunStore) -> None:
         with contextlib.suppress(Exception):  # what is wrong with a row or an id is raised when it is read
             if said := asked_again.told(asked_again.first_rows(rows), reader, run):
                 log.warning(said)
+
+
+def _rows_left(rows: Any, run_store: RunStore | None) -> int:
+    """About how many rows the run has not read before; 0 where nobody knows."""
+    read = 0 if run_store is None else run_store.last_slot() + 1
+    return max(0, length_hint(rows) - read)
 
 
 def _chunks_in(rows: Any, size: int | None) -> int | None:

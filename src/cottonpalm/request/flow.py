@@ -27,6 +27,7 @@ class Flow:
 
     Attributes:
         limiters: the registry that makes the limiters.
+        rows: that are to be done, about; 0 where nobody knows.
         grain: the finest unit seen to take permits under this run's chain.
         waiting: how many requests (or rows, if rows take the permits) wait now, for a permit or for money...
         unpaid: ...how many of them wait for money...
@@ -45,6 +46,7 @@ class Flow:
 
     def __init__(self, limiters: Limiters, *, hooked: bool = True, remembers: bool = False) -> None:
         self.limiters, self.hooked, self.remembers = limiters, hooked, remembers
+        self.rows = 0
         self.grain: Grain = "unknown"
         self.waiting = self.unpaid = self.again = self.held = 0
         self.rows_key = f"rows of run {next(_numbers)}"
@@ -117,6 +119,8 @@ class Flow:
             return self.limiters.total
         if limiter is None:
             limiter = self.limiters.of(key)
+            if self.rows > 1:
+                limiter.expects(self.rows)
             with self._lock:
                 self._seen[key] = limiter
                 self._look()

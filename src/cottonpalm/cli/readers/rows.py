@@ -96,6 +96,10 @@ class InputRows:
     def close(self) -> None:
         """Close the file."""
 
+    def __length_hint__(self) -> int:
+        """See `operator.length_hint`."""
+        return (self.total() or (0, False))[0]
+
     def __iter__(self) -> Iterator[Row | Broken]:
         self.read = 1
         yield self._first

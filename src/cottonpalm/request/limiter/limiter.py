@@ -296,6 +296,10 @@ class Limiter(WaitQueue[Permit]):
         self._alert(told)
         return result
 
+    def expects(self, requests: int) -> None:
+        """At least so many will ask: see `Concurrency.expects`."""
+        self.adjust(partial(self.admission.concurrency.expects, requests))
+
     def open(self) -> None:
         """Others take the permits from now on: let everybody go."""
         with self._lock:

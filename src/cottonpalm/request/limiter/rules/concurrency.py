@@ -12,8 +12,9 @@ from cottonpalm.request.limiter.rules.knee import WIDE, Knee
 if TYPE_CHECKING:
     from cottonpalm.request.limiter.rules.sent import Sent
 
-# So many times the first number are let go at once, as a slow provider looks like a drowned one; then so many more for
-# each answer.
+# So many times the first number are let go at once, as a slow provider looks like a drowned one. Before anybody is
+# answered, so many times as many again, or one in so many of all that will ask: the shorter a run, the more a careful
+# start costs of it; and too many cost about the part of the run that they are. Then so many more for each answer.
 SOON: Final = 4.0
 
 
@@ -45,16 +46,18 @@ class Concurrency:
         known: so many were admitted since something changed.
         rejections: from which the wall was found.
         starting: nobody knows how many fit.
+        blind: so many may go before anybody is answered.
         busy: our own CPU has no time left, so more in flight would do no more, whatever the provider takes.
     """
 
     __slots__ = (
-        "_after", "_at_limit", "_base", "_held", "_hold", "_lost", "_step", "busy", "first", "knee", "known", "limit",
-        "maximum", "minimum", "rejections", "starting", "wall",
+        "_after", "_at_limit", "_base", "_held", "_hold", "_lost", "_step", "blind", "busy", "first", "knee", "known",
+        "limit", "maximum", "minimum", "rejections", "starting", "wall",
     )  # fmt: skip
 
     def __init__(self, limit: float, minimum: float = 1, maximum: float = 500) -> None:
         self.limit = self.first = float(limit)
+        self.blind = SOON * SOON * self.first
         self.minimum, self.maximum = minimum, maximum
         self.wall: float | None = None
         self.known = 0.0
@@ -80,6 +83,10 @@ class Concurrency:
     def testing(self) -> bool:
         """More are let go than are known to fit."""
         return self._step > 0 and self.wall is not None
+
+    def expects(self, requests: int) -> None:
+        """At least so many will ask, as far as is known."""
+        self.blind = max(self.blind, requests / SOON)
 
     def admitted(
         self, ordinal: int, crowd: float, *, may_test: bool, total: float = math.inf, newest: float = 0.0

@@ -169,8 +169,8 @@ class Gates(ABC):
         recovery, number, more = self.recovery, self.concurrency, in_flight + 1
         patience_s, wait_s = self.refusals.patience_s, math.inf
         blind = number.starting and not (self.answers or number.busy)
-        if blind and more <= min(SOON * SOON * number.first, number.maximum):
-            wait_s = self._calm_s + patience_s * more / number.first - now
+        if blind and more <= min(number.blind, number.maximum):
+            wait_s = self._calm_s + patience_s * more / (SOON * number.first) - now
             if wait_s <= TINY_S:
                 number.set(more)
                 return 0.0
