@@ -68,7 +68,7 @@ class Pricing:
         """
         rates = self.tariff(call).rates if tier is None else self.prices.rates(call.model, call.url, tier)
         if rates is None and served is not None:
-            rates = self.prices.rates(served, call.url, tier)
+            rates = self.prices.rates(served, call.url, tier or call.tier)
         if rates is None:
             self._alerts.warn(
                 f"price of {call.model}",
