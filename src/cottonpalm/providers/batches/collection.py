@@ -90,7 +90,7 @@ def _is_short(batch: Batch, state: BatchState, back: _Back) -> bool:
     if state.rows is None and state.phase is Phase.COMPLETED:
         return len(back.lines) < batch.rows
     if state.rows is None:
-        return not back.good and len(back.executed) < int(state.share * batch.rows)
+        return not back.good and len(back.executed) < round(state.share * batch.rows)
     return len(back.good) < state.done and len(back.executed) < state.done + state.failed
 
 
