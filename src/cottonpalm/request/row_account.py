@@ -350,6 +350,11 @@ class RowAccount:
             alone = self._open == 1 and not (self.on_wire or self.answers or self.replays)
         return alone and recording is not None and recording.withdraw()
 
+    @property
+    def claim(self) -> float:
+        """Its priority in line for money: what was paid for its answers is lost where it gets no more."""
+        return self.priority + self.answers
+
     # -- what it used
 
     def tried(self, began_s: float, took_s: float, met: str) -> None:
