@@ -256,6 +256,7 @@ def test_together_wraps_what_it_created_and_lists_without_a_wrap() -> None:
     created, listed = of(TOGETHER).state({"job": job, "warning": ""}), of(TOGETHER).state(job)
     assert created == listed
     assert (created.batch_id, created.input_file_id, created.tag) == ("01234567-8901", "file-input123", None)
+    assert created.share == 0.75
     ask = of(TOGETHER).listing(TOGETHER)
     assert of(TOGETHER).page(TOGETHER, {"data": [job]}, ask).states == (created,)
 

@@ -220,6 +220,19 @@ def test_a_batch_that_says_where_its_answers_are_some_time_after_its_end_is_look
     assert batch.stage is Stage.COLLECTED
 
 
+@pytest.mark.parametrize(("refused", "rows"), [(0, 10), (3, 10), (0, 3)])
+def test_an_expired_batch_that_says_later_where_its_answers_are_is_looked_at_until_it_does(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path, refused: int, rows: int
+) -> None:
+    """Its other file says meanwhile what was refused, and what was not asked."""
+    server.faults = Faults(refused=frozenset(range(refused)), expire=0.65, late=3)
+    batch = run(server, disk, provider, tmp_path, TEXTS[:rows], listing_wait_s=30.0)
+    found = [result for result in results(disk.book, rows).values() if result is not None]
+    done = 0 if provider == "gemini" else int(rows * 0.65)  # which keeps nothing of it
+    assert (len(server.bills), sum(result.good for result in found)) == (max(0, done - refused),) * 2
+    assert batch.stage is Stage.COLLECTED
+
+
 def test_a_batch_that_ended_and_never_says_where_its_answers_are_is_lost_by_our_own_clock(
     server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
 ) -> None:

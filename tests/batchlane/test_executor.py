@@ -19,6 +19,7 @@ from langchain_core.runnables import RunnableLambda, RunnableParallel
 
 from cottonpalm import Budget, Cache, RunStopped
 from cottonpalm.providers.batches.made_up import TEXT
+from cottonpalm.types import PICO
 from tests.batchlane.chains import PROMPT, two_steps
 from tests.batchlane.kit import PICO_PRICES, PRICES, anthropic, batched, lane, live, openai, rows, simple
 from tests.support import shapes
@@ -131,6 +132,21 @@ def test_answers_of_a_batch_that_do_not_say_what_they_used_are_booked_at_their_b
         assert 0 < outcome.cost_usd < stats.uncertain_usd
 
 
+def test_a_long_line_among_short_ones_that_does_not_say_what_it_used_is_booked_at_no_less_than_its_bound(
+    server: BatchProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = shapes.chat_usage
+    monkeypatch.setattr(
+        shapes, "chat_usage", lambda answer: None if answer.input_tokens > 1_000 else said(answer)
+    )
+    long = {"text": "row 9" + " and more" * 2_000}
+    processor = batched(simple(server, max_tokens=100), server, tmp_path, budget=Budget(total=1))
+    processor.batch([*rows(9), long], return_exceptions=True)
+    assert processor.last_run is not None
+    stats, charged = processor.last_run.stats, server.charged(PICO_PRICES) / PICO
+    assert 0 < stats.reported_usd < charged <= stats.reported_usd + stats.uncertain_usd
+
+
 def test_prices_that_fail_for_an_answer_of_a_batch_cost_no_answer(
     server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -154,7 +170,8 @@ def test_a_deployment_whose_name_has_no_price_costs_in_a_batch_what_the_model_th
     processor.batch(rows(3))
     assert processor.last_run is not None
     costs = [outcome.cost_usd for outcome in processor.last_run.outcomes()]
-    assert all(costs)
+    bills = [bill.input_tokens * 4.0 + bill.output_tokens * 16.0 for bill in server.bills]
+    assert sum(costs) == pytest.approx(sum(bills) / 2 / 10**6)
     assert processor.last_run.stats.reported_usd == pytest.approx(sum(costs))
 
 

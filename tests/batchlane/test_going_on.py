@@ -145,6 +145,36 @@ def test_a_run_that_is_stopped_while_a_batch_is_out_ends_at_once_and_goes_on_lat
     assert (len(server.jobs), len(server.bills)) == (1, 10)
 
 
+def test_a_stopped_run_ends_at_once_though_a_row_with_an_answer_waits_for_money_that_a_batch_holds(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    """Its answer is kept, and asked of nobody again."""
+    chain = two_steps(openai(server, max_tokens=60))
+
+    def end() -> None:
+        for job in server.jobs.values():
+            job.faults = Faults()
+
+    def script(number: int, _: int) -> Faults:
+        if number == 1:
+            run.stop()
+        return Faults(looks=10**6) if number else Faults()
+
+    server.script = script
+    hangs = threading.Timer(20, end)
+    hangs.start()
+    processor = batched(chain, server, tmp_path, budget=Budget(total=0.0016))
+    with processor.start(rows(4)) as run, pytest.raises(RunStopped) as stopped:
+        assert {outcome.status for outcome in run} == {"skipped"}
+    hangs.cancel()
+    assert (stopped.value.reason, [len(job.rows) for job in server.jobs.values()]) == ("interrupted", [4, 3])
+    assert {job.end for job in server.jobs.values()} == {"done", ""}
+    server.script = None
+    end()
+    assert len(batched(chain, server, tmp_path, budget=Budget(total=0.01)).batch(rows(4))) == 4
+    assert (len(server.bills), server.paid_twice()) == (8, {})
+
+
 def test_money_for_a_batch_that_is_out_is_set_aside_and_settled_to_the_token(
     server: BatchProvider, tmp_path: Path
 ) -> None:

@@ -110,6 +110,34 @@ def test_a_rows_time_stands_still_while_it_waits_for_money() -> None:
     assert virtual_run(main()) == [200] * 12  # for more than an hour
 
 
+def test_near_the_end_of_a_budget_rows_that_have_paid_answers_get_its_money_first() -> None:
+    """Of three requests a row: else all get as far as their second one or third, and what was paid for them is lost."""
+    usage = {"prompt_tokens": 100, "completion_tokens": 50}
+    body = {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "usage": usage}
+    budget = 15 * 3 * 0.0002  # what 15 of the rows cost
+
+    async def answer(_: httpx2.Request) -> httpx2.Response:
+        await asyncio.sleep(1)
+        return httpx2.Response(200, json=body)
+
+    async def main() -> list[Any]:
+        async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as client:
+
+            async def ask(row: str) -> str:
+                asked = {"model": "ours", "max_tokens": 500, "messages": [{"role": "user", "content": row}]}
+                for _ in range(3):
+                    await client.post("https://sim.invalid/v1/chat/completions", json=asked)
+                return row
+
+            processor = BatchProcessor(
+                RunnableLambda(ask), budget=Budget(budget), prices={"ours": (1, 2)}, concurrency=40
+            )
+            return await processor.abatch([f"row {n}" for n in range(40)], return_exceptions=True)
+
+    done = [answer for answer in virtual_run(main()) if isinstance(answer, str)]
+    assert len(done) >= 10
+
+
 def test_a_budget_is_raised_while_the_run_goes_and_lowered() -> None:
     with Loopback(script=lambda _: replies.held()) as server, openai_sync(server, max_tokens=200) as model:
         one = 0.0006  # a request's bound is a little below it

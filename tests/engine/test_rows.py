@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler, CallbackManager
 from langchain_core.runnables import RunnablePassthrough
 
 from cottonpalm import BatchProcessor, Cache, ConfigError, RetryPolicy, RowTimeout, RunStopped
@@ -185,6 +186,35 @@ def test_a_cap_that_is_no_number_of_rows_is_refused_by_its_name(wrong: Any) -> N
         asyncio.run(_streamed(BatchProcessor(Probe()), None, wrong))
     with pytest.raises(ConfigError, match=r"max_concurrency=.* in the config must be a whole number"):
         BatchProcessor(Probe()).start([1], config={"max_concurrency": wrong})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"tags": 5},
+        {"tags": ("a", "b")},
+        {"metadata": ["a"]},
+        {"configurable": ["a"]},
+        {"callbacks": 5},
+        {"callbacks": [5]},
+        {"recursion_limit": "5"},
+    ],
+)
+def test_a_field_of_a_config_that_langchain_does_not_take_is_refused_by_its_name_before_anything_is_asked(
+    wrong: Any,
+) -> None:
+    chain = Probe()
+    processor = BatchProcessor(chain)
+    [name] = wrong
+    with pytest.raises(ConfigError, match=f"{name}.* in the config must be "):
+        processor.batch([1, 2], wrong)
+    with pytest.raises(ConfigError, match=rf"{name}.* in the config of row 2 \(index 1\) must be "):
+        processor.batch([1, 2], [{}, wrong])
+    with pytest.raises(ConfigError, match=f"{name}.* in the config must be "):
+        processor.start(iter([1, 2]), config=wrong)
+    assert chain.peak == 0
+    allowed: Any = {"tags": None, "metadata": {}, "callbacks": CallbackManager([BaseCallbackHandler()])}
+    assert processor.batch([1], allowed) == [("answer", 1)]
 
 
 def test_max_concurrency_of_the_config_is_a_cap() -> None:

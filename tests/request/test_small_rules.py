@@ -190,6 +190,19 @@ def test_a_model_without_a_price_is_told_once_with_what_says_it(caplog: pytest.L
     assert "--price nobody-knows=IN:OUT" in said[0]
 
 
+def test_a_price_with_a_misspelt_name_is_told_once_with_the_name_of_the_model_that_is_asked(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pricing = a_hand(call=a_call(), prices=PriceBook({"gpt-4o-mni": (1.0, 2.0)})).row.run.pricing
+    for tier in (None, "flex"):
+        pricing.tariff(a_call(model="gpt-4o-mini", service_tier=tier))
+    [said] = [record.getMessage() for record in caplog.records]
+    assert said.startswith(
+        "prices= (--price) names 'gpt-4o-mni', and the model that is asked is 'gpt-4o-mini': "
+    )
+    assert "that of the price list counts" in said
+
+
 def test_a_request_that_costs_nothing_goes_when_all_money_is_spent_and_reserves_none() -> None:
     hand = a_hand(answer(), call=a_call(model="local:small"), ledger=Ledger(0))
     hand.run()

@@ -328,3 +328,44 @@ def test_the_longest_answer_is_known_of_whole_families_and_only_of_these(
     most: int | None, models: list[str]
 ) -> None:
     assert {model: most_output(model) for model in models} == dict.fromkeys(models, most)
+
+
+AZURE = "https://ours.openai.azure.com"
+
+
+def test_a_batch_at_azure_costs_half_of_what_the_list_says_of_live_requests_and_what_is_cached_no_less() -> (
+    None
+):
+    live, batch = known("gpt-4o-mini", AZURE), BOOK.rates("gpt-4o-mini", AZURE, "batch")
+    assert batch is not None
+    assert (batch.input, batch.output) == (live.input // 2, live.output // 2)
+    assert batch.cost(Usage(1_000, 10, cache_read_tokens=900)) == batch.cost(Usage(1_000, 10))
+    assert batch.web_search == live.web_search
+    assert BOOK.tariff("gpt-4o-mini", AZURE, "batch").bound(Extent(100, 10)) * 2 == live.bound(
+        Extent(100, 10)
+    )
+    assert BOOK.rates("gpt-4o-mini", AZURE, "flex") == live
+    own = PriceBook({"gpt-4o-mini": (1.0, 2.0)}).rates("gpt-4o-mini", AZURE, "batch")
+    assert own is not None
+    assert (own.input, own.output) == (500_000, 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "meant"),
+    [
+        ("gpt-4o-mini", "gpt-4o-mni", True),
+        ("gpt-4o-mini", "openai:gpt-4o-mini", True),
+        ("gpt-4o-mini", "openai/GPT-4o-mini", True),
+        ("our-large", "our-larg", True),
+        ("gpt-4o-mini", "gpt-4.1-mini", False),
+        ("gpt-4o-mini-eu", "gpt-4o-mini", False),
+        ("gpt-4o-mini", "another", False),
+        ("gpt-4o-mini-2024-07-18", "gpt-4o-mini", False),
+        ("gpt-4o-mini", "gpt-4o-*", False),
+    ],
+)
+def test_a_price_whose_name_is_almost_that_of_the_model_is_found_but_not_that_of_another_model(
+    model: str, name: str, meant: bool
+) -> None:
+    assert PriceBook({name: (1.0, 2.0)}).misspelt(model) == (name if meant else None)
+    assert PriceBook({name: (1.0, 2.0), model: (1.0, 2.0)}).misspelt(model) is None

@@ -50,7 +50,20 @@ class Pricing:
             return self._tariffs[where]
         except KeyError:
             tariff = self._tariffs[where] = self.prices.tariff(call.model, call.url, call.tier)
+            self._tell_misspelt(call.model, tariff)
             return tariff
+
+    def _tell_misspelt(self, model: str, tariff: Tariff) -> None:
+        """A price whose name is almost that of the model counts for nothing, and mostly should."""
+        if (name := self.prices.misspelt(model)) is not None:
+            instead = (
+                "no other price of it is known" if tariff.rates is None else "that of the price list counts"
+            )
+            self._alerts.warn(
+                f"name of {model}",
+                f"prices= (--price) names {name!r}, and the model that is asked is {model!r}: that price is not used, "
+                f"and {instead}. Write the name as it is asked",
+            )
 
     def listed(self, call: Call) -> Rates | None:
         """Return the prices of the model asked; None if they are not known."""
@@ -68,7 +81,7 @@ class Pricing:
         """
         rates = self.tariff(call).rates if tier is None else self.prices.rates(call.model, call.url, tier)
         if rates is None and served is not None:
-            rates = self.prices.rates(served, call.url, tier)
+            rates = self.prices.rates(served, call.url, tier or call.tier)
         if rates is None:
             self._alerts.warn(
                 f"price of {call.model}",

@@ -175,11 +175,14 @@ class RowAccount:
     def close_untouched(self) -> bool:
         """Close it if nothing of it is under way and nothing was paid for: ending it now loses nothing.
 
-        Nothing of it can go out any more when this has returned True, whatever its threads are at.
+        Nor where batches alone have answered it, and its next request waits, as for money that only a batch gives back:
+        such answers are kept, and asked of nobody again. Nothing of it can go out any more when this has returned True,
+        whatever its threads are at.
         """
         seen = self.run.flow.grain in ("model", "request")
         with self._lock:
-            if self.on_wire or self._paid() or (self.calling and not seen):
+            kept = self._open and self.replays and self.replays == self.attempts
+            if self.on_wire or (self._paid() and not kept) or (self.calling and not seen):
                 return False
             self.closed = True
         self.close()
@@ -346,6 +349,11 @@ class RowAccount:
         with self._lock:
             alone = self._open == 1 and not (self.on_wire or self.answers or self.replays)
         return alone and recording is not None and recording.withdraw()
+
+    @property
+    def claim(self) -> float:
+        """Its priority in line for money: what was paid for its answers is lost where it gets no more."""
+        return self.priority + self.answers
 
     # -- what it used
 

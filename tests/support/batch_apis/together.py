@@ -62,7 +62,7 @@ class TogetherApi(OpenAIApi):
         names = ("id", "endpoint", "input_file_id", "output_file_id", "error_file_id", "created_at")
         return {name: shown[name] for name in names} | {
             "status": status,
-            "progress": 100.0 * job.share,
+            "progress": 100.0 * (len(job.outcomes) / len(job.rows) if job.end else job.share),
             "completed_at": shown["completed_at"],
             "error": job.failure[1] if job.failure else None,
         }

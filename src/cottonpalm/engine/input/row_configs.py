@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config, get_config_list, var_child_runnable_config
 
 from cottonpalm.errors import ConfigError
+from cottonpalm.types import numbered
 
 Configs: TypeAlias = RunnableConfig | Sequence[RunnableConfig] | None
+
+# What each field of a config may be, and in words.
+_FIELDS: Final[dict[str, tuple[type | tuple[type, ...], str]]] = {
+    "tags": (list, "a list of texts"),
+    "metadata": (dict, "a dict"),
+    "configurable": (dict, "a dict"),
+    "callbacks": ((list, BaseCallbackManager), "a list of callback handlers, or a callback manager"),
+    "recursion_limit": (int, "a whole number"),
+}
 
 
 def one_each(config: Configs, rows: int) -> list[RunnableConfig] | None:
@@ -34,6 +45,24 @@ def _check(config: object) -> None:
         raise ConfigError(
             f"config={config!r} must be a dict, as LangChain has it, or a list with one for each row"
         )
+    for index, one in enumerate(ones):
+        if one:
+            _check_fields(one, "the config" if one is config else f"the config of {numbered(index)}")
+
+
+def _check_fields(config: dict[str, Any], where: str) -> None:
+    """Refuse what LangChain would copy or iterate without a look, and fail for with a word about neither."""
+    for name, (kinds, words) in _FIELDS.items():
+        value = config.get(name)
+        if value is not None and not isinstance(value, kinds):
+            raise ConfigError(f"{name}={value!r} in {where} must be {words}")
+    handlers = config.get("callbacks")
+    if isinstance(handlers, list):
+        for handler in handlers:
+            if not isinstance(handler, BaseCallbackHandler):
+                raise ConfigError(
+                    f"callbacks in {where} must be LangChain's callback handlers, got {handler!r}"
+                )
 
 
 def _surrounding() -> bool:
@@ -61,7 +90,7 @@ def same_for_all(config: RunnableConfig | None) -> Callable[[Any], RunnableConfi
     """Return a function that gives every row this config, or None if the config says nothing.
 
     Raises:
-        ConfigError: it is not one config.
+        ConfigError: it is not one config, or a field of it is none that LangChain takes.
     """
     if config is None and not _surrounding():
         return None
@@ -69,5 +98,6 @@ def same_for_all(config: RunnableConfig | None) -> Callable[[Any], RunnableConfi
         raise ConfigError(
             "config must be one config here, for every row; batch and its forms take a list of them"
         )
+    _check(config)
     whole = ensure_config(config)
     return lambda _row: whole

@@ -84,10 +84,13 @@ async def collect(
 def _is_short(batch: Batch, state: BatchState, back: _Back) -> bool:
     """Whether answers are missing that the provider has, by its counts; some count a refusal as an answer.
 
-    Where it counts nothing (Together), each line of a batch that it completed has a result.
+    Where it counts nothing (Together), each line of a batch that it completed has a result. Of one that ended earlier
+    it says what share is done. That is no exact count, so it only tells whether all answers are missing.
     """
+    if state.rows is None and state.phase is Phase.COMPLETED:
+        return len(back.lines) < batch.rows
     if state.rows is None:
-        return state.phase is Phase.COMPLETED and len(back.lines) < batch.rows
+        return not back.good and len(back.executed) < round(state.share * batch.rows)
     return len(back.good) < state.done and len(back.executed) < state.done + state.failed
 
 

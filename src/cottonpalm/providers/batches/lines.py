@@ -83,6 +83,7 @@ class BatchState:
         rows: in all; None where the provider does not say (yet).
         done: rows with an answer; 0 until the end where the provider counts no earlier (Anthropic).
         failed: rows with an error.
+        share: how much of it is done, from 0 to 1, where the provider counts no rows (Together).
         created_at: Unix seconds; so is `ended_at`.
         tag: ours, where the provider keeps one.
         input_file_id: what it was made of, where it was made of a file.
@@ -103,6 +104,7 @@ class BatchState:
     results: tuple[str, ...] = ()
     faults: tuple[BatchFault, ...] = ()
     gone: bool = False
+    share: float = 0.0
 
     @property
     def ended(self) -> bool:

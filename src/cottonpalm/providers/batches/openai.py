@@ -200,6 +200,7 @@ class OpenAIBatches:
             text(batch.get("input_file_id")),
             texts(batch.get("output_file_id"), batch.get("error_file_id")),
             _faults(batch),
+            share=_share(batch.get("progress")),
         )
 
     def results(self, lane: Lane, state: BatchState) -> list[Ask]:
@@ -228,6 +229,11 @@ def phase(status: object) -> Phase:
         return Phase(text_of(status).lower())
     except ValueError:
         return Phase.IN_PROGRESS
+
+
+def _share(percent: object) -> float:
+    """What Together says in place of counts."""
+    return min(1.0, max(0.0, percent / 100)) if isinstance(percent, int | float) else 0.0
 
 
 def _faults(batch: Mapping[str, Any]) -> tuple[BatchFault, ...]:

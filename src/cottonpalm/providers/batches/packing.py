@@ -26,12 +26,16 @@ class Room:
 
 @dataclass(slots=True)
 class Pack:
-    """What a batch holds so far: rows, bytes with line breaks, estimated input tokens, pico-dollars set aside."""
+    """What a batch holds so far: rows, bytes with line breaks, estimated input tokens, pico-dollars set aside.
+
+    `dearest` is the most of these pico-dollars that are set aside for one line.
+    """
 
     rows: int = 0
     size: int = 0
     tokens: int = 0
     reserved: int = 0
+    dearest: int = 0
 
     def fits(self, room: Room, size: int, tokens: int) -> bool:
         """Whether one more line of `size` bytes (with its line break) may go in. The first of a batch always may."""
@@ -49,6 +53,7 @@ class Pack:
         self.size += size
         self.tokens += tokens
         self.reserved += reserved
+        self.dearest = max(self.dearest, reserved)
 
 
 def room_in(limits: BatchLimits, *, rows: int | None = None, queued_tokens: int | None = None) -> Room:

@@ -92,6 +92,7 @@ class Batch:
         cancelling: it was asked to stop, at `cancelled_at`.
         why: it is lost, abandoned or failed.
         whose: which key it was planned with (`lanes.whose`).
+        dearest: the most pico-dollars that are set aside for one of its lines; 0: not written down.
     """
 
     tag: str
@@ -115,6 +116,7 @@ class Batch:
     why: str = ""
     whose: str = ""
     cancelled_at: float | None = None
+    dearest: int = 0
 
     @property
     def over(self) -> bool:

@@ -99,6 +99,7 @@ class Desk:
             pack.reserved,
             clock.wall(),
             whose=whose(self._credentials(packed.lane), packed.tag),
+            dearest=pack.dearest,
         )
         await asyncio.to_thread(self._book.plan, batch, packed.members)
         self._files[packed.tag] = packed

@@ -182,7 +182,7 @@ def _tokens(call: Call) -> Tokens:
 
 def _free_money(row: RowAccount, ask: Ask) -> int | Grant:
     """Return the money if we need not wait for it; 0 if none is left."""
-    answer = _ledger(row).try_grant(ask, row.priority, row.run.spending)
+    answer = _ledger(row).try_grant(ask, row.claim, row.run.spending)
     return 0 if answer is Grant.STOP else answer
 
 
@@ -191,7 +191,7 @@ async def _money(row: RowAccount, ask: Ask) -> int:
         return answer
     row.drain()
     with row.short_of_money():
-        return await _ledger(row).agrant(ask, row.priority, row.run.spending)
+        return await _ledger(row).agrant(ask, row.claim, row.run.spending)
 
 
 def _money_sync(row: RowAccount, ask: Ask) -> int:
@@ -201,9 +201,9 @@ def _money_sync(row: RowAccount, ask: Ask) -> int:
     row.drain()
     if not runs_a_loop():
         with row.short_of_money(), row.parking() as on_wait:
-            return ledger.grant(ask, row.priority, on_wait, account)
+            return ledger.grant(ask, row.claim, on_wait, account)
     ledger.lease_now(ask, account)
-    answer = ledger.try_grant(ask, row.priority, account)
+    answer = ledger.try_grant(ask, row.claim, account)
     if answer is Grant.WAIT:
         message = "invoke() inside an async function cannot wait for money to come back; use ainvoke()"
         raise dressed(BudgetBusy, message)

@@ -9,7 +9,7 @@ from cottonpalm.request.money.rules.grants import Ask
 from cottonpalm.request.pricing import call_in
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Container
 
     from cottonpalm.providers.batches.lanes import Lane
     from cottonpalm.providers.batches.stages import Batch, Book, Member
@@ -84,9 +84,7 @@ class BatchMoney:
         if batch.tag in self._given_up:
             self.paid_twice[batch.tag] = reported
         amount = self._held.pop(batch.tag, 0)
-        uncertain = (
-            max(0, amount - reported) if batch.stage is Stage.LOST else _share(amount, unsaid, members)
-        )
+        uncertain = max(0, amount - reported) if batch.stage is Stage.LOST else _bound(batch, amount, unsaid)
         uncertain += len(batch.twins) * max(amount, reported)  # each may have to be paid as well
         if run.ledger is not None:
             if run.ledger.settle(amount, reported, uncertain, run.spending, requests=len(members)):
@@ -114,6 +112,6 @@ class BatchMoney:
                 ledger.settle(amount, 0, 0, self._run.spending)
 
 
-def _share(amount: int, unsaid: int, members: Sequence[Member]) -> int:
-    """What is set aside for so many of a batch's lines: the sum for all is written down, and not that of each."""
-    return -(-amount * unsaid // len(members)) if unsaid else 0
+def _bound(batch: Batch, amount: int, unsaid: int) -> int:
+    """The most that so many of its lines can cost: each may be the dearest, whose bound alone is written down."""
+    return min(amount, unsaid * (batch.dearest or amount))

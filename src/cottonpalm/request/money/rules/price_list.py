@@ -8,11 +8,11 @@ not name. This module also lists the most tokens that known models write in one 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.request.money.rules.rates import Rates, per_token, pico
+from cottonpalm.request.money.rules.rates import Rates, halved, per_token, pico
 from cottonpalm.types import PICO, Usage
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ _OUTPUT_KEYS: Final = ("output_mtok", "output_reasoning_mtok")
 # A model that draws does so without being asked.
 _DRAWN_KEYS: Final = ("output_image_mtok", "output_video_mtok")
 _FLAT: Final = frozenset({*_INPUT_KEYS, "output_mtok"})
+# Azure sells every model of its batches at half the price (learn.microsoft.com); the list has no batch price of it.
+_BATCHES_AT_HALF: Final = frozenset({"azure"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +100,7 @@ def look_up(model: str, url: str | None, tier: str | None = None) -> Rates | Non
         url: the address of the request. If it is a known provider's, it decides; else the model's name decides.
         tier: "flex", "priority", "fast" or "batch"; at a tier without rates of its own, the standard rates count.
     """
+    halves = False
     try:
         provider_id = _provider_id(model, url)
         found = _calculate(model, provider_id, tier, Usage())
@@ -105,13 +108,30 @@ def look_up(model: str, url: str | None, tier: str | None = None) -> Rates | Non
             tier is not None
             and found.model_price == _calculate(model, provider_id, None, Usage()).model_price
         ):
+            halves = tier == "batch" and provider_id in _BATCHES_AT_HALF
             tier = None  # so that the rates are equal to the standard ones: nothing costs less there
     except LookupError:
         return None
     prices = {key: price for key, price in vars(found.model_price).items() if price is not None}
     if "input_mtok" not in prices:
         return None  # not sold by the token
-    return _rates(prices, _other_prices(found), model, provider_id, tier)
+    rates = _rates(prices, _other_prices(found), model, provider_id, tier)
+    return _at_half(rates) if halves and not isinstance(rates, LookedUpRates) else rates
+
+
+def _at_half(rates: Rates) -> Rates:
+    """Half the price of a token in and out. What is cached is not known to cost less than that, and fees stay."""
+    half = halved(rates)
+    into = half.input
+    return replace(
+        half,
+        cache_read=into,
+        cache_write=max(into, half.cache_write),
+        cache_write_1h=max(into, half.cache_write_1h),
+        request=rates.request,
+        web_search=rates.web_search,
+        file_search=rates.file_search,
+    )
 
 
 def context_window(model: str, url: str | None) -> int | None:

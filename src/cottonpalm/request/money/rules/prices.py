@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
 from math import isfinite
@@ -26,6 +27,7 @@ FREE: Final = ("local", "local:*", "local/*")  # names of models that run on thi
 _DATED: Final = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
 _STANDARD: Final = frozenset({"default", "standard", "standard_only", "on_demand"})
 BATCH: Final = "batch"  # what a request costs in a batch
+_ALIKE: Final = 0.8  # from here on a name is taken for another one, misspelt
 _DEARER: Final = "priority"  # an account may be set to serve requests without a tier at this tier
 
 
@@ -102,6 +104,20 @@ class PriceBook:
             served = {None}
         dearest = {known for at in served if (known := self.rates(model, url, at)) is not None}
         return Tariff(model, url, rates, tuple(dearest))
+
+    def misspelt(self, model: str) -> str | None:
+        """Return the name in the user's prices that was probably meant for this model, where none of them is its own.
+
+        A name of another model in the price list stands for that one, however much alike they are.
+        """
+        if not isinstance(self._own, Mapping) or _match(self._own, model) is not None:
+            return None
+        word = model.lower()
+        for name in self._own:
+            if name.lower() == word or name.lower().endswith((f":{word}", f"/{word}")):
+                return name
+        near = get_close_matches(word, self._own, n=1, cutoff=_ALIKE)
+        return next((name for name in near if price_list.look_up(name, None) is None), None)
 
     def _find(self, model: str, url: str | None, tier: str | None) -> Rates | None:
         if (own := self._own_rates(model)) is not None:
