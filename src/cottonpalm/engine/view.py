@@ -199,6 +199,7 @@ class View:
             pause_s=self._pause_s(),
             silent_s=self._monitor.silent_s,
             trouble=account.reach.trouble or self._why_down(),
+            unreached=account.reach.unreached,
             allowed_per_s=account.flow.allowed_per_s(),
             cost_usd=tally.cost_pico / PICO,
             cost_known=tally.cost_known and not account.spending.unbounded,

@@ -270,11 +270,11 @@ class Session:
         self._say_why(stopped, signal)
         if not self._tally.answers and (said := self._wrong_address(stopped)) is not None:
             self._screen.error(said)
-        elif not self._tally.answers and "the proxy " in stats.trouble:
+        elif not self._tally.answers and stats.unreached == "proxy":
             self._screen.error(
                 "requests go by a proxy: mend HTTPS_PROXY and HTTP_PROXY, or name the server in NO_PROXY"
             )
-        elif not self._tally.answers and stats.trouble.startswith("connection refused"):
+        elif not self._tally.answers and stats.unreached == "refused":
             self._screen.error(
                 "nobody listens there: start the server, or name the one that runs with --base-url"
             )
