@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cottonpalm.protocols import RunInfo, StoredRows
 
 PAGE: Final = 1024
-FACTS: Final = "facts"
+FACTS: Final = "facts"  # key in a run's own JSON object: what is shown beside the counts
 _HIDDEN: Final = frozenset({"folder", "input_kept", "unkept"})
 
 

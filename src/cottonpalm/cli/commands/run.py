@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cottonpalm.cli.chains.build import build
 from cottonpalm.cli.commands.dashboard import beside, port_of
+from cottonpalm.cli.commands.ending import Work
 from cottonpalm.cli.commands.session import Session
 from cottonpalm.cli.files.output_file import is_same, is_stream
 from cottonpalm.cli.problems import Code, Problem, shown
@@ -53,7 +54,7 @@ def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
             check_name(info, job.input, job.output, replace=where.fresh or where.overwrite)
         _check_output(job, where, info.meta if info else {})
         stack.enter_context(beside(where.store, where.live, screen))
-        code = _run_or_begin_anew(Session(job, where, screen, rows, store), built, store, screen)
+        code = _run_or_begin_anew(Session(Work(job, where, screen, rows, store)), built, store, screen)
         return _released(store, code, screen)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
+from cottonpalm.cli.commands.facts import TROUBLE
 from cottonpalm.cli.options.spec import META, RunSpec
 from cottonpalm.cli.problems import shown
 from cottonpalm.cli.screen import screen
@@ -28,7 +29,6 @@ PAGE: Final = 4096
 # failed rows whose reasons are counted: `status` answers at once, whatever the run has met
 MOST: Final = 20_000
 NO_SLOT: Final = 1 << 40  # above any row's
-TROUBLE: Final = "trouble"  # key in a run's own facts: why its latest request reached no server
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ import datetime as dt
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.cli.commands.status import TROUBLE
+from cottonpalm.cli.commands.facts import TROUBLE
 from cottonpalm.cli.options.spec import META
 from cottonpalm.cli.screen import screen
 from cottonpalm.cli.store.held_store import existing_store
