@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 import langchain_core.runnables.base  # noqa: F401 - before the stack is deep: there Python 3.11 loads it 15 % slower
 
 from cottonpalm import settings as checked
-from cottonpalm.chain.face import ChainFace, chain_name
+from cottonpalm.chain.face import ChainFace, Out, chain_name
 from cottonpalm.engine.input.frames import collected as one_table
 from cottonpalm.engine.input.frames import list_in, rows_in
 from cottonpalm.engine.input.row_configs import Configs, most_at_once, one_each, same_for_all
@@ -47,7 +47,7 @@ AnyRun = TypeVar("AnyRun", bound=BaseRun)
 Table = TypeVar("Table")
 
 
-class BatchProcessor(ChainFace):
+class BatchProcessor(ChainFace[Out]):
     """Runs a chain over many rows: as fast as the provider allows, within its budget, losing nothing.
 
     Args:
@@ -113,7 +113,7 @@ class BatchProcessor(ChainFace):
     @names_nearest
     def __init__(
         self,
-        chain: Runnable[Any, Any],
+        chain: Runnable[Any, Out],
         *,
         # how fast
         concurrency: Literal["auto"] | int | AdaptiveConcurrency = "auto",
@@ -190,24 +190,25 @@ class BatchProcessor(ChainFace):
 
     # -- one row, under the same limits, budget and cache as a batch; it never reads or writes a run of the store
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Out:
         """Return the chain's output for one input, or raise the chain's own exception."""
         return bridge().wait(self._answer(input, config, kwargs, awaited=False))
 
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Out:
         """`invoke` on the running loop."""
         return await self._answer(input, config, kwargs, awaited=True)
 
     async def _answer(
         self, row: Any, config: RunnableConfig | None, kwargs: dict[str, Any], *, awaited: bool
-    ) -> Any:
+    ) -> Out:
         async with AsyncRun(self._runs.single(row, config, kwargs, awaited=awaited)) as run:
             collected = Collected([row])
             collected.run = run
             await collected.fill(run)
-        return collected.only()
+        answer: Out = collected.only()
+        return answer
 
-    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
+    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Out]:
         """Yield the chain's chunks for one input."""
         collected = Collected([input])
         with Run(self._runs.single(input, config, kwargs, streaming=True)) as run:
@@ -221,7 +222,7 @@ class BatchProcessor(ChainFace):
         input: Any,
         config: RunnableConfig | None = None,
         **kwargs: Any,
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncIterator[Out]:
         """`stream` on the running loop."""
         collected = Collected([input])
         async with AsyncRun(self._runs.single(input, config, kwargs, streaming=True, awaited=True)) as run:
@@ -242,7 +243,7 @@ class BatchProcessor(ChainFace):
         priorities: Sequence[float] | None = None,
         ids: Sequence[Any] | None = None,
         **kwargs: Any,
-    ) -> list[Any]:
+    ) -> list[Out]:
         """Return every row's output, in order.
 
         All rows run before anything is raised. At the first Ctrl-C, the rows in flight are finished; the second ends
@@ -275,7 +276,7 @@ class BatchProcessor(ChainFace):
         priorities: Sequence[float] | None = None,
         ids: Sequence[Any] | None = None,
         **kwargs: Any,
-    ) -> list[Any]:
+    ) -> list[Out]:
         """`batch` on the running loop."""
         collected = Collected(list_in(inputs))
         if not len(collected.inputs):

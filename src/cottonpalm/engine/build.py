@@ -26,9 +26,10 @@ from cottonpalm.engine.opened import Opened, go_on, let_go, open_run
 from cottonpalm.engine.run_asked import RunAsked
 from cottonpalm.engine.shared import memory_of
 from cottonpalm.errors import ConfigError
-from cottonpalm.protocols import FAILED, RETRYABLE, SharesLimits
+from cottonpalm.protocols import FAILED, RETRYABLE
 from cottonpalm.providers.batches.stages import KeepsBatches
 from cottonpalm.settings import travelling
+from cottonpalm.store_extras import SharesLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

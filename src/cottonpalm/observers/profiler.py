@@ -11,6 +11,7 @@ from cottonpalm.observers.measures.bounded import Histogram
 from cottonpalm.observers.measures.course import Course
 from cottonpalm.observers.measures.models_asked import REST, ModelsAsked
 from cottonpalm.observers.measures.reported import BatchUse, Counts, Money, Spread, StepUse, TopRow
+from cottonpalm.observers.measures.rows_seen import TOP, TYPES
 from cottonpalm.observers.measures.sizes_and_repeats import RepeatedRows, Sizes, number_of
 from cottonpalm.observers.report import Report
 from cottonpalm.observers.words.bottleneck import bound_by
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 Wait: TypeAlias = Literal["queue", "permit", "pause", "backoff", "call", "first", "store", "warm"]
 WAITS: Final[tuple[Wait, ...]] = ("queue", "permit", "pause", "backoff", "call", "first", "store", "warm")
-TOP: Final = 10
-TYPES: Final = 50  # different types of errors that are told apart, per kind
 STEPS: Final = 50
 LOOK_EVERY_S: Final = 0.05
 IDLE: Final[tuple[Bottleneck, ...]] = ("held", "reader", "source")  # nobody's fault but those outside

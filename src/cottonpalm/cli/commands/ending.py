@@ -10,14 +10,16 @@ from cottonpalm.cli.base_url import diagnosis
 from cottonpalm.cli.chains.models import check_model
 from cottonpalm.cli.commands.going_on import going_on
 from cottonpalm.cli.files import output_file
-from cottonpalm.cli.problems import Code, Problem, shown
+from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.screen import summary, wording
 from cottonpalm.cli.writers.output import RunSlots
 from cottonpalm.observers.words.formatting import count
 from cottonpalm.observers.words.prompts import on_prompts
 from cottonpalm.protocols import OK
+from cottonpalm.shell import Code, command_on
 from cottonpalm.stores import shown as store_shown
 from cottonpalm.types import pico
+from cottonpalm.urls import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,7 +112,7 @@ class Ending:
         left_out = work.store.kept.counts().get(OK, 0) - counts.ok
         if left_out > told:
             source = "standard input" if work.job.input == "-" else shown(work.job.input)
-            export = summary.command_on("export", work.where.run, work.where.store)
+            export = command_on("export", work.where.run, work.where.store)
             belong, was, them = (
                 ("belongs to a row", "it was", "it")
                 if left_out == 1
@@ -127,8 +129,7 @@ class Ending:
         page, where = self.work.where.page, self.work.where
         if page is None:
             return None
-        from cottonpalm.cli.commands.report import write_page
-        from cottonpalm.cli.stories import story_of
+        from cottonpalm.cli.commands.report import story_of, write_page
         from cottonpalm.observers.page.run_page import page_of
 
         story = story_of(self.work.store, where.run, where.store, ours=True)
@@ -183,7 +184,7 @@ class Ending:
             saved_pico=pico(stats.cache.saved_usd) if stats.cache.saved_known else None,
             uncertain_pico=info.uncertain_pico if info else 0,
             results=self._results(),
-            retry=summary.command_on("retry", where.run, where.store) if counts.failed else None,
+            retry=command_on("retry", where.run, where.store) if counts.failed else None,
             resume=resume,
             prompt=on_prompts(run.report),
             trouble=stats.trouble,

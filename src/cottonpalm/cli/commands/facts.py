@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
-from cottonpalm.cli.stories import FACTS
 from cottonpalm.events import Binding, Unreachable
+from cottonpalm.shell import FACTS, TROUBLE
 
 if TYPE_CHECKING:
-    from cottonpalm.cli.problems import Code
     from cottonpalm.cli.readers.rows import InputRows
     from cottonpalm.cli.readers.stored_rows import StoredInput
     from cottonpalm.cli.screen.summary import Tally
     from cottonpalm.cli.store.held_store import HeldStore
     from cottonpalm.events import Event
     from cottonpalm.run import Run
+    from cottonpalm.shell import Code
 
-TROUBLE: Final = "trouble"  # key in a run's own JSON object: why its latest request reached no server
 EVERY_S: Final = 5.0
 
 

@@ -11,15 +11,16 @@ from cottonpalm.cli.commands.dashboard import beside, port_of
 from cottonpalm.cli.commands.ending import Work
 from cottonpalm.cli.commands.session import Session
 from cottonpalm.cli.files.output_file import is_same, is_stream
-from cottonpalm.cli.problems import Code, Problem, shown
+from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.readers.open_rows import rows_of
 from cottonpalm.cli.readers.stored_rows import StoredInput
 from cottonpalm.cli.screen import wording
 from cottonpalm.cli.store.held_store import HeldStore
-from cottonpalm.cli.urls import absolute
 from cottonpalm.cli.writers.open_output import check_name, check_output
 from cottonpalm.errors import ChainChanged, StoreError
+from cottonpalm.shell import Code
 from cottonpalm.stores import database_of, open_store
+from cottonpalm.urls import absolute, shown
 
 if TYPE_CHECKING:
     from cottonpalm.cli.chains.build import Built

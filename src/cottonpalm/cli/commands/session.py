@@ -16,7 +16,7 @@ from cottonpalm.cli.commands.facts import Facts
 from cottonpalm.cli.files import output_file
 from cottonpalm.cli.options.keywords import keywords_of, lane_of
 from cottonpalm.cli.plugins import observers_of
-from cottonpalm.cli.problems import Code, Problem
+from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.readers.open_rows import reading_of
 from cottonpalm.cli.readers.rows import RowFields
 from cottonpalm.cli.screen.summary import Tally
@@ -31,6 +31,7 @@ from cottonpalm.errors import RunStopped, StoreError
 from cottonpalm.observers.terminal.coming import ComingRows
 from cottonpalm.processor import BatchProcessor
 from cottonpalm.settings import PLENTY
+from cottonpalm.shell import Code
 from cottonpalm.stores.codec.records import unpack
 
 if TYPE_CHECKING:

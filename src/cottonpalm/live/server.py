@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-from cottonpalm.cli.live.reading import Reading
-from cottonpalm.cli.live.rules import host_name
-from cottonpalm.cli.problems import Problem
-from cottonpalm.errors import StoreError
+from cottonpalm.errors import ConfigError, StoreError
+from cottonpalm.live.reading import Reading, Refused
+from cottonpalm.live.rules import host_name
 from cottonpalm.stores import database_of, shown
 from cottonpalm.stores.sql.store import SqlStore
 
@@ -38,24 +37,28 @@ class Dashboard:
 
     Attributes:
         url: the address to open, with the token of this start.
+
+    Raises:
+        ConfigError: there is no such store, or the port is taken.
+        ImportError: the extra is not installed.
     """
 
     def __init__(self, store: str | Path, port: int | None = None, *, host: str = LOOPBACK) -> None:
         try:  # here, as the name alone can be had without the extra: `from cottonpalm import *`
             import uvicorn
 
-            from cottonpalm.cli.live.app import Live, application
-            from cottonpalm.cli.live.connections import Connection
-            from cottonpalm.cli.live.guard import TOKEN, Guard
+            from cottonpalm.live.app import Live, application
+            from cottonpalm.live.connections import Connection
+            from cottonpalm.live.guard import TOKEN, Guard
         except ImportError as missing:
             raise ImportError(
                 f"the live page needs {missing.name}: pip install 'cottonpalm[dashboard]'"
             ) from missing
         database = database_of(store)
         if database is None:
-            raise Problem("a store in memory has no page; give the runs a file as their store")
+            raise ConfigError("a store in memory has no page; give the runs a file as their store")
         if not database.exists():
-            raise Problem(
+            raise ConfigError(
                 f"there is no store {shown(store)} here for a page to show; the first run in it makes it, in Python "
                 f"also open_store({shown(store)!r}).close()"
             )
@@ -92,7 +95,7 @@ class Dashboard:
         try:
             self._database.check()
         except StoreError:
-            raise Problem("the store was deleted or replaced; start this page again") from None
+            raise Refused("the store was deleted or replaced; start this page again") from None
 
     def _serve(self) -> None:
         asyncio.run(self._main())
@@ -130,7 +133,7 @@ def _listening(host: str, port: int | None) -> socket.socket:
     """A socket that listens.
 
     Raises:
-        Problem: the port is taken, or the address is none of this machine.
+        ConfigError: the port is taken, or the address is none of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for number in (PORT, 0) if port is None else (port,):
@@ -144,6 +147,6 @@ def _listening(host: str, port: int | None) -> socket.socket:
             trouble: Any = error
         else:
             return made
-    raise Problem(
+    raise ConfigError(
         f"the live page cannot listen at {host}:{port}: {trouble.strerror or trouble}; name another port"
     )
