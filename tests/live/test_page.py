@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from cottonpalm import BatchProcessor
-from cottonpalm.errors import ConfigError
+from cottonpalm.errors import ConfigError, StoreError
 from cottonpalm.live.reading import Query, Reading
 from cottonpalm.live.server import Dashboard
 from cottonpalm.stores import open_store
@@ -327,3 +327,19 @@ def test_a_second_start_has_another_token(store: Path) -> None:
         with Dashboard(store, 0) as found:
             tokens.add(urlsplit(found.url).query)
     assert len(tokens) == 2
+
+
+def test_a_store_that_cannot_be_read_leaves_the_port_free(
+    page: Dashboard, store: Path, tmp_path: Path
+) -> None:
+    with socket.socket() as any_free:
+        any_free.bind(("127.0.0.1", 0))
+        port = any_free.getsockname()[1]
+    foreign = tmp_path / "notes.db"
+    foreign.write_text("no database, but a text that is longer than nothing")
+    with pytest.raises(StoreError) as kept:  # with its traceback, as a notebook does
+        Dashboard(foreign, port)
+    with pytest.raises(ConfigError, match="cannot listen"):
+        Dashboard(store, page.port)
+    with Dashboard(store, port) as other:
+        assert (other.port, "is not a database" in str(kept.value)) == (port, True)

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import socket
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
@@ -18,6 +19,8 @@ from cottonpalm.stores.sql.store import SqlStore
 
 if TYPE_CHECKING:
     from typing import Self
+
+    from cottonpalm.stores.sql.database import Database
 
 PORT: Final = 8765
 LOOPBACK: Final = "127.0.0.1"
@@ -54,20 +57,16 @@ class Dashboard:
             raise ImportError(
                 f"the live page needs {missing.name}: pip install 'cottonpalm[dashboard]'"
             ) from missing
-        database = database_of(store)
-        if database is None:
-            raise ConfigError("a store in memory has no page; give the runs a file as their store")
-        if not database.exists():
-            raise ConfigError(
-                f"there is no store {shown(store)} here for a page to show; the first run in it makes it, in Python "
-                f"also open_store({shown(store)!r}).close()"
-            )
+        self._database = _existing(store)
+        with ExitStack() as opened:
+            self._store = SqlStore(self._database)
+            opened.callback(self._store.close)
+            self._socket = _listening(host, port)
+            opened.pop_all()  # from here on, `close` is what closes both
         token = secrets.token_urlsafe(24)
-        self._socket = _listening(host, port)
         self.port: int = self._socket.getsockname()[1]
         name = f"[{host}]" if ":" in host else {"0.0.0.0": LOOPBACK}.get(host, host)  # noqa: S104 - as it was asked
         self.url = f"http://{name}:{self.port}/?{urlencode({TOKEN: token})}"
-        self._database, self._store = database, SqlStore(database)
         self._ready, self._over = threading.Event(), asyncio.Event()
         reading = Reading(self._store, check=self._check)
         live = Live(reading, _name(shown(store)), shown(store), self._over)
@@ -122,6 +121,23 @@ class Dashboard:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _existing(store: str | Path) -> Database:
+    """The database of a store that is there.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    database = database_of(store)
+    if database is None:
+        raise ConfigError("a store in memory has no page; give the runs a file as their store")
+    if not database.exists():
+        raise ConfigError(
+            f"there is no store {shown(store)} here for a page to show; the first run in it makes it, in Python "
+            f"also open_store({shown(store)!r}).close()"
+        )
+    return database
 
 
 def _name(address: str) -> str:
