@@ -7,13 +7,13 @@ from heapq import heappush, heapreplace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from cottonpalm import clock
-from cottonpalm.observers.measures.bounded import Histogram
 from cottonpalm.observers.measures.course import Course
 from cottonpalm.observers.measures.models_asked import REST, ModelsAsked
 from cottonpalm.observers.measures.reported import BatchUse, Counts, Money, Spread, StepUse, TopRow
 from cottonpalm.observers.measures.rows_seen import TOP, TYPES
 from cottonpalm.observers.measures.sizes_and_repeats import RepeatedRows, Sizes, number_of
 from cottonpalm.observers.report import Report
+from cottonpalm.observers.values import Values
 from cottonpalm.observers.words.bottleneck import bound_by
 from cottonpalm.types import PICO, Usage
 
@@ -28,32 +28,7 @@ WAITS: Final[tuple[Wait, ...]] = ("queue", "permit", "pause", "backoff", "call",
 STEPS: Final = 50
 LOOK_EVERY_S: Final = 0.05
 IDLE: Final[tuple[Bottleneck, ...]] = ("held", "reader", "source")  # nobody's fault but those outside
-MANY: Final = 1024  # values are counted at the latest when so many have gathered
 GROUP: Final = 32  # so are rows: many at once are far cheaper
-
-
-class Values:
-    """Numbers noted one by one, from any thread, and counted many at once, which is far cheaper."""
-
-    __slots__ = ("_gathered", "_lock", "_seen", "note")
-
-    def __init__(self) -> None:
-        self._seen, self._gathered = Histogram(), list[float]()
-        self._lock = threading.Lock()
-        self.note = self._gathered.append
-
-    @property
-    def many(self) -> bool:
-        """Whether it is time to count."""
-        return len(self._gathered) >= MANY
-
-    def counted(self) -> Histogram:
-        """All that was noted so far."""
-        with self._lock:
-            now = len(self._gathered)  # others may be added meanwhile, at the end
-            self._seen.add(self._gathered[:now])
-            del self._gathered[:now]
-        return self._seen
 
 
 class Look(NamedTuple):
