@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from cottonpalm.cli.live.server import Dashboard
+from cottonpalm.live.server import Dashboard
 from cottonpalm.protocols import StoredRow
 from cottonpalm.stores import open_store
 

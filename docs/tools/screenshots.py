@@ -223,7 +223,7 @@ def read(run: Run) -> None:
 def live_pictures() -> None:
     from playwright.sync_api import sync_playwright  # noqa: PLC0415 - only pictures need it
 
-    from cottonpalm.cli.live.server import Dashboard  # noqa: PLC0415 - an extra
+    from cottonpalm.live.server import Dashboard  # noqa: PLC0415 - an extra
 
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:

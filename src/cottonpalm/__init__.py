@@ -5,7 +5,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cottonpalm.cli.live.server import Dashboard
     from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, Cache, RateLimit, RetryPolicy
     from cottonpalm.engine.output.outbox import RESTARTED
     from cottonpalm.engine.output.stream_events import RowChunk
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
         RunStarted,
         Unreachable,
     )
+    from cottonpalm.live.server import Dashboard
     from cottonpalm.observers.report import Report
     from cottonpalm.planning.plan import Plan
     from cottonpalm.presets import (
@@ -126,7 +126,6 @@ __all__ = [
 ]
 
 _HOMES = {
-    "cli.live.server": ("Dashboard",),
     "config": ("AdaptiveConcurrency", "BatchLane", "Budget", "Cache", "RateLimit", "RetryPolicy"),
     "engine.output.outbox": ("RESTARTED",),
     "engine.output.stream_events": ("RowChunk",),
@@ -148,6 +147,7 @@ _HOMES = {
         "RunStarted",
         "Unreachable",
     ),
+    "live.server": ("Dashboard",),
     "observers.report": ("Report",),
     "planning.plan": ("Plan",),
     "presets": (

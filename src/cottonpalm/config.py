@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeGuard
 
 from cottonpalm.errors import ConfigError
 
@@ -88,7 +88,7 @@ class BatchLane:
             _need(value is None or (_is_whole(value) and value >= 1), f"{name}={value!r}: a number from 1 on")
         for name in ("poll_s", "listing_wait_s", "cancel_s", "quiet_s", "patient_s"):
             value = getattr(self, name)
-            _need(_is_number(value) and 0 < value < math.inf, f"{name}={value!r} must be seconds, above 0")
+            _need(is_number(value) and 0 < value < math.inf, f"{name}={value!r} must be seconds, above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class RateLimit:
         given = [value for value in (self.requests_per_minute, self.tokens_per_minute) if value is not None]
         _need(bool(given), "RateLimit needs requests_per_minute or tokens_per_minute")
         _need(
-            all(_is_number(value) and 1 <= value < math.inf for value in given),
+            all(is_number(value) and 1 <= value < math.inf for value in given),
             f"{self}: a rate limit is a number per minute, 1 or more",
         )
 
@@ -154,17 +154,17 @@ class RetryPolicy:
         )
         _need_yes_or_no(self, "count_all")
         _need(
-            _is_number(self.base_s) and _is_number(self.cap_s) and 0 < self.base_s <= self.cap_s < math.inf,
+            is_number(self.base_s) and is_number(self.cap_s) and 0 < self.base_s <= self.cap_s < math.inf,
             "RetryPolicy needs numbers of seconds, 0 < base_s <= cap_s",
         )
         wait = self.throttle_wait_s
         _need(
-            wait is None or (_is_number(wait) and 0 <= wait < math.inf),
+            wait is None or (is_number(wait) and 0 <= wait < math.inf),
             "RetryPolicy: throttle_wait_s is seconds, 0 or more",
         )
         allowance = (self.allowance_share, self.allowance_floor)
         _need(
-            all(_is_number(one) and one >= 0 for one in allowance),
+            all(is_number(one) and one >= 0 for one in allowance),
             "RetryPolicy: the allowance is a number and cannot be negative",
         )
 
@@ -217,7 +217,7 @@ class Budget:
         for name in ("total", "per_hour"):
             dollars = getattr(self, name)
             _need(
-                dollars is None or (_is_number(dollars) and 0 <= dollars < math.inf),
+                dollars is None or (is_number(dollars) and 0 <= dollars < math.inf),
                 f"Budget({name}={dollars}): a budget is a number of dollars, and cannot be negative",
             )
         _need(
@@ -246,7 +246,8 @@ def _need_yes_or_no(settings: object, *names: str) -> None:
         _need(isinstance(value, bool), f"{type(settings).__name__}({name}={value!r}) must be True or False")
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether it is a number; True and False are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -275,7 +276,7 @@ class Cache:
             f"Cache(max_entries={self.max_entries!r}) must be a whole number, at least 1",
         )
         _need(
-            self.ttl is None or (_is_number(self.ttl) and 0 < self.ttl < math.inf),
+            self.ttl is None or (is_number(self.ttl) and 0 < self.ttl < math.inf),
             f"Cache(ttl={self.ttl!r}) must be a positive number of seconds, or None",
         )
         _need(

@@ -6,7 +6,7 @@ They are not frozen, as those take four times as long to make, and each row has 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -185,3 +185,6 @@ class RunEnded(Event):
     """The run has ended; `reason` is None for a normal end."""
 
     reason: str | None
+
+
+FREQUENT: Final = frozenset({RowStarted, RequestFinished, RowFinished, CacheHit})  # told for each row

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cottonpalm.engine.input.frames import rows_in
 from cottonpalm.engine.input.row_configs import for_rows, most_at_once, one_each
+from cottonpalm.engine.run_asked import RunAsked
 from cottonpalm.errors import ConfigError
 from cottonpalm.run import AsyncRun, BaseRun, Opening, Run
 from cottonpalm.stores import is_in_memory
@@ -27,23 +29,13 @@ if TYPE_CHECKING:
 AnyRun = TypeVar("AnyRun", bound=BaseRun)
 
 
-class Asked(NamedTuple):
-    """The rows of a `batch`, and the other arguments on which their answers depend."""
-
-    rows: Any
-    configs: list[RunnableConfig] | Callable[[Any], RunnableConfig] | None
-    ids: Sequence[Any] | None
-    kwargs: dict[str, Any]
-    most: int | None  # rows at once
-
-
 class RunMaker:
-    """The runs of one processor. What `more` may be is said by `Builder.engine`."""
+    """The runs of one processor."""
 
     def __init__(self, builder: Builder) -> None:
         self._builder, self._settings = builder, builder.settings
         self._last: Callable[[], BaseRun | None] = _no_run
-        self._asked: Asked | None = None  # the latest batch's, if no other run came after it
+        self._asked: RunAsked | None = None  # the latest batch's, if no other run came after it
 
     # -- runs
 
@@ -52,18 +44,18 @@ class RunMaker:
         """See `BatchProcessor.last_run`."""
         return self._last()
 
-    def run(self, rows: Any, **more: Any) -> Run:
+    def run(self, asked: RunAsked) -> Run:
         """Make a run; it is opened in the store now."""
-        return self.remember(Run(self.engine(rows, **more)))
+        return self.remember(Run(self.engine(asked)))
 
-    def arun(self, rows: Any, **more: Any) -> AsyncRun:
+    def arun(self, asked: RunAsked) -> AsyncRun:
         """Make a run on the caller's loop; it is opened when it begins, if that touches the disk."""
         if not self._on_disk:
-            return self.remember(AsyncRun(self.engine(rows, **more)))
-        opening = Opening(partial(self.engine, rows, **more), partial(self.aengine, rows, **more))
+            return self.remember(AsyncRun(self.engine(asked)))
+        opening = Opening(partial(self.engine, asked), partial(self.aengine, asked))
         return self.remember(AsyncRun(opening))
 
-    def remember(self, run: AnyRun, *, keep: bool = False, asked: Asked | None = None) -> AnyRun:
+    def remember(self, run: AnyRun, *, keep: bool = False, asked: RunAsked | None = None) -> AnyRun:
         """Set `last_run`. A batch's run is kept with its outcomes; any other run lives only as long as its reader."""
         self._last = (lambda: run) if keep else weakref.ref(run)
         self._asked = asked
@@ -91,25 +83,23 @@ class RunMaker:
         awaited: bool = False,
     ) -> Engine:
         """Make an engine for one row. An awaited row uses the chain's async form, as the bare chain would."""
+        configs = one_each(config, 1)
         return self._builder.engine(
-            [row],
-            configs=one_each(config, 1),
-            kwargs=kwargs,
-            streaming=streaming,
-            many=False,
-            awaited=awaited,
+            RunAsked(
+                rows=[row], configs=configs, kwargs=kwargs, streaming=streaming, many=False, awaited=awaited
+            )
         )
 
-    def engine(self, rows: Any, **more: Any) -> Engine:
+    def engine(self, asked: RunAsked) -> Engine:
         """Make an engine for these rows, in the store's run if there is one."""
-        return self._made(self._builder.open_run(), rows, more)
+        return self._made(self._builder.open_run(), asked)
 
-    async def aengine(self, rows: Any, **more: Any) -> Engine:
+    async def aengine(self, asked: RunAsked) -> Engine:
         """Do the same, but open the store on a thread if that touches the disk."""
         from cottonpalm.engine.opened import on_a_thread  # noqa: PLC0415 - an import of the processor is quick
 
         opening = self._builder.open_run
-        return self._made(await on_a_thread(opening) if self._on_disk else opening(), rows, more)
+        return self._made(await on_a_thread(opening) if self._on_disk else opening(), asked)
 
     @property
     def _on_disk(self) -> bool:
@@ -118,10 +108,10 @@ class RunMaker:
         in_memory = store is None or is_in_memory(store)
         return not in_memory or (cache is not None and cache.path is not None)
 
-    def _made(self, opened: Opened | None, rows: Any, more: dict[str, Any]) -> Engine:
+    def _made(self, opened: Opened | None, asked: RunAsked) -> Engine:
         """Make an engine. If the call has an error, close the opened run, so that the next call can have it."""
         try:
-            return self._watched(self._builder.engine(rows, opened=opened, **more))
+            return self._watched(self._builder.engine(asked, opened))
         except BaseException:
             from cottonpalm.engine.opened import let_go  # noqa: PLC0415 - an import of the processor is quick
 
@@ -153,18 +143,17 @@ class RunMaker:
         last = asked = self._asked
         if rows is not None:
             rows = rows_in(rows)
-            asked = Asked(rows, for_rows(config, rows), ids, kwargs, most_at_once(config))
+            configs, most = for_rows(config, rows), most_at_once(config)
+            asked = RunAsked(rows=rows, ids=ids, configs=configs, kwargs=kwargs, most=most)
         with self.remember(self._failed_run(asked, given=rows is not None), asked=last) as run:
             outcomes = list(run)
         return sorted(outcomes, key=lambda outcome: outcome.index)
 
-    def _failed_run(self, asked: Asked | None, *, given: bool) -> Run:
+    def _failed_run(self, asked: RunAsked | None, *, given: bool) -> Run:
         """Make the run from the rows, if they are given or their answers depend on more; else from the store."""
         if asked is None or not (given or asked.configs or asked.kwargs):
             return Run(self._watched(self._builder.engine_for_failed()))
-        rows, configs, ids, kwargs, most = asked
-        how: dict[str, Any] = {"ids": ids, "configs": configs, "kwargs": kwargs, "max_concurrency": most}
-        return Run(self.engine(rows, **how, skip_stored=True, retry_failed=True))
+        return Run(self.engine(replace(asked, priorities=None, skip_stored=True, retry_failed=True)))
 
     def _retry_last(self) -> list[Outcome]:
         last, asked = self.last, self._asked
@@ -175,13 +164,13 @@ class RunMaker:
         known = last.outcomes()
         failed = [outcome for outcome in known if outcome.status != "ok"]
         configs = asked.configs
-        engine = self.engine(
-            [outcome.input for outcome in failed],
+        again = RunAsked(
+            rows=[outcome.input for outcome in failed],
             configs=[configs[outcome.index] for outcome in failed] if isinstance(configs, list) else configs,
             kwargs=asked.kwargs,
-            max_concurrency=asked.most,
+            most=asked.most,
         )
-        with Run(engine) as run:
+        with Run(self.engine(again)) as run:
             for outcome in run:
                 outcome.index = failed[outcome.index].index
                 outcome.id = known[outcome.index].id

@@ -7,20 +7,21 @@ they become runs is in `making`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import langchain_core.runnables.base  # noqa: F401 - before the stack is deep: there Python 3.11 loads it 15 % slower
 
 from cottonpalm import settings as checked
-from cottonpalm.chain.face import ChainFace, chain_name
+from cottonpalm.chain.face import ChainFace, Out, chain_name
 from cottonpalm.engine.input.frames import collected as one_table
 from cottonpalm.engine.input.frames import list_in, rows_in
 from cottonpalm.engine.input.row_configs import Configs, most_at_once, one_each, same_for_all
-from cottonpalm.engine.job import SampleOf
+from cottonpalm.engine.run_asked import RunAsked, SampleOf
 from cottonpalm.errors import ConfigError
 from cottonpalm.keywords import names_nearest
-from cottonpalm.making import Asked, RunMaker
+from cottonpalm.making import RunMaker
 from cottonpalm.request.transports import DEFAULT_TRANSPORT, Transport
 from cottonpalm.results import Collected, row_of
 from cottonpalm.run import AsyncRun, BaseRun, Run
@@ -46,7 +47,7 @@ AnyRun = TypeVar("AnyRun", bound=BaseRun)
 Table = TypeVar("Table")
 
 
-class BatchProcessor(ChainFace):
+class BatchProcessor(ChainFace[Out]):
     """Runs a chain over many rows: as fast as the provider allows, within its budget, losing nothing.
 
     Args:
@@ -112,7 +113,7 @@ class BatchProcessor(ChainFace):
     @names_nearest
     def __init__(
         self,
-        chain: Runnable[Any, Any],
+        chain: Runnable[Any, Out],
         *,
         # how fast
         concurrency: Literal["auto"] | int | AdaptiveConcurrency = "auto",
@@ -189,24 +190,25 @@ class BatchProcessor(ChainFace):
 
     # -- one row, under the same limits, budget and cache as a batch; it never reads or writes a run of the store
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Out:
         """Return the chain's output for one input, or raise the chain's own exception."""
         return bridge().wait(self._answer(input, config, kwargs, awaited=False))
 
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Out:
         """`invoke` on the running loop."""
         return await self._answer(input, config, kwargs, awaited=True)
 
     async def _answer(
         self, row: Any, config: RunnableConfig | None, kwargs: dict[str, Any], *, awaited: bool
-    ) -> Any:
+    ) -> Out:
         async with AsyncRun(self._runs.single(row, config, kwargs, awaited=awaited)) as run:
             collected = Collected([row])
             collected.run = run
             await collected.fill(run)
-        return collected.only()
+        answer: Out = collected.only()
+        return answer
 
-    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
+    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Out]:
         """Yield the chain's chunks for one input."""
         collected = Collected([input])
         with Run(self._runs.single(input, config, kwargs, streaming=True)) as run:
@@ -220,7 +222,7 @@ class BatchProcessor(ChainFace):
         input: Any,
         config: RunnableConfig | None = None,
         **kwargs: Any,
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncIterator[Out]:
         """`stream` on the running loop."""
         collected = Collected([input])
         async with AsyncRun(self._runs.single(input, config, kwargs, streaming=True, awaited=True)) as run:
@@ -241,7 +243,7 @@ class BatchProcessor(ChainFace):
         priorities: Sequence[float] | None = None,
         ids: Sequence[Any] | None = None,
         **kwargs: Any,
-    ) -> list[Any]:
+    ) -> list[Out]:
         """Return every row's output, in order.
 
         All rows run before anything is raised. At the first Ctrl-C, the rows in flight are finished; the second ends
@@ -274,7 +276,7 @@ class BatchProcessor(ChainFace):
         priorities: Sequence[float] | None = None,
         ids: Sequence[Any] | None = None,
         **kwargs: Any,
-    ) -> list[Any]:
+    ) -> list[Out]:
         """`batch` on the running loop."""
         collected = Collected(list_in(inputs))
         if not len(collected.inputs):
@@ -292,19 +294,10 @@ class BatchProcessor(ChainFace):
         kwargs: dict[str, Any],
         retry_failed: bool = False,
     ) -> None:
-        many = one_each(config, len(collected.inputs))
-        most = most_at_once(config)
-        engine = await self._runs.aengine(
-            collected.inputs,
-            ids=ids,
-            priorities=priorities,
-            configs=many,
-            kwargs=kwargs,
-            max_concurrency=most,
-            retry_failed=retry_failed,
-        )
-        run = AsyncRun(engine)
-        self._runs.remember(run, keep=True, asked=Asked(collected.inputs, many, ids, kwargs, most))
+        asked = _listed(collected.inputs, config, ids=ids, priorities=priorities, kwargs=kwargs)
+        asked = replace(asked, retry_failed=retry_failed)
+        run = AsyncRun(await self._runs.aengine(asked))
+        self._runs.remember(run, keep=True, asked=asked)
         run.keep(collected.outcomes)
         collected.kept = True
         collected.begun(run)
@@ -329,17 +322,9 @@ class BatchProcessor(ChainFace):
         inputs = list_in(inputs)
         if not len(inputs):
             return
-        many = one_each(config, len(inputs))
-        engine = self._runs.engine(
-            inputs,
-            ids=ids,
-            priorities=priorities,
-            configs=many,
-            kwargs=kwargs,
-            max_concurrency=most_at_once(config),
-        )
+        asked = _listed(inputs, config, ids=ids, priorities=priorities, kwargs=kwargs)
         collected = Collected(inputs)
-        run = self._runs.remember(Run(engine))
+        run = self._runs.run(asked)
         try:
             with run:
                 collected.run = run
@@ -364,17 +349,9 @@ class BatchProcessor(ChainFace):
         inputs = list_in(inputs)
         if not len(inputs):
             return
-        many = one_each(config, len(inputs))
-        engine = await self._runs.aengine(
-            inputs,
-            ids=ids,
-            priorities=priorities,
-            configs=many,
-            kwargs=kwargs,
-            max_concurrency=most_at_once(config),
-        )
+        asked = _listed(inputs, config, ids=ids, priorities=priorities, kwargs=kwargs)
         collected = Collected(inputs)
-        run = self._runs.remember(AsyncRun(engine))
+        run = self._runs.remember(AsyncRun(await self._runs.aengine(asked)))
         try:
             async with run:
                 collected.run = run
@@ -426,10 +403,17 @@ class BatchProcessor(ChainFace):
         Raises:
             RunStopped: at the end of the iteration, if the run stopped early.
         """
-        more: dict[str, Any] = {"ids": ids, "priorities": priorities, "configs": same_for_all(config)}
-        more |= {"skip_stored": skip_stored, "retry_failed": retry_failed}
-        more["max_concurrency"] = most_at_once(config)
-        return self._streaming(self._runs.run(rows_in(rows), streaming=stream, **more), stream)
+        asked = RunAsked(
+            rows=rows_in(rows),
+            ids=ids,
+            priorities=priorities,
+            configs=same_for_all(config),
+            most=most_at_once(config),
+            skip_stored=skip_stored,
+            retry_failed=retry_failed,
+            streaming=stream,
+        )
+        return self._streaming(self._runs.run(asked), stream)
 
     @overload
     def astart(
@@ -455,10 +439,17 @@ class BatchProcessor(ChainFace):
         stream: bool = False,
     ) -> AsyncRun[Any]:
         """`start` on the running loop: iterate inside `async with`, which opens the store, on a thread."""
-        more: dict[str, Any] = {"ids": ids, "priorities": priorities, "configs": same_for_all(config)}
-        more |= {"skip_stored": skip_stored, "retry_failed": retry_failed}
-        more["max_concurrency"] = most_at_once(config)
-        return self._streaming(self._runs.arun(rows_in(rows), streaming=stream, **more), stream)
+        asked = RunAsked(
+            rows=rows_in(rows),
+            ids=ids,
+            priorities=priorities,
+            configs=same_for_all(config),
+            most=most_at_once(config),
+            skip_stored=skip_stored,
+            retry_failed=retry_failed,
+            streaming=stream,
+        )
+        return self._streaming(self._runs.arun(asked), stream)
 
     @staticmethod
     def _streaming(run: AnyRun, stream: bool) -> AnyRun:
@@ -478,14 +469,14 @@ class BatchProcessor(ChainFace):
         comes as one piece. A slow reader slows the calls; leaving early closes every connection.
         """
         inputs = rows_in(inputs)
-        engine = await self._runs.aengine(
-            inputs,
+        asked = RunAsked(
+            rows=inputs,
             configs=same_for_all(config),
-            max_concurrency=most_at_once(config, max_concurrency),
+            most=most_at_once(config, max_concurrency),
             streaming=True,
         )
         collected = Collected(inputs if isinstance(inputs, Sequence) else ())
-        run = self._runs.remember(AsyncRun(engine))
+        run = self._runs.remember(AsyncRun(await self._runs.aengine(asked)))
         try:
             async with run:
                 collected.run = run
@@ -609,19 +600,19 @@ class BatchProcessor(ChainFace):
     async def _sampled(
         self, drawn: list[Item], configs: Any, of: SampleOf | None, most: int | None
     ) -> tuple[list[Outcome], float | None]:
-        """Run the drawn rows; return their outcomes, and the limit at the end of that run. `of`: `Job.sample_of`."""
+        """Run the drawn rows; return their outcomes, and the limit at the end. `of`: `RunAsked.sample_of`."""
         if not drawn:
             return [], None
         ids = [item.id for item in drawn] if any(item.id is not None for item in drawn) else None
-        engine = await self._runs.aengine(
-            [item.row for item in drawn],
+        asked = RunAsked(
+            rows=[item.row for item in drawn],
             ids=ids,
             configs=configs,
-            max_concurrency=most,
+            most=most,
             sampled=True,
             sample_of=of,
         )
-        async with self._runs.remember(AsyncRun(engine)) as run:
+        async with self._runs.remember(AsyncRun(await self._runs.aengine(asked))) as run:
             outcomes = [outcome async for outcome in run]
             return [outcome for outcome in outcomes if outcome.status != "skipped"], run.stats.limit
 
@@ -670,6 +661,20 @@ class BatchProcessor(ChainFace):
         After `batch`, its `as_completed` forms and `stream_batch`, it has their outcomes.
         """
         return self._runs.last
+
+
+def _listed(
+    rows: Sequence[Any], config: Configs, *, ids: Any, priorities: Any, kwargs: dict[str, Any]
+) -> RunAsked:
+    """What is asked of the run of a list."""
+    return RunAsked(
+        rows=rows,
+        ids=ids,
+        priorities=priorities,
+        configs=one_each(config, len(rows)),
+        kwargs=kwargs,
+        most=most_at_once(config),
+    )
 
 
 def _where(store: object) -> str:

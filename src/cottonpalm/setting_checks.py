@@ -9,11 +9,11 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from langchain_core.runnables.base import Runnable
 
-from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, RetryPolicy
+from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, RetryPolicy, is_number
 from cottonpalm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -93,14 +93,14 @@ def seconds(value: float | None, what: str, *, otherwise: float | None = None) -
     """Check a number of seconds above zero; None becomes `otherwise`."""
     if value is None:
         return otherwise
-    if _is_number(value) and value > 0:
+    if is_number(value) and value > 0:
         return value
     raise ConfigError(f"{what}={value!r} must be a positive number of seconds")
 
 
 def pause(value: float, what: str) -> float:
     """A number of seconds; 0 for none."""
-    if _is_number(value) and 0 <= value < math.inf:
+    if is_number(value) and 0 <= value < math.inf:
         return value
     raise ConfigError(f"{what}={value!r} must be a number of seconds, 0 for no pause")
 
@@ -114,7 +114,7 @@ def chunk_size_of(value: int | None, what: str) -> int | None:
 
 def failures_of(value: float | None, what: str) -> float | None:
     """A number of rows, or a share below 1."""
-    if value is not None and not (_is_number(value) and value >= 0):
+    if value is not None and not (is_number(value) and value >= 0):
         raise ConfigError(f"{what}={value!r}: say a number of rows, or a share such as 0.1")
     return value
 
@@ -133,7 +133,7 @@ def made(cls: type) -> Check:
 
 def budget_of(given: Budget | float | None, what: str) -> Budget | None:
     """A budget; a plain number is one of so many dollars in all."""
-    if _is_number(given):
+    if is_number(given):
         return Budget(total=given)
     if given is None or isinstance(given, Budget):
         return given
@@ -243,7 +243,3 @@ def store_of(given: str | Path | Store | None, what: str) -> str | Path | Store 
     # A file is opened, or a database reached, when a run begins; its address is read now.
     on_disk = isinstance(given, str | Path) and database_of(given) is not None
     return given if on_disk else open_store(given)
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cottonpalm.events import Binding
-    from cottonpalm.types import ErrorRecord, Outcome
+    from cottonpalm.types import ErrorRecord, Outcome, Unreached
 
 SHARE_FROM: Final = 100  # a share of failures counts only from this many finished rows on
 SAME: Final = 20  # first rows that fail for one reason say that all will
@@ -97,7 +97,8 @@ class Stats:
     `allowed_per_s` are the requests a second that the user's own ceilings allow, as large as the answered ones are;
     None without ceilings, or before an answer.
     `trouble` says why the latest request reached nobody ("connection refused at 127.0.0.1:4999"), or what a provider
-    that counts as down said last ("provider down: the answer of ... broke off"); "" otherwise.
+    that counts as down said last ("provider down: the answer of ... broke off"); "" otherwise. `unreached` says what
+    did not let the request through, as `cottonpalm.types.Unreached`.
 
     `started` is a `clock.now()` stamp. In dollars: `cost_usd` is what finished rows cost (`cost_known` is False once a
     row's cost could not be told), `reported_usd` what providers reported, `uncertain_usd` the most that is charged
@@ -132,6 +133,7 @@ class Stats:
     out: int = 0
     cache: CacheCounts = field(default_factory=CacheCounts)
     trouble: str = ""
+    unreached: Unreached = ""
     allowed_per_s: float | None = None
 
 

@@ -7,6 +7,7 @@ from enum import Enum, StrEnum
 from operator import add, attrgetter
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
+BYTES_PER_TOKEN: Final = 4  # of a text in a European language, or of JSON; only for guesses
 PICO: Final = 10**12  # pico-dollars in a dollar; 63 bits hold nine million dollars
 SHORT: Final = 80  # characters of an answer or an error in a `repr`
 Status: TypeAlias = Literal["ok", "failed", "skipped"]
@@ -32,6 +33,13 @@ Bottleneck: TypeAlias = Literal[
     "batch",  # rows wait for the answers of batches that are out
     "tail",  # no more rows will start: the last ones are under way
     "",  # nothing
+]
+
+Unreached: TypeAlias = Literal[
+    "",  # the latest request reached a server
+    "refused",  # nobody listens at its address
+    "proxy",  # it goes by a proxy, which refuses it or does not get there
+    "server",  # anything else: an unknown host, no network, no TLS
 ]
 
 

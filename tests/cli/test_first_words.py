@@ -137,6 +137,18 @@ def test_where_nobody_listens_the_next_step_is_said(cottonpalm: Command, folder:
     assert "nobody listens there: start the server, or name the one that runs with --base-url" in said
 
 
+def test_where_a_proxy_refuses_the_proxy_is_to_be_mended(
+    cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "")
+    rows(folder / "in.jsonl", 1)
+    words = ("run", "in.jsonl", "-o", "out.jsonl", "-m", "openai:m", "-p", "{text}", "--retries", "0")
+    said = cottonpalm(*words, "--base-url", "http://far.invalid/v1").err
+    assert "requests go by a proxy: mend HTTPS_PROXY and HTTP_PROXY" in said
+    assert "nobody listens there" not in said
+
+
 def test_https_to_a_server_without_tls_is_told_in_words(
     cottonpalm: Command, folder: Path, server: Loopback
 ) -> None:

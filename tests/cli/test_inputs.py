@@ -19,8 +19,8 @@ import zstandard
 
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.readers.open_rows import open_rows
-from cottonpalm.cli.urls import absolute
 from cottonpalm.engine.input.reader import Broken
+from cottonpalm.urls import absolute
 
 if TYPE_CHECKING:
     from pathlib import Path

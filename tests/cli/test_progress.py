@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from cottonpalm import clock
-from cottonpalm.cli.screen.summary import Counts, Summary, Tally, advice_in, command_on, resume_command
+from cottonpalm.cli.screen.summary import Counts, Summary, Tally, advice_in, resume_command
 from cottonpalm.engine.input.keys import Distinct
 from cottonpalm.events import (
     Binding,
@@ -29,6 +29,7 @@ from cottonpalm.observers.terminal.panel import line
 from cottonpalm.observers.terminal.progress import PLAIN_EVERY_S, Progress
 from cottonpalm.observers.words.formatting import clean, count, duration, model_in, money, rate
 from cottonpalm.observers.words.numbers import share_of_budget
+from cottonpalm.shell import command_on
 from cottonpalm.types import ErrorRecord, Kind, Outcome
 from tests.report.made import made
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import cottonpalm
 from cottonpalm.cli.screen.screen import holder_of
-from cottonpalm.cli.screen.summary import Tally, command_on
+from cottonpalm.cli.screen.summary import Tally
 from cottonpalm.cli.screen.wording import SAID, here
 from cottonpalm.protocols import RunInfo
+from cottonpalm.shell import command_on
 from cottonpalm.stores.rules.changes import compare
 from cottonpalm.types import ErrorRecord, Kind, Outcome
 

@@ -8,7 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from cottonpalm.cli.store.held_store import HeldStore
-from cottonpalm.protocols import SharesLimits
+from cottonpalm.store_extras import SharesLimits
 from cottonpalm.stores import open_store
 from tests.cli.conftest import rows
 from tests.cli.killing import environment

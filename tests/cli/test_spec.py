@@ -12,9 +12,10 @@ import typer
 from cottonpalm import BatchProcessor, Budget, Cache, RateLimit
 from cottonpalm.cli.options import of_commands as o
 from cottonpalm.cli.options.keywords import keywords_of
-from cottonpalm.cli.options.spec import META, RunSpec
+from cottonpalm.cli.options.spec import RunSpec
 from cottonpalm.cli.options.takes import takes
 from cottonpalm.cli.problems import Problem
+from cottonpalm.shell import JOB
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,7 +105,7 @@ def spec_of(*words: str, names: str = " ".join(OPTIONS), **instead: object) -> R
 def test_what_is_kept_of_a_run_keeps_its_names() -> None:
     job = RunSpec(input="in.jsonl", output="-")
     assert [field.name for field in fields(RunSpec)] == list(KEPT)
-    assert list(job.as_json()[META]) == ["version", *KEPT]
+    assert list(job.as_json()[JOB]) == ["version", *KEPT]
     assert RunSpec.of(job.as_json(), "one") == job
 
 

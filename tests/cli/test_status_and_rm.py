@@ -243,6 +243,9 @@ def test_rows_that_left_the_input_leave_the_file_and_that_is_said_once(ask: Comm
     )
     assert word in ask("in.jsonl", "-o", "out.jsonl").err
     assert word not in ask("in.jsonl", "-o", "out.jsonl").err
+    with (folder / "in.jsonl").open("a") as rows_in:
+        rows_in.write('{"text": "one more"}\n')
+    assert word not in ask("in.jsonl", "-o", "out.jsonl").err  # what is asked meanwhile does not unsay it
     assert "belong" not in ask("in.jsonl", "-o", "out.jsonl", "--limit", "1").err
 
 

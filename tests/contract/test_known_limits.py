@@ -10,7 +10,7 @@ import pytest
 
 from cottonpalm import BatchProcessor, Limits, clock
 from cottonpalm.cli.commands.status import limit_in_words
-from cottonpalm.protocols import KeepsLimits
+from cottonpalm.store_extras import KeepsLimits
 from cottonpalm.stores import open_store
 from cottonpalm.stores.rules.known import HALF_S, aged
 from cottonpalm.testing import FlakyTransport

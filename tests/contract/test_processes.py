@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cottonpalm.errors import RunBusy, StoreError
-from cottonpalm.protocols import FindsRows, Orders
+from cottonpalm.store_extras import FindsRows, Orders
 from cottonpalm.stores import open_store
 from cottonpalm.stores.sql.lease import is_leaving
 from tests.contract.rows import row, write
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 HOLDER = """
 import sys, threading
-from cottonpalm.protocols import FindsRows, Orders
+from cottonpalm.store_extras import FindsRows, Orders
 from cottonpalm.stores import open_store
 from tests.contract.rows import row, write
 run = open_store(sys.argv[1]).open_run("r", None)
@@ -210,7 +210,7 @@ def test_rows_queued_by_a_process_that_ends_without_close_are_written(path: str)
 
 REPORTER = """
 import os, sys, threading
-from cottonpalm.protocols import FindsRows, Orders
+from cottonpalm.store_extras import FindsRows, Orders
 from cottonpalm.stores import open_store
 from tests.contract.rows import row
 run = open_store(sys.argv[1]).open_run("r", None)

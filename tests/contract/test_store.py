@@ -12,7 +12,8 @@ import pytest
 from cottonpalm import clock
 from cottonpalm.engine.input.keys import content_key
 from cottonpalm.errors import ChainChanged, RunBusy, StoreError
-from cottonpalm.protocols import ComparesBlocks, NumbersOutcomes, Spent, Store
+from cottonpalm.protocols import Spent, Store
+from cottonpalm.store_extras import ComparesBlocks, NumbersOutcomes
 from cottonpalm.stores import is_in_memory
 from tests.contract.rows import row, write
 

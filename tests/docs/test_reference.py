@@ -11,7 +11,7 @@ import pytest
 
 import cottonpalm
 from cottonpalm import AdaptiveConcurrency, BatchProcessor, Budget, Cache, Outcome, RetryPolicy, Stats
-from cottonpalm.cli.problems import Code
+from cottonpalm.shell import Code
 from cottonpalm.types import Kind
 from tests.docs import options
 from tests.docs.pages import ROOT, section, table

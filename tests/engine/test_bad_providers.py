@@ -448,6 +448,7 @@ def test_a_proxy_that_refuses_is_named_in_place_of_the_server() -> None:
             [outcome] = run
     assert outcome.status == "failed"
     assert run.stats.trouble == f"connection refused at the proxy {place}"
+    assert run.stats.unreached == "proxy"
 
 
 def test_what_the_server_said_of_tls_is_not_the_proxy_s_doing() -> None:

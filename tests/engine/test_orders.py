@@ -12,7 +12,8 @@ from langchain_core.runnables import RunnableLambda
 
 from cottonpalm import BatchProcessor, RunStopped, clock
 from cottonpalm.observers import kept
-from cottonpalm.protocols import FindsRows, GivesOrders, Orders, StoredRow
+from cottonpalm.protocols import StoredRow
+from cottonpalm.store_extras import FindsRows, GivesOrders, Orders
 from cottonpalm.stores import open_store
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 from langchain_core.runnables import RunnableLambda
 
 from cottonpalm import BatchProcessor
-from cottonpalm.cli.live.server import Dashboard
+from cottonpalm.live.server import Dashboard
 from tests.report.stories import HOSTILE
 
 if TYPE_CHECKING:

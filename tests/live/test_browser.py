@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from cottonpalm import clock
-from cottonpalm.cli.live.server import Dashboard
+from cottonpalm.live.server import Dashboard
 from cottonpalm.stores import open_store
 from tests.live.conftest import until
 from tests.support.browser import chromium

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from cottonpalm.cli.live.connections import HEAD_S, MOST
-from cottonpalm.cli.live.server import Dashboard
+from cottonpalm.live.connections import HEAD_S, MOST
+from cottonpalm.live.server import Dashboard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from cottonpalm import BatchProcessor
-from cottonpalm.cli.live.reading import Query, Reading
-from cottonpalm.cli.live.server import Dashboard
-from cottonpalm.cli.problems import Problem
+from cottonpalm.errors import ConfigError, StoreError
+from cottonpalm.live.reading import Query, Reading
+from cottonpalm.live.server import Dashboard
 from cottonpalm.stores import open_store
 from cottonpalm.testing import ScriptedChain
 from tests.support.prometheus_text import faults, promtool_says
@@ -277,7 +277,7 @@ def test_prometheus_reads_the_runs_of_the_store(
 
 
 def test_a_port_that_is_taken_is_named_and_without_one_any_other_does(page: Dashboard, store: Path) -> None:
-    with pytest.raises(Problem, match=rf"cannot listen at 127.0.0.1:{page.port}: Address already in use"):
+    with pytest.raises(ConfigError, match=rf"cannot listen at 127.0.0.1:{page.port}: Address already in use"):
         Dashboard(store, page.port)
     with Dashboard(store) as one, Dashboard(store) as other:
         assert one.port != other.port
@@ -301,10 +301,10 @@ def test_when_it_is_closed_the_port_is_free_and_open_streams_end(store: Path) ->
 
 
 def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
-    with pytest.raises(Problem, match=r"there is no store .*first run in it makes it, .*open_store"):
+    with pytest.raises(ConfigError, match=r"there is no store .*first run in it makes it, .*open_store"):
         Dashboard(tmp_path / "none.db", 0)
     assert not list(tmp_path.iterdir())
-    with pytest.raises(Problem, match="a store in memory has no page"):
+    with pytest.raises(ConfigError, match="a store in memory has no page"):
         Dashboard("memory:", 0)
 
 
@@ -327,3 +327,19 @@ def test_a_second_start_has_another_token(store: Path) -> None:
         with Dashboard(store, 0) as found:
             tokens.add(urlsplit(found.url).query)
     assert len(tokens) == 2
+
+
+def test_a_store_that_cannot_be_read_leaves_the_port_free(
+    page: Dashboard, store: Path, tmp_path: Path
+) -> None:
+    with socket.socket() as any_free:
+        any_free.bind(("127.0.0.1", 0))
+        port = any_free.getsockname()[1]
+    foreign = tmp_path / "notes.db"
+    foreign.write_text("no database, but a text that is longer than nothing")
+    with pytest.raises(StoreError) as kept:  # with its traceback, as a notebook does
+        Dashboard(foreign, port)
+    with pytest.raises(ConfigError, match="cannot listen"):
+        Dashboard(store, page.port)
+    with Dashboard(store, port) as other:
+        assert (other.port, "is not a database" in str(kept.value)) == (port, True)

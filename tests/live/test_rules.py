@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cottonpalm.cli.live.rules import Asked, host_name, refusal
+from cottonpalm.live.rules import Asked, host_name, refusal
 
 pytestmark = pytest.mark.core
 TOKEN = "the-token-of-this-start"

@@ -12,11 +12,12 @@ import pytest
 from langchain_core.runnables import RunnableLambda
 
 from cottonpalm import BatchProcessor, RunStopped
-from cottonpalm.cli.live import now_view, runs_view
-from cottonpalm.cli.live.reading import Reading, Standing
+from cottonpalm.live import now_view, runs_view
+from cottonpalm.live.reading import Reading, Standing
 from cottonpalm.observers.kept import Kept
 from cottonpalm.observers.measures.reported import Moment
-from cottonpalm.protocols import Orders, RunInfo
+from cottonpalm.protocols import RunInfo
+from cottonpalm.store_extras import Orders
 from cottonpalm.stores import open_store
 from tests.report.made import made
 

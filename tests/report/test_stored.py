@@ -10,10 +10,10 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableLambda
 
 from cottonpalm import BatchProcessor
-from cottonpalm.cli.stories import rows_of
+from cottonpalm.live.stories import rows_of
 from cottonpalm.observers import kept
 from cottonpalm.observers.words.excerpt import LONGEST, excerpt
-from cottonpalm.protocols import ReadsOn
+from cottonpalm.store_extras import ReadsOn
 from cottonpalm.stores import open_store
 from cottonpalm.stores.codec.glances import about, glances
 from cottonpalm.stores.codec.records import pack, unpack

@@ -14,9 +14,9 @@ from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor, RetryPolicy
-from cottonpalm.cli.live.server import Dashboard
+from cottonpalm.cli.commands.report import story_of
 from cottonpalm.cli.store.held_store import HeldStore
-from cottonpalm.cli.stories import story_of
+from cottonpalm.live.server import Dashboard
 from cottonpalm.observers.page.run_page import page_of
 from cottonpalm.observers.page.tries import timeline
 from cottonpalm.request.row_account import TRIES

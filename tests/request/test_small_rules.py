@@ -163,13 +163,13 @@ def test_why_there_is_no_money_is_said_with_its_figures() -> None:
     hand = a_hand(call=a_call(max_tokens=10), ledger=Ledger(5 * PICO // 10**6), prices=prices)
     pricing, bound = hand.row.run.pricing, 40 * PICO // 10**6
     assert pricing.budget_left() == 5_000_000
-    said = pricing.why_no_money("gpt-4o-mini", lambda: bound)
+    said = pricing.why_no_money("'gpt-4o-mini'", lambda: bound)
     assert "for another request to 'gpt-4o-mini', which can cost $0.000040; $0.000005 is left" in said
     assert "set aside" not in said
     hand.row.run.spending.book(3, 36_000_000)
-    said = pricing.why_no_money("gpt-4o-mini", lambda: bound)
+    said = pricing.why_no_money("'gpt-4o-mini'", lambda: bound)
     assert said.endswith("$0.000036 is set aside for answers that never came, or did not say what they cost")
-    assert "stream_usage=True" in pricing.why_no_money("gpt-4o-mini", lambda: bound, streams=True)
+    assert "stream_usage=True" in pricing.why_no_money("'gpt-4o-mini'", lambda: bound, streams=True)
     assert "which can cost" not in pricing.why_no_money("m", lambda: 5_000_000), "it was freed since"
     hand.row.run.spending.failure = OSError("no space left on device")
     assert "no space left on device" in pricing.why_no_money("m", lambda: bound)

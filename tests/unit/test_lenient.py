@@ -8,8 +8,9 @@ import orjson
 import pytest
 
 from cottonpalm.cli.files.output_file import Mark
-from cottonpalm.cli.options.spec import META, RunSpec
+from cottonpalm.cli.options.spec import RunSpec
 from cottonpalm.cli.problems import Problem
+from cottonpalm.shell import JOB
 from cottonpalm.stores.codec.records import ERROR, USAGE, pack, unpack
 from cottonpalm.types import ErrorRecord, Kind, Outcome, Usage
 
@@ -22,21 +23,21 @@ def spec() -> RunSpec:
 
 def test_a_stored_job_with_options_of_a_later_version_is_read_without_them() -> None:
     meta = spec().as_json()
-    meta[META] |= {"hedge": False, "lane": {"mode": "batch"}}
+    meta[JOB] |= {"hedge": False, "lane": {"mode": "batch"}}
     assert RunSpec.of(meta, "one") == spec()
 
 
 def test_one_of_an_earlier_version_has_the_defaults_of_what_it_lacks() -> None:
     meta = spec().as_json()
     for name in ("version", "unkept", "guard_formulas", "retries"):
-        del meta[META][name]
+        del meta[JOB][name]
     assert RunSpec.of(meta, "one").retries == 3
 
 
 @pytest.mark.parametrize("version", [99, "two"])
 def test_one_in_a_form_that_would_be_misunderstood_is_refused_in_words(version: Any) -> None:
     meta = spec().as_json()
-    meta[META]["version"] = version
+    meta[JOB]["version"] = version
     with pytest.raises(Problem, match="run one was made by a later version of cottonpalm; update this one"):
         RunSpec.of(meta, "one")
 

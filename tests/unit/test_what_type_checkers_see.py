@@ -40,6 +40,12 @@ def either(processor: BatchProcessor, stream: bool) -> None:
         assert_type(got, Any)
 
 
+def answered(processor: BatchProcessor[str], unknown: BatchProcessor) -> None:
+    assert_type(processor.batch(["a"]), list[str])
+    assert_type(processor.invoke("a"), str)
+    assert_type(unknown.batch(["a"]), list[Any])
+
+
 async def awaited(processor: BatchProcessor) -> None:
     run: AsyncRun = processor.astart(["a"])
     async for outcome in run:

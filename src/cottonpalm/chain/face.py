@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.runnables import Runnable, RunnableConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import typing_extensions
     from langchain_core.prompts import BasePromptTemplate
     from langchain_core.runnables.graph import Graph
     from langchain_core.runnables.utils import ConfigurableFieldSpec
     from langchain_core.utils.pydantic import TypeBaseModel
     from pydantic import BaseModel
+
+    Out = typing_extensions.TypeVar("Out", default=Any)  # what the chain answers
+else:
+    Out = TypeVar("Out")  # Python 3.11 knows no default
 
 
 def chain_name(chain: Runnable[Any, Any]) -> str:
@@ -22,10 +27,10 @@ def chain_name(chain: Runnable[Any, Any]) -> str:
     return " | ".join(step.get_name() for step in steps) if isinstance(steps, list) else chain.get_name()
 
 
-class ChainFace(Runnable[Any, Any]):
+class ChainFace(Runnable[Any, Out]):
     """A Runnable with the types, schemas, name and graph of another one."""
 
-    def __init__(self, chain: Runnable[Any, Any]) -> None:
+    def __init__(self, chain: Runnable[Any, Out]) -> None:
         self.chain = chain
         self.name = getattr(chain, "name", None)
 

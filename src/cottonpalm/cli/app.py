@@ -12,11 +12,11 @@ from cottonpalm import __version__
 from cottonpalm.cli.context import argv_of, screen_of
 from cottonpalm.cli.options import of_commands as o  # noqa: TC001 - typer reads the annotations
 from cottonpalm.cli.options.typer_classes import Command, Group
-from cottonpalm.cli.problems import Code
 from cottonpalm.cli.run_and_plan import plan, run
 from cottonpalm.cli.screen.explained import check_text, explain, interrupted
 from cottonpalm.cli.signals import hold_standard_streams
 from cottonpalm.cli.stored_runs import cancel, collect, dashboard, export, report, retry, rm, status
+from cottonpalm.shell import Code
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

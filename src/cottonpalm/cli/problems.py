@@ -1,29 +1,16 @@
-"""The command line's only exception, its exit codes, and the import of optional packages."""
+"""The command line's only exception, and the import of optional packages."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
 import os
-from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from cottonpalm.cli.urls import without_secrets
 from cottonpalm.errors import CottonpalmError
-
-
-class Code(IntEnum):
-    """The exit codes for the shell. If several apply, the first of 129/130/143, 4, 3 counts."""
-
-    OK = 0
-    UNEXPECTED = 1
-    USAGE = 2
-    SOME_FAILED = 3
-    STOPPED = 4
-    HUNG_UP = 129
-    INTERRUPTED = 130
-    TERMINATED = 143
+from cottonpalm.shell import Code
+from cottonpalm.urls import shown
 
 
 class Problem(CottonpalmError):
@@ -32,12 +19,6 @@ class Problem(CottonpalmError):
     def __init__(self, message: str, code: Code = Code.USAGE) -> None:
         super().__init__(message)
         self.code = code
-
-
-def shown(path: str) -> str:
-    """Show a path as short as possible from this folder; an address without its secrets."""
-    here = os.getcwd() + os.sep  # noqa: PTH109 - compared as text
-    return without_secrets(path.removeprefix(here))
 
 
 def os_problem(action: str, path: str, error: OSError, code: Code = Code.USAGE) -> Problem:

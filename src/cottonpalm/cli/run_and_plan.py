@@ -11,6 +11,7 @@ from cottonpalm.cli.options import of_commands as o
 from cottonpalm.cli.options.spec import RunSpec  # noqa: TC001 - likewise
 from cottonpalm.cli.options.takes import takes
 from cottonpalm.cli.problems import Problem
+from cottonpalm.shell import DEFAULT_STORE
 
 
 @takes(
@@ -28,7 +29,7 @@ def run(
     *,
     prompt_file: o.PromptFile = None,
     dry_run: o.DryRun = False,
-    store: o.StoreUrl = o.DEFAULT_STORE,
+    store: o.StoreUrl = DEFAULT_STORE,
     run: o.RunName = None,
     fresh: o.Fresh = False,
     overwrite: o.Overwrite = False,
@@ -110,7 +111,7 @@ def plan(
     *,
     prompt_file: o.PromptFile = None,
     sample: o.Sample = 0,
-    store: o.StoreUrl = o.DEFAULT_STORE,
+    store: o.StoreUrl = DEFAULT_STORE,
     run: o.RunName = None,
     temperature: o.Temperature = None,
     max_tokens: o.MaxTokens = None,

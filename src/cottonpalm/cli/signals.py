@@ -13,7 +13,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
-from cottonpalm.cli.problems import Code
+from cottonpalm.shell import Code
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,16 +5,16 @@ from __future__ import annotations
 import typer  # noqa: TC002 - typer reads the annotations
 
 from cottonpalm.cli.context import argv_of, screen_of, take_keys
-from cottonpalm.cli.options import of_commands as o
+from cottonpalm.cli.options import of_commands as o  # noqa: TC001 - likewise
 from cottonpalm.cli.options.spec import Bom, GuardFormulas  # noqa: TC001 - likewise
-from cottonpalm.cli.problems import Code
+from cottonpalm.shell import DEFAULT_STORE, Code
 
 
 def retry(
     context: typer.Context,
     run: o.OneRun,
     *,
-    store: o.StoreUrl = o.DEFAULT_STORE,
+    store: o.StoreUrl = DEFAULT_STORE,
     model_option: o.ModelOptions = [],  # noqa: B006 - typer copies it
     report: o.ReportFile = None,
     events: o.EventsFile = None,
@@ -42,7 +42,7 @@ def collect(
     context: typer.Context,
     run: o.OneRun,
     *,
-    store: o.StoreUrl = o.DEFAULT_STORE,
+    store: o.StoreUrl = DEFAULT_STORE,
     model_option: o.ModelOptions = [],  # noqa: B006 - typer copies it
     progress: o.ShowProgress = True,
     quiet: o.Quiet = False,
@@ -65,7 +65,7 @@ def cancel(
     context: typer.Context,
     run: o.OneRun,
     *,
-    store: o.StoreUrl = o.DEFAULT_STORE,
+    store: o.StoreUrl = DEFAULT_STORE,
     model_option: o.ModelOptions = [],  # noqa: B006 - typer copies it
     progress: o.ShowProgress = True,
     quiet: o.Quiet = False,
@@ -91,7 +91,7 @@ def export(
     *,
     output: o.ExportPath,
     everything: o.Everything = False,
-    store: o.StoreUrl = o.DEFAULT_STORE,
+    store: o.StoreUrl = DEFAULT_STORE,
     overwrite: o.Overwrite = False,
     bom: Bom = False,
     guard_formulas: GuardFormulas = False,
@@ -99,7 +99,7 @@ def export(
 ) -> int:
     """Write a run's results from the store to a file of any format. Nothing is called."""
     from cottonpalm.cli.commands.export import Export, show_export
-    from cottonpalm.cli.urls import absolute
+    from cottonpalm.urls import absolute
 
     source = None if input is None else absolute(input)
     asked = Export(run, absolute(output), source, everything, guard_formulas, overwrite, bom)
@@ -112,7 +112,7 @@ def report(
     other: o.OtherRun = None,
     *,
     output: o.PagePath = None,
-    store: o.StoreUrl = o.DEFAULT_STORE,
+    store: o.StoreUrl = DEFAULT_STORE,
     currency: o.ShownIn = None,  # noqa: ARG001 - its callback does it
     overwrite: o.ReplacePage = False,
     quiet: o.Quiet = False,
@@ -128,7 +128,7 @@ def report(
 def status(
     run: o.AnyRun = None,
     *,
-    store: o.StoreUrl = o.DEFAULT_STORE,
+    store: o.StoreUrl = DEFAULT_STORE,
     json: o.AsJson = False,
     watch: o.Watch = False,
     limits: o.TheLimits = False,
@@ -154,7 +154,7 @@ def status(
 def dashboard(
     context: typer.Context,
     *,
-    store: o.StoreUrl = o.DEFAULT_STORE,
+    store: o.StoreUrl = DEFAULT_STORE,
     port: o.Port = None,
     host: o.Host = "127.0.0.1",
     currency: o.ShownIn = None,  # noqa: ARG001 - its callback does it
@@ -169,7 +169,7 @@ def rm(
     context: typer.Context,
     run: o.OneRun,
     *,
-    store: o.StoreUrl = o.DEFAULT_STORE,
+    store: o.StoreUrl = DEFAULT_STORE,
     yes: o.Yes = False,
     quiet: o.Quiet = False,
 ) -> int:

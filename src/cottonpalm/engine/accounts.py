@@ -9,7 +9,6 @@ from langchain_core.globals import get_llm_cache
 from cottonpalm import clock
 from cottonpalm.engine.shared import ledger_of, lock
 from cottonpalm.errors import ConfigError
-from cottonpalm.protocols import SharesLimits
 from cottonpalm.providers.batches.stages import KeepsBatches
 from cottonpalm.request.limiter import sharing
 from cottonpalm.request.limiter.limiters import Limiters
@@ -19,6 +18,7 @@ from cottonpalm.request.run_account import RunAccount
 from cottonpalm.request.transport import google_client, hook, own_fallbacks
 from cottonpalm.request.transport.fast import door
 from cottonpalm.setting_checks import capped
+from cottonpalm.store_extras import SharesLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,24 +22,28 @@ from cottonpalm.engine.input import asked_again
 from cottonpalm.engine.input.failed_rows import failed_rows
 from cottonpalm.engine.input.known_by import begin_by
 from cottonpalm.engine.input.reader import Reader
-from cottonpalm.engine.job import Job, SampleOf
+from cottonpalm.engine.job import Job
 from cottonpalm.engine.opened import Opened, go_on, let_go, open_run
+from cottonpalm.engine.run_asked import RunAsked
 from cottonpalm.engine.shared import memory_of
 from cottonpalm.errors import ConfigError
-from cottonpalm.protocols import FAILED, RETRYABLE, SharesLimits
+from cottonpalm.protocols import FAILED, RETRYABLE
 from cottonpalm.providers.batches.stages import KeepsBatches
 from cottonpalm.settings import travelling
+from cottonpalm.store_extras import SharesLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from langchain_core.runnables import Runnable
 
     from cottonpalm.config import AdaptiveConcurrency
+    from cottonpalm.engine.chain_call.replicas import Replicas
     from cottonpalm.engine.executors.workers.links import Begin, WorkerPool
     from cottonpalm.protocols import Gate, RunStore
-    from cottonpalm.providers.batches.stages import Book
+    from cottonpalm.providers.batches.stages import AskedRow, Book
     from cottonpalm.request.limiter.limiters import Limits as Learning
+    from cottonpalm.request.run_account import RunAccount
     from cottonpalm.settings import Settings
 
 log = logging.getLogger("cottonpalm")
@@ -66,103 +70,97 @@ class Builder:
         return open_run(self.settings, self.facts)
 
     @at_rest()
-    def engine(
-        self,
-        rows: Any,
-        *,
-        ids: Sequence[Any] | Callable[[Any], Any] | None = None,
-        priorities: Sequence[float] | Callable[[Any], float] | None = None,
-        configs: Sequence[Any] | Callable[[Any], Any] | None = None,
-        kwargs: Mapping[str, Any] | None = None,
-        max_concurrency: int | None = None,
-        opened: Opened | None = None,
-        total: int | None = None,
-        skip_stored: bool = False,
-        retry_failed: bool = False,
-        streaming: bool = False,
-        many: bool = True,
-        awaited: bool = False,
-        sampled: bool = False,
-        sample_of: SampleOf | None = None,
-    ) -> Engine:
-        """Make an engine for these rows. It belongs to the loop on which its `main` runs.
-
-        Rows that are `sampled` for a plan run live: somebody waits for them. `sample_of`: see `Job`.
-        """
-        settings, facts = self.settings, self.facts
-        if sampled:
+    def engine(self, asked: RunAsked, opened: Opened | None = None) -> Engine:
+        """Make an engine for these rows. It belongs to the loop on which its `main` runs."""
+        settings = self.settings
+        if asked.sampled:
             settings = replace(settings, mode="live", detach=False, deadline_s=None)
-        priorities = priorities if priorities is not None else settings.priority
         run_store = None if opened is None else opened.run
-        cache = memory_of(settings.cache)
-        on_disk = cache is not None and cache.disk is not None
-        sized = len(rows) if hasattr(rows, "__len__") else None
-        left = _rows_left(rows, run_store) if total is None else total
-        total = sized if total is None else total
         book = _book_of(run_store)
-        if streaming and many:
+        if asked.streaming and asked.many:
             _check_stream(settings.mode, book)
-        reader = Reader(
-            total=total,
-            ids=ids,
-            priorities=priorities,
-            configs=configs,
-            kwargs=kwargs,
+        reader = self._reader(asked, run_store, () if book is None else book.rows())
+        if asked.many and run_store is not None and not (asked.skip_stored and asked.retry_failed):
+            _tell(asked.rows, reader, run_store)
+        account = self.accounts.made(asked.most, run_store, many=asked.many)
+        account.flow.rows = _rows_left(asked, run_store)
+        batched = asked.many and not asked.streaming and (settings.mode != "live" or book is not None)
+        terms = self._terms(settings, asked.rows) if batched else None
+        job = self._job(asked, settings, run_store, self._callers(asked, account), terms)
+        shared = self.accounts.share(account.flow.limiters, run_store)
+        return Engine(
+            job,
+            account,
+            asked.rows,
+            reader,
+            self.judge,
             store=run_store,
-            keyed=settings.cache is not None,
-            question=None if settings.cache is None and run_store is None else facts.question,
+            release=shared if opened is None else _both(shared, opened.release),
+        )
+
+    def _reader(self, asked: RunAsked, run_store: RunStore | None, waiting: Iterable[AskedRow]) -> Reader:
+        cache, facts = self.settings.cache, self.facts
+        return Reader(
+            total=_total(asked),
+            ids=asked.ids,
+            priorities=self._priorities(asked),
+            configs=asked.configs,
+            kwargs=asked.kwargs,
+            store=run_store,
+            keyed=cache is not None,
+            question=None if cache is None and run_store is None else facts.question,
             read=None if run_store is None else begin_by(run_store, facts.names_read),
             refresh=True,
-            skip=skip_stored,
-            redo=frozenset({RETRYABLE, FAILED} if retry_failed else {RETRYABLE}),
-            sized=sized,
-            waiting=() if book is None else book.rows(),
+            skip=asked.skip_stored,
+            redo=frozenset({RETRYABLE, FAILED} if asked.retry_failed else {RETRYABLE}),
+            sized=asked.sized,
+            waiting=waiting,
         )
-        if many and run_store is not None and not (skip_stored and retry_failed):
-            _tell(rows, reader, run_store)
-        account = self.accounts.made(max_concurrency, run_store, many=many)
-        account.flow.rows = left
+
+    def _priorities(self, asked: RunAsked) -> Sequence[float] | Callable[[Any], float] | None:
+        return asked.priorities if asked.priorities is not None else self.settings.priority
+
+    def _callers(self, asked: RunAsked, account: RunAccount) -> list[Caller | Replicas]:
+        """Return how the chain (or several equal ones) is called, and its fallbacks."""
 
         def caller(chain: Runnable[Any, Any]) -> Caller:
-            how = traits.how_to_call(chain, awaited=awaited)
-            return Caller(chain, how, account, self.judge, kwargs=kwargs or {}, many=many)
+            how = traits.how_to_call(chain, awaited=asked.awaited)
+            return Caller(chain, how, account, self.judge, kwargs=asked.kwargs, many=asked.many)
 
-        equal = [caller(chain) for chain in (self.chain, *settings.replicas)]
-        cap = min((n for n in (settings.cap, max_concurrency) if n is not None), default=None)
-        batched = many and not streaming and (settings.mode != "live" or book is not None)
-        job = Job(
+        equal = [caller(chain) for chain in (self.chain, *self.settings.replicas)]
+        first = one_of(equal, account, self.judge, self.judge.out_of_money)
+        return [first, *map(caller, self.settings.fallbacks)]
+
+    def _job(
+        self,
+        asked: RunAsked,
+        settings: Settings,
+        run_store: RunStore | None,
+        callers: list[Caller | Replicas],
+        terms: BatchTerms | None,
+    ) -> Job:
+        facts, cache = self.facts, memory_of(settings.cache)
+        on_disk = cache is not None and cache.disk is not None
+        return Job(
             settings=settings,
-            terms=self._terms(settings, rows) if batched else None,
-            callers=[
-                one_of(equal, account, self.judge, self.judge.out_of_money),
-                *map(caller, settings.fallbacks),
-            ],
-            streaming=streaming,
-            many=many,
+            terms=terms,
+            callers=callers,
+            streaming=asked.streaming,
+            many=asked.many,
             none_is_no_answer=traits.none_is_no_answer(self.chain),
-            workers=self._workers(run_store, kwargs) if many and not streaming else None,
-            cap=cap,
+            workers=self._workers(run_store, asked.kwargs) if asked.many and not asked.streaming else None,
+            cap=min((most for most in (settings.cap, asked.most) if most is not None), default=None),
             types=facts.types if run_store is not None or on_disk else {},
             cache=cache,
             digest=facts.digest if cache is not None else b"",
             lasting=facts.lasting_digest if on_disk else None,
             name=settings.run if run_store is not None else None,
-            total=total,
-            sample_of=sample_of,
-            ordered=priorities is not None,
-            chunks_total=_chunks_in(rows, settings.chunk_size),
+            total=_total(asked),
+            sample_of=asked.sample_of,
+            ordered=self._priorities(asked) is not None,
+            chunks_total=_chunks_in(asked.sized, settings.chunk_size),
             gates=[made() for made in self.gates],
             go_on=go_on(settings, run_store),
-        )
-        shared = self.accounts.share(account.flow.limiters, run_store)
-        return Engine(
-            job,
-            account,
-            rows,
-            reader,
-            self.judge,
-            store=run_store,
-            release=shared if opened is None else _both(shared, opened.release),
         )
 
     def _terms(self, settings: Settings, rows: Any) -> BatchTerms:
@@ -183,7 +181,7 @@ class Builder:
         )
 
     def _workers(
-        self, run_store: RunStore | None, kwargs: Mapping[str, Any] | None
+        self, run_store: RunStore | None, kwargs: Mapping[str, Any]
     ) -> Callable[[], tuple[WorkerPool, Begin]] | None:
         """Return what makes the workers of a run; None: this process runs the rows itself."""
         settings = self.settings
@@ -194,7 +192,7 @@ class Builder:
         from cottonpalm.engine.executors.workers.travel import packed  # noqa: PLC0415
 
         chain = packed((self.chain, travelling(settings)))
-        given = packed(dict(kwargs or {}), "an argument of the call")
+        given = packed(dict(kwargs), "an argument of the call")
         place = run_store.place() if isinstance(run_store, SharesLimits) else None
 
         def made() -> tuple[WorkerPool, Begin]:
@@ -213,7 +211,8 @@ class Builder:
         try:
             counts = opened.run.counts()
             total = counts.get(RETRYABLE, 0) + counts.get(FAILED, 0)
-            return self.engine(failed_rows(opened.run, self.facts.types), opened=opened, total=total)
+            rows = failed_rows(opened.run, self.facts.types)
+            return self.engine(RunAsked(rows=rows, total=total), opened)
         except BaseException:
             let_go(opened)
             raise
@@ -227,14 +226,20 @@ def _tell(rows: Any, reader: Reader, run: RunStore) -> None:
                 log.warning(said)
 
 
-def _rows_left(rows: Any, run_store: RunStore | None) -> int:
+def _total(asked: RunAsked) -> int | None:
+    return asked.sized if asked.total is None else asked.total
+
+
+def _rows_left(asked: RunAsked, run_store: RunStore | None) -> int:
     """About how many rows the run has not read before; 0 where nobody knows."""
+    if asked.total is not None:
+        return asked.total
     read = 0 if run_store is None else run_store.last_slot() + 1
-    return max(0, length_hint(rows) - read)
+    return max(0, length_hint(asked.rows) - read)
 
 
-def _chunks_in(rows: Any, size: int | None) -> int | None:
-    return None if size is None or not hasattr(rows, "__len__") else -(-len(rows) // size)
+def _chunks_in(rows: int | None, size: int | None) -> int | None:
+    return None if size is None or rows is None else -(-rows // size)
 
 
 def _both(first: Callable[[], None], then: Callable[[], None]) -> Callable[[], None]:

@@ -32,10 +32,12 @@ class Calling:
 
     Attributes:
         workers: the executor, if other processes run the rows.
+        batches: the executor, if rows go through batches.
     """
 
     def __init__(self, job: Job, account: RunAccount, judge: Classifier, stopping: Stopping) -> None:
         self.workers: WorkersExecutor | None = None
+        self.batches: BatchExecutor | None = None
         self._job, self._account, self._judge, self._stopping = job, account, judge, stopping
         self._crew = Crew(loop=asyncio.get_running_loop())
 
@@ -84,7 +86,8 @@ class Calling:
         if terms.flexes:
             openai = [host for host, provider in terms.lane.hosts.items() if provider == "openai"]
             account.flex = Flex(account.pricing.prices, openai)
-        return BatchExecutor(terms, account, store, send, local=self._local, stop=self._stopping.stop)
+        self.batches = BatchExecutor(terms, account, store, send, local=self._local, stop=self._stopping.stop)
+        return self.batches
 
     def _send(self, rows: Scheduler, pieces: Pieces | None) -> Inner:
         """Return the call of a row, with the row layers round it."""

@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING, Any
 from cottonpalm.engine.backpressure import OUT_ROOM, ROOM, Backpressure
 from cottonpalm.engine.calling import Calling
 from cottonpalm.engine.chunks import Chunks
-from cottonpalm.engine.gates.cache import CacheGate
-from cottonpalm.engine.gates.checkpoint import CheckpointGate
-from cottonpalm.engine.gates.disk import DiskTier
 from cottonpalm.engine.input.feeds import feed
 from cottonpalm.engine.input.window import Window
 from cottonpalm.engine.monitor import StallWatch
@@ -21,12 +18,12 @@ from cottonpalm.engine.output.delivery import Delivery
 from cottonpalm.engine.output.outbox import Outbox, Pieces
 from cottonpalm.engine.output.telling import Telling
 from cottonpalm.engine.own_loop import OwnLoop
+from cottonpalm.engine.row_gates import gates_of
 from cottonpalm.engine.scheduler import Scheduler
 from cottonpalm.engine.stopping import Stopping
 from cottonpalm.engine.view import View
 from cottonpalm.errors import ConfigError, StoreError
 from cottonpalm.events import Event, RowRestarted, RunEnded, RunStarted
-from cottonpalm.protocols import TakesOrders
 from cottonpalm.request import active_runs
 from cottonpalm.request.row_account import ROW
 from cottonpalm.request.transport import client_loops
@@ -34,6 +31,7 @@ from cottonpalm.runtime import garbage
 from cottonpalm.runtime.aside import aside
 from cottonpalm.runtime.threads import BLOCKS_A_LOOP
 from cottonpalm.setting_checks import workers_of
+from cottonpalm.store_extras import TakesOrders
 from cottonpalm.stores.codec.records import with_input
 from cottonpalm.stores.memory import MemoryRunStore
 
@@ -42,7 +40,6 @@ if TYPE_CHECKING:
 
     from cottonpalm.engine.classifier import Classifier
     from cottonpalm.engine.executors.workers.executor import WorkersExecutor
-    from cottonpalm.engine.gates.cache import SharedCache
     from cottonpalm.engine.input.reader import Reader
     from cottonpalm.engine.job import Job
     from cottonpalm.errors import RunStopped
@@ -147,13 +144,14 @@ class Engine:
         chunks = self._view.chunks = self._chunked(loop)
         gates: list[Gate] = []
         rows, delivery = self._scheduler(loop, window, gates, chunks)
-        gates.extend(self._gates(rows))
+        tell, stored = self._emit if self._telling else None, self.reader.stored_before > 0
+        gates.extend(gates_of(self.job, rows.unpark, self._view.cached, tell, stored=stored))
         calling = Calling(self.job, self.account, self._judge, self._stopping)
         executor = calling.executor(rows, self.store, self._pieces())
         self._have(window, rows, executor, calling.workers)
         stall = StallWatch(self.job.settings.stall_timeout_s, self.account, loop, self._stalled)
         self._listen()
-        self._view.open(loop, rows, executor, calling.workers)
+        self._view.open(loop, rows, calling.batches, calling.workers)
         self._take_orders()
         self._emit(RunStarted(self.job.name, self.job.total))
         rows.closing = self.stopped is not None
@@ -213,15 +211,6 @@ class Engine:
             job.chunk_size, job.settings.chunk_pause_s, emit=self._emit, wake=self._loop.nudge, loop=loop
         )
 
-    def _gates(self, rows: Scheduler) -> list[Gate]:
-        """Return the gates, outermost first: a stored row is not looked up in the cache, a cached one not asked."""
-        gates: list[Gate] = []
-        if self.reader.stored_before:
-            gates.append(CheckpointGate(self.job.types))
-        if self.job.cache is not None:
-            gates.append(self._cache_gate(self.job.cache, rows))
-        return [*gates, *self.job.gates]
-
     def _see_if_others_stand_still(self) -> None:
         """If our caller blocks the loop of another run, that gives no permit back: wait for none, and say so."""
         blocked = BLOCKS_A_LOOP.get()
@@ -236,18 +225,6 @@ class Engine:
                 "where it holds all money, this one waits until its stall_timeout. Use "
                 "`await processor.abatch(rows)`, or `await asyncio.to_thread(processor.batch, rows)`",
             )
-
-    def _cache_gate(self, memory: SharedCache, rows: Scheduler) -> CacheGate:
-        """Make the cache gate. It waits for no other run if this run could wait for itself or its reader delay it."""
-        job, disk = self.job, None
-        shared = not (job.streaming or ROW.get() or BLOCKS_A_LOOP.get())
-        if memory.disk is not None and job.lasting is not None:
-            disk = DiskTier(memory.disk, job.lasting, job.types, claims=shared)
-        tell = self._emit if self._telling else None
-        rounds = job.terms is not None and job.settings.mode != "live"
-        gate = CacheGate(memory, job.digest, rows.unpark, shared=shared, rounds=rounds, disk=disk, tell=tell)
-        self._view.cached = gate.counts
-        return gate
 
     def _pieces(self) -> Pieces | None:
         """Return where a streaming run puts its pieces. The stream of a single row cannot say that it starts over."""

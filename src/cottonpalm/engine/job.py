@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -13,15 +13,9 @@ if TYPE_CHECKING:
     from cottonpalm.engine.executors.batch.terms import BatchTerms
     from cottonpalm.engine.executors.workers.links import Begin, WorkerPool
     from cottonpalm.engine.gates.cache import SharedCache
+    from cottonpalm.engine.run_asked import SampleOf
     from cottonpalm.protocols import Gate
     from cottonpalm.settings import Settings
-
-
-class SampleOf(NamedTuple):
-    """An input of which a plan runs a sample: how many rows it has, and how many of them the store held before."""
-
-    rows: int
-    stored: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

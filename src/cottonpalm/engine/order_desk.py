@@ -16,12 +16,12 @@ import orjson
 
 from cottonpalm import clock
 from cottonpalm.errors import StoreError
-from cottonpalm.protocols import Orders
+from cottonpalm.store_extras import Orders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cottonpalm.protocols import TakesOrders
+    from cottonpalm.store_extras import TakesOrders
 
 EVERY_S: Final = 0.5
 CANCELLED: Final = "it was cancelled from the live page"

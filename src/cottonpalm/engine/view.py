@@ -13,7 +13,7 @@ from cottonpalm.engine.standing import standing
 from cottonpalm.events import CostSpike
 from cottonpalm.observers.kept import SAMPLE
 from cottonpalm.observers.notes import Notes
-from cottonpalm.observers.profiler import Look, Profiler
+from cottonpalm.observers.profiler import Besides, Look, Profiler
 from cottonpalm.request.money.rules.alarms import Spikes
 from cottonpalm.stats import CacheCounts, Stats
 from cottonpalm.types import PICO
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cottonpalm.engine.chunks import Chunks
+    from cottonpalm.engine.executors.batch.executor import BatchExecutor
     from cottonpalm.engine.executors.workers.executor import WorkersExecutor
     from cottonpalm.engine.input.reader import Reader
     from cottonpalm.engine.job import Job
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from cottonpalm.engine.stopping import Stopping
     from cottonpalm.events import Event
     from cottonpalm.observers.report import Report
-    from cottonpalm.protocols import Executor, RunStore
+    from cottonpalm.protocols import RunStore
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.types import Bottleneck, Item, Outcome
 
@@ -68,7 +69,7 @@ class View:
         self._spikes = Spikes()
         self._emit: Callable[[Event], None]
         self._rows: Scheduler | None = None
-        self._executor: Executor
+        self._batches: BatchExecutor | None = None
         self._workers: WorkersExecutor | None = None
         self._started = clock.now()
         if job.many:
@@ -87,11 +88,11 @@ class View:
         self,
         loop: asyncio.AbstractEventLoop,
         rows: Scheduler,
-        executor: Executor,
+        batches: BatchExecutor | None,
         workers: WorkersExecutor | None,
     ) -> None:
         """The run begins: these are its parts."""
-        self._executor, self._workers, self._monitor.workers = executor, workers, workers
+        self._batches, self._workers, self._monitor.workers = batches, workers, workers
         self._rows = rows  # last: other threads look at it
         if not self._job.many:
             return
@@ -125,29 +126,28 @@ class View:
             self._kept.write(reason=reason, over=over)
 
     def _to_keep(self) -> Report:
-        report, of = self.report(), self._job.sample_of
-        if of is None:
-            return report
-        return replace(report, total=of.rows, counts=replace(report.counts, stored=of.stored))
+        of = self._job.sample_of
+        return self.report() if of is None else self._report(of.rows, of.stored)
 
     def report(self) -> Report:
         """Return where time and money have gone so far."""
-        cached, budget = self.cached, self._job.settings.budget
-        saved_usd = cached.saved_usd if cached.saved_known else None
-        report = self.profiler.report(
-            self._reader.stored,
-            saved_usd,
-            None if budget is None else budget.total,
-            self._account.prompts.summary(),
-            self._has_batches(),
-        )
-        return replace(
-            report,
-            money=replace(report.money, uncertain_usd=self._account.spending.uncertain / PICO),
-            transports=self._account.transports.counts(),
-            total=self._total(),
-            over=self._loop.finished,
-            stopped=self._stopped(),
+        return self._report(self._total(), self._reader.stored)
+
+    def _report(self, total: int | None, stored: int) -> Report:
+        cached, budget, account = self.cached, self._job.settings.budget, self._account
+        return self.profiler.report(
+            Besides(
+                total=total,
+                stored=stored,
+                saved_usd=cached.saved_usd if cached.saved_known else None,
+                budget_usd=None if budget is None else budget.total,
+                uncertain_usd=account.spending.uncertain / PICO,
+                prompts=account.prompts.summary(),
+                has_batches=self._has_batches(),
+                transports=account.transports.counts(),
+                over=self._loop.finished,
+                stopped=self._stopped(),
+            )
         )
 
     def _stopped(self) -> str | None:
@@ -199,6 +199,7 @@ class View:
             pause_s=self._pause_s(),
             silent_s=self._monitor.silent_s,
             trouble=account.reach.trouble or self._why_down(),
+            unreached=account.reach.unreached,
             allowed_per_s=account.flow.allowed_per_s(),
             cost_usd=tally.cost_pico / PICO,
             cost_known=tally.cost_known and not account.spending.unbounded,
@@ -217,8 +218,7 @@ class View:
 
     def out(self) -> int:
         """How many rows wait for batches."""
-        began = self._rows is not None and self._job.terms is not None
-        return getattr(self._executor, "out", 0) if began else 0
+        return 0 if self._batches is None else self._batches.out
 
     def _total(self) -> int | None:
         """How many rows there are; None: nobody knows yet."""

@@ -13,6 +13,7 @@ from cottonpalm.engine.build import Builder
 from cottonpalm.engine.executors.workers.links import Heard
 from cottonpalm.engine.executors.workers.travel import unpacked
 from cottonpalm.engine.input.reader import CarriedRow
+from cottonpalm.engine.run_asked import RunAsked
 from cottonpalm.engine.shared import LENT, Lent
 from cottonpalm.errors import RunStopped
 from cottonpalm.events import (
@@ -84,7 +85,7 @@ class Worker:
         if begin.place is not None:
             url, run = begin.place
             builder.accounts.place = (_database(url), run)
-        self._engine = builder.engine(self._source(), kwargs=unpacked(begin.kwargs))
+        self._engine = builder.engine(RunAsked(rows=self._source(), kwargs=unpacked(begin.kwargs)))
         self._engine.account.measure = Forward(self._measures)
         self._engine.account.alerts.on_warn = lambda topic, text: self._warnings.append((topic, text))
         self._keep_to_share()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import orjson
 
 from cottonpalm import clock
-from cottonpalm.events import CacheHit, Event, RequestFinished, RowFinished, RowStarted, RunEnded
+from cottonpalm.events import FREQUENT, Event, RequestFinished, RowFinished, RowStarted, RunEnded
 from cottonpalm.types import PICO, Usage
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ FLUSH_S: Final = 0.25  # events of single rows may wait so long
 LONGEST: Final = 500  # characters of a message
 BLOCK: Final = 96  # events; larger memory goes back to the system, and is cleared anew for each block
 NAMES: Final = 1000  # models that are remembered
-_MANY: Final = frozenset({RowStarted, RequestFinished, RowFinished, CacheHit})  # told for each row
 
 
 class EventLines:
@@ -62,7 +61,7 @@ class EventLines:
             for first in range(0, len(events), BLOCK):
                 self._file.write(as_lines(events[first : first + BLOCK]))
             # that clock may be set back
-            if not 0 <= at - self._flushed_at < FLUSH_S or type(last) not in _MANY:
+            if not 0 <= at - self._flushed_at < FLUSH_S or type(last) not in FREQUENT:
                 self._file.flush()
                 self._flushed_at = at
             if type(last) is RunEnded:

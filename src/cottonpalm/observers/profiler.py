@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from heapq import heappush, heapreplace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from cottonpalm import clock
-from cottonpalm.observers.measures.bounded import Histogram
 from cottonpalm.observers.measures.course import Course
 from cottonpalm.observers.measures.models_asked import REST, ModelsAsked
 from cottonpalm.observers.measures.reported import BatchUse, Counts, Money, Spread, StepUse, TopRow
+from cottonpalm.observers.measures.rows_seen import TOP, TYPES
 from cottonpalm.observers.measures.sizes_and_repeats import RepeatedRows, Sizes, number_of
 from cottonpalm.observers.report import Report
+from cottonpalm.observers.values import Values
 from cottonpalm.observers.words.bottleneck import bound_by
 from cottonpalm.types import PICO, Usage
 
@@ -25,37 +25,10 @@ if TYPE_CHECKING:
 
 Wait: TypeAlias = Literal["queue", "permit", "pause", "backoff", "call", "first", "store", "warm"]
 WAITS: Final[tuple[Wait, ...]] = ("queue", "permit", "pause", "backoff", "call", "first", "store", "warm")
-TOP: Final = 10
-TYPES: Final = 50  # different types of errors that are told apart, per kind
 STEPS: Final = 50
 LOOK_EVERY_S: Final = 0.05
 IDLE: Final[tuple[Bottleneck, ...]] = ("held", "reader", "source")  # nobody's fault but those outside
-MANY: Final = 1024  # values are counted at the latest when so many have gathered
 GROUP: Final = 32  # so are rows: many at once are far cheaper
-
-
-class Values:
-    """Numbers noted one by one, from any thread, and counted many at once, which is far cheaper."""
-
-    __slots__ = ("_gathered", "_lock", "_seen", "note")
-
-    def __init__(self) -> None:
-        self._seen, self._gathered = Histogram(), list[float]()
-        self._lock = threading.Lock()
-        self.note = self._gathered.append
-
-    @property
-    def many(self) -> bool:
-        """Whether it is time to count."""
-        return len(self._gathered) >= MANY
-
-    def counted(self) -> Histogram:
-        """All that was noted so far."""
-        with self._lock:
-            now = len(self._gathered)  # others may be added meanwhile, at the end
-            self._seen.add(self._gathered[:now])
-            del self._gathered[:now]
-        return self._seen
 
 
 class Look(NamedTuple):
@@ -65,6 +38,34 @@ class Look(NamedTuple):
     limit: float
     in_flight: int
     why: str = ""
+
+
+class Besides(NamedTuple):
+    """What a report says besides what was measured: the run knows it.
+
+    Attributes:
+        total: rows that the run was given; None: not known.
+        stored: rows that were found done.
+        saved_usd: by the cache; None: not known.
+        budget_usd: what may be spent; None without a bound.
+        uncertain_usd: the most that is charged besides what rows cost.
+        prompts: what the prompts to each model had in common.
+        has_batches: whether a model (host and name) has a Batch API; None: the run could not have gone through one.
+        transports: model calls by transport.
+        over: the run is.
+        stopped: why it ended before its rows did; None: it did not.
+    """
+
+    total: int | None
+    stored: int
+    saved_usd: float | None
+    budget_usd: float | None
+    uncertain_usd: float
+    prompts: Mapping[str, PromptUse]
+    has_batches: Callable[[str], bool] | None
+    transports: Mapping[str, int]
+    over: bool
+    stopped: str | None
 
 
 class Profiler:
@@ -261,32 +262,13 @@ class Profiler:
         if self._ended is None:
             self._ended = clock.now()
 
-    def report(
-        self,
-        stored: int,
-        saved_usd: float | None,
-        budget_usd: float | None,
-        prompts: Mapping[str, PromptUse],
-        has_batches: Callable[[str], bool] | None,
-    ) -> Report:
-        """All of it, so far, from any thread.
-
-        Args:
-            stored: rows that were found done.
-            saved_usd: by the cache; None: not known.
-            budget_usd: what may be spent; None without a bound.
-            prompts: what the prompts to each model had in common.
-            has_batches: whether a model (host and name) has a Batch API; None: the run could not have gone through one.
-        """
+    def report(self, besides: Besides) -> Report:
+        """All of it, so far, from any thread."""
         self._count()
         with self._lock:
-            found = self._report(stored, saved_usd, budget_usd)
-            batch = BatchUse()
-            if has_batches is not None:
-                batch = self._models.for_batches(has_batches, self._live_rows, self._live_pico)
-        return replace(found, prompts=prompts, batch=batch)
+            return self._report(besides)
 
-    def _report(self, stored: int, saved_usd: float | None, budget_usd: float | None) -> Report:
+    def _report(self, besides: Besides) -> Report:
         now = self._ended if self._ended is not None else clock.now()
         wall_s, done = max(0.0, now - self._began), self._ok + self._failed
         states_s = dict(self._states_s)
@@ -294,20 +276,7 @@ class Profiler:
         cost_usd = self._cost_pico / PICO if self._cost_known else None
         waits = {name: values.counted() for name, values in self._waits.items()}
         return Report(
-            counts=Counts(
-                ok=self._ok,
-                failed=self._failed,
-                skipped=self._skipped,
-                stored=stored,
-                cached=self._hits,
-                cache_misses=done - self._hits if self._cached else 0,
-                coalesced=self._coalesced,
-                requests=waits["call"].count,
-                retries=self._retries,
-                restarts=self._restarts,
-                hedges=self._hedges,
-                overtaken=self._overtaken,
-            ),
+            counts=self._counted(besides.stored, waits["call"].count),
             wall_s=wall_s,
             active_s=max(0.0, wall_s - idle_s),
             rows_per_s=done / wall_s if wall_s else 0.0,
@@ -329,16 +298,48 @@ class Profiler:
             sizes=self._sizes.classes(),
             repeats=self._repeats.counted(),
             steps=_steps(self._steps),
-            money=Money(
-                (self._cost_pico - self._failed_pico) / PICO,
-                self._failed_pico / PICO,
-                self._failed_tries_pico / PICO,
-                saved_usd,
-                budget_usd,
-                self._estimated_pico / PICO,
-                self._estimated,
-            ),
+            money=self._money(besides),
+            prompts=besides.prompts,
+            batch=self._for_batches(besides.has_batches),
+            transports=besides.transports,
+            total=besides.total,
+            over=besides.over,
+            stopped=besides.stopped,
         )
+
+    def _counted(self, stored: int, requests: int) -> Counts:
+        asked = self._ok + self._failed - self._hits
+        return Counts(
+            ok=self._ok,
+            failed=self._failed,
+            skipped=self._skipped,
+            stored=stored,
+            cached=self._hits,
+            cache_misses=asked if self._cached else 0,
+            coalesced=self._coalesced,
+            requests=requests,
+            retries=self._retries,
+            restarts=self._restarts,
+            hedges=self._hedges,
+            overtaken=self._overtaken,
+        )
+
+    def _money(self, besides: Besides) -> Money:
+        return Money(
+            ok_usd=(self._cost_pico - self._failed_pico) / PICO,
+            failed_usd=self._failed_pico / PICO,
+            failed_tries_usd=self._failed_tries_pico / PICO,
+            saved_usd=besides.saved_usd,
+            budget_usd=besides.budget_usd,
+            estimated_usd=self._estimated_pico / PICO,
+            estimated_rows=self._estimated,
+            uncertain_usd=besides.uncertain_usd,
+        )
+
+    def _for_batches(self, has_batches: Callable[[str], bool] | None) -> BatchUse:
+        if has_batches is None:
+            return BatchUse()
+        return self._models.for_batches(has_batches, self._live_rows, self._live_pico)
 
 
 def _steps(seen: Mapping[str, tuple[int, float]]) -> tuple[StepUse, ...]:

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 _DEPTH: Final = 12  # the most causes that are followed from one exception
+REFUSED: Final = "connection refused"
 _UNKNOWN: Final = "unknown host"
 _WORDS: Final = {
-    errno.ECONNREFUSED: "connection refused",
+    errno.ECONNREFUSED: REFUSED,
     errno.EHOSTUNREACH: "no route to the host",
     errno.ENETUNREACH: "no network",
 }

@@ -148,13 +148,13 @@ class Pricing:
         """Return the pico-dollars of the budget that are neither spent nor reserved; None without a limit."""
         return None if self._ledger is None else self._ledger.left()
 
-    def why_no_money(self, model: str, least: Callable[[], int], *, streams: bool = False) -> str:
+    def why_no_money(self, whom: str, least: Callable[[], int], *, streams: bool = False) -> str:
         """Say why a request, or a streaming one, was not sent whose bound is at least `least()` pico-dollars."""
         if (failure := self._spending.failure) is not None:
             return f"what is spent cannot be made durable, and so no request is sent: {failure}"
         if self._ledger is not None:
             self._alerts.tell_share(1.0, self._ledger)
-        why = f"the budget does not allow for another request to {model!r}"
+        why = f"the budget does not allow for another request to {whom}"
         bound, left = least(), self.budget_left()
         if left is None or left >= bound:  # money was freed since, but too late for this request
             return why

@@ -11,7 +11,8 @@ from pydantic import BaseModel, PydanticUserError
 
 from cottonpalm.cli.chains.importing import Meant, kind_of, load
 from cottonpalm.cli.chains.json_schema import flaws, misuse
-from cottonpalm.cli.problems import Problem, os_problem, shown
+from cottonpalm.cli.problems import Problem, os_problem
+from cottonpalm.urls import shown
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel

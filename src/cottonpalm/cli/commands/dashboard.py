@@ -7,13 +7,14 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.cli.problems import Code, Problem, extra
+from cottonpalm.cli.problems import Problem, extra
+from cottonpalm.shell import Code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cottonpalm.cli.live.server import Dashboard
     from cottonpalm.cli.screen.screen import Screen
+    from cottonpalm.live.server import Dashboard
 
 PORTS: Final = range(65536)
 
@@ -22,7 +23,7 @@ def show_dashboard(store: str, host: str, port: int | None, screen: Screen) -> C
     """Serve the page until Ctrl-C or SIGTERM.
 
     Raises:
-        Problem: there is no such store, or the port is taken.
+        ConfigError: there is no such store, or the port is taken.
     """
     over = threading.Event()
     with _page(store, port, host) as page, _signals(over):
@@ -49,7 +50,7 @@ def beside(store: str, port: str | None, screen: Screen) -> Iterator[None]:
     """The page for as long as a run; `port` as it was typed, None for no page.
 
     Raises:
-        Problem: it cannot be served; nothing was called yet.
+        Problem, ConfigError: it cannot be served; nothing was called yet.
     """
     if port is None:
         yield
@@ -80,6 +81,6 @@ def port_of(port: str | None) -> int | None:
 def _page(store: str, port: int | None, host: str) -> Any:
     for module in ("starlette", "uvicorn"):
         extra(module, "dashboard", "the live page")
-    from cottonpalm.cli.live.server import Dashboard
+    from cottonpalm.live.server import Dashboard
 
     return Dashboard(store, port, host=host)

@@ -13,9 +13,9 @@ from cottonpalm.cli.commands.run import carry_out
 from cottonpalm.cli.commands.where import Where
 from cottonpalm.cli.files.output_file import replacing
 from cottonpalm.cli.options.spec import RunSpec
-from cottonpalm.cli.problems import Code
 from cottonpalm.cli.screen.screen import show
 from cottonpalm.local.demo import GRAMMAR, MAX_TOKENS, demo_parts
+from cottonpalm.shell import Code
 from cottonpalm.types import Outcome
 
 if TYPE_CHECKING:

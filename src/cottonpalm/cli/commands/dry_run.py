@@ -11,7 +11,7 @@ from cottonpalm.chain.questions import names_read, question_by
 from cottonpalm.cli.chains.build import build, form_of, prompt_of
 from cottonpalm.cli.chains.importing import load_chain
 from cottonpalm.cli.chains.messages import request_of, shown
-from cottonpalm.cli.problems import Code, Problem
+from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.readers.open_rows import rows_of
 from cottonpalm.cli.readers.rows import RowFields, listed, request_column
 from cottonpalm.cli.screen import wording
@@ -24,6 +24,7 @@ from cottonpalm.errors import ChainChanged, RunBusy
 from cottonpalm.observers.words.formatting import count
 from cottonpalm.planning.planner import asked_again
 from cottonpalm.protocols import RETRYABLE
+from cottonpalm.shell import Code
 from cottonpalm.stores import database_of
 from cottonpalm.stores.codec.as_json import dumped
 

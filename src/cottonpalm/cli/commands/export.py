@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.cli.chains.build import need_columns
 from cottonpalm.cli.files.output_file import is_stream
-from cottonpalm.cli.options.spec import META, RunSpec
-from cottonpalm.cli.problems import Code, Problem, shown
+from cottonpalm.cli.options.spec import RunSpec
+from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.readers.open_rows import Reading, open_rows, reading_of
 from cottonpalm.cli.readers.rows import RowFields
 from cottonpalm.cli.store.glimpse import Glimpse
@@ -24,8 +24,10 @@ from cottonpalm.engine.input.reader import Broken, Reader
 from cottonpalm.engine.input.slot_list import SlotList
 from cottonpalm.engine.output.table import row_of
 from cottonpalm.errors import RunBusy
+from cottonpalm.shell import JOB, Code
 from cottonpalm.stores.codec.records import NOT_KEPT, stored_input, unpack
 from cottonpalm.stores.sql.database import CannotWrite
+from cottonpalm.urls import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -69,7 +71,7 @@ def show_export(url: str, asked: Export, screen: Screen) -> Code:
     """
     with existing_store(url) as store:
         info = store.known(asked.run)
-        job = RunSpec.of(info.meta, info.name) if META in info.meta else None
+        job = RunSpec.of(info.meta, info.name) if JOB in info.meta else None
         if job is not None and asked.output == job.output != "-":
             raise Problem(
                 f"-o {shown(asked.output)} is the run's own output, which `run` keeps; name another file"

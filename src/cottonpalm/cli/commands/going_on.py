@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cottonpalm.cli.screen import summary, wording
-from cottonpalm.cli.urls import without_secrets
+from cottonpalm.shell import command_on
+from cottonpalm.urls import without_secrets
 
 if TYPE_CHECKING:
     from cottonpalm.cli.commands.where import Where
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def going_on(where: Where, job: RunSpec, stopped: RunStopped | None) -> str:
     """Return it, with what is to be done first, if the run `stopped` for something that asking again does not mend."""
     if where.cancel:  # to be asked once more would only stop what goes on
-        return summary.command_on("collect", where.run, where.store)
+        return command_on("collect", where.run, where.store)
     said = (without_secrets(word) if word == job.input else word for word in where.argv)
     command = summary.resume_command(list(said))
     if job.input == "-" and job.output == "-" and not where.named:

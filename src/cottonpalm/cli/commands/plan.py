@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from cottonpalm import BatchProcessor
 from cottonpalm.cli.chains.build import build
 from cottonpalm.cli.options.keywords import keywords_of, lane_of
-from cottonpalm.cli.problems import Code, shown
 from cottonpalm.cli.readers.open_rows import rows_of
 from cottonpalm.cli.readers.rows import RowFields
 from cottonpalm.cli.screen import wording
@@ -18,8 +17,10 @@ from cottonpalm.cli.store.held_store import existing_store
 from cottonpalm.cli.writers.open_output import check_name
 from cottonpalm.observers.words.formatting import count, duration, money
 from cottonpalm.observers.words.prompts import planned
+from cottonpalm.shell import Code
 from cottonpalm.stores import database_of
 from cottonpalm.types import PICO
+from cottonpalm.urls import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

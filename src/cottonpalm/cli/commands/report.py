@@ -8,23 +8,39 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from cottonpalm import clock
 from cottonpalm.cli.files.output_file import is_stream, probe, replacing
-from cottonpalm.cli.problems import Code, Problem, os_problem, shown
+from cottonpalm.cli.problems import Problem, os_problem
 from cottonpalm.cli.screen.screen import put
 from cottonpalm.cli.store.held_store import existing_store
-from cottonpalm.cli.stories import story_of
+from cottonpalm.live.stories import rows_of, told
+from cottonpalm.observers import kept
 from cottonpalm.observers.page.compare import compare, compared_text
 from cottonpalm.observers.page.document import MADE_HERE
 from cottonpalm.observers.page.run_page import page_of
 from cottonpalm.observers.report import text_of
 from cottonpalm.observers.words.formatting import as_it_can_be_shown, money
+from cottonpalm.shell import Code
+from cottonpalm.urls import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cottonpalm.cli.screen.screen import Screen
+    from cottonpalm.cli.store.held_store import HeldStore
     from cottonpalm.observers.page.story import Story
 
 HEAD: Final = 400  # bytes within which a report of ours says that it is one
+
+
+def story_of(store: HeldStore, name: str, url: str, *, ours: bool = False) -> Story:
+    """A run as its page tells it. `ours`: it is this process that holds it, and it has come to its end.
+
+    Raises:
+        Refused: there is none of this name.
+    """
+    info = store.known(name)
+    if ours:
+        info = info._replace(holder=None)
+    return told(info, kept.read(info.meta.get(kept.META)), rows_of(store.look(name)), url)
 
 
 def show_report(

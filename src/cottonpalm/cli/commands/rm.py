@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from cottonpalm.cli.options.spec import META
-from cottonpalm.cli.problems import Code, Problem, shown
+from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.screen.screen import holder_of
 from cottonpalm.cli.store.held_store import existing_store
 from cottonpalm.observers.words.formatting import clean, count, money
+from cottonpalm.shell import JOB, Code
+from cottonpalm.urls import shown
 
 if TYPE_CHECKING:
     from cottonpalm.cli.screen.screen import Screen
@@ -36,7 +37,7 @@ def remove_run(url: str, name: str, screen: Screen, *, sure: bool) -> Code:
         if not sure:
             _ask(info, screen)
         store.remove(name)
-    kept = info.meta.get(META, {}).get("output", "-")
+    kept = info.meta.get(JOB, {}).get("output", "-")
     screen.say(f"run {name} is forgotten{'' if kept == '-' else f'; {shown(kept)} stays as it is'}")
     return Code.OK
 

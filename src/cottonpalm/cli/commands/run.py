@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from cottonpalm.cli.chains.build import build
 from cottonpalm.cli.commands.dashboard import beside, port_of
+from cottonpalm.cli.commands.ending import Work
 from cottonpalm.cli.commands.session import Session
 from cottonpalm.cli.files.output_file import is_same, is_stream
-from cottonpalm.cli.problems import Code, Problem, shown
+from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.readers.open_rows import rows_of
 from cottonpalm.cli.readers.stored_rows import StoredInput
 from cottonpalm.cli.screen import wording
 from cottonpalm.cli.store.held_store import HeldStore
-from cottonpalm.cli.urls import absolute
 from cottonpalm.cli.writers.open_output import check_name, check_output
 from cottonpalm.errors import ChainChanged, StoreError
+from cottonpalm.shell import Code
 from cottonpalm.stores import database_of, open_store
+from cottonpalm.urls import absolute, shown
 
 if TYPE_CHECKING:
     from cottonpalm.cli.chains.build import Built
@@ -53,7 +55,7 @@ def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
             check_name(info, job.input, job.output, replace=where.fresh or where.overwrite)
         _check_output(job, where, info.meta if info else {})
         stack.enter_context(beside(where.store, where.live, screen))
-        code = _run_or_begin_anew(Session(job, where, screen, rows, store), built, store, screen)
+        code = _run_or_begin_anew(Session(Work(job, where, screen, rows, store)), built, store, screen)
         return _released(store, code, screen)
 
 

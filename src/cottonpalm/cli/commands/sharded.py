@@ -16,7 +16,7 @@ from cottonpalm.chain import fingerprint
 from cottonpalm.cli.chains.build import build
 from cottonpalm.cli.commands.shards import SUFFIXES, ShardTask, is_sharded, run_of, shards_of, word_on
 from cottonpalm.cli.options.keywords import budget_of
-from cottonpalm.cli.problems import Code, Problem, extra, os_problem, shown
+from cottonpalm.cli.problems import Problem, extra, os_problem
 from cottonpalm.cli.readers.open_rows import rows_of
 from cottonpalm.cli.screen import summary, wording
 from cottonpalm.cli.signals import Signals
@@ -27,8 +27,10 @@ from cottonpalm.errors import ChainChanged, RunStopped
 from cottonpalm.observers.words.formatting import count, duration, money, told
 from cottonpalm.processor import BatchProcessor
 from cottonpalm.protocols import OK
+from cottonpalm.shell import Code, command_on
 from cottonpalm.stores import open_store
 from cottonpalm.types import pico
+from cottonpalm.urls import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -224,6 +226,6 @@ class Whole:
             say(f"  uncertain {money(pico(uncertain))}: requests whose cost nobody reported")
         say(f"  results  {shown(self._job.output)}")
         if code is Code.SOME_FAILED:
-            self._screen.command(summary.command_on("retry", self._where.run, self._where.store))
+            self._screen.command(command_on("retry", self._where.run, self._where.store))
         elif code is not Code.OK:
             self._screen.command(summary.resume_command(list(self._where.argv)))

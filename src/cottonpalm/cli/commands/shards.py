@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any, Final
 from cottonpalm import clock
 from cottonpalm.cli.commands.run import carry_out
 from cottonpalm.cli.commands.where import Where
-from cottonpalm.cli.problems import Code, Problem, shown
+from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.screen.screen import Screen
 from cottonpalm.cli.store.held_store import existing_store
 from cottonpalm.engine.shared import LENT
 from cottonpalm.errors import CottonpalmError, RunBusy
+from cottonpalm.shell import Code
 from cottonpalm.stores.sql.lease import EXPIRES_S, machine
 from cottonpalm.types import Kind
+from cottonpalm.urls import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
-from cottonpalm.cli.options.spec import META, RunSpec
-from cottonpalm.cli.problems import shown
+from cottonpalm.cli.options.spec import RunSpec
 from cottonpalm.cli.screen import screen
 from cottonpalm.cli.store.held_store import existing_store
 from cottonpalm.observers.words.formatting import clean, duration, money, rate
 from cottonpalm.observers.words.kinds import in_words
-from cottonpalm.protocols import FAILED, OK, RETRYABLE, FindsRows
+from cottonpalm.protocols import FAILED, OK, RETRYABLE
+from cottonpalm.shell import FACTS, JOB, TROUBLE
+from cottonpalm.store_extras import FindsRows
 from cottonpalm.stores.codec.glances import glances
 from cottonpalm.stores.codec.records import unpack
 from cottonpalm.types import numbered
+from cottonpalm.urls import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +30,6 @@ PAGE: Final = 4096
 # failed rows whose reasons are counted: `status` answers at once, whatever the run has met
 MOST: Final = 20_000
 NO_SLOT: Final = 1 << 40  # above any row's
-TROUBLE: Final = "trouble"  # key in a run's own facts: why its latest request reached no server
 
 
 @dataclass(slots=True)
@@ -152,7 +153,7 @@ def _failed(rows: StoredRows, most: int) -> Iterator[list[int]]:
 
 
 def _details(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, Any]]:
-    facts, job = info.meta.get("facts", {}), info.meta.get(META, {})
+    facts, job = info.meta.get(FACTS, {}), info.meta.get(JOB, {})
     yield "run", info.name
     yield "begun", clock.local(info.created)
     yield "ok", f"{info.ok:,}"

@@ -6,10 +6,9 @@ import datetime as dt
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.cli.commands.status import TROUBLE
-from cottonpalm.cli.options.spec import META
 from cottonpalm.cli.screen import screen
 from cottonpalm.cli.store.held_store import existing_store
+from cottonpalm.shell import FACTS, JOB, TROUBLE
 from cottonpalm.stores.codec.as_json import dumped
 from cottonpalm.types import PICO
 
@@ -29,7 +28,7 @@ def show_json(url: str, name: str | None) -> None:
 
 
 def _as_json(info: RunInfo) -> dict[str, Any]:
-    facts, job = info.meta.get("facts", {}), info.meta.get(META, {})
+    facts, job = info.meta.get(FACTS, {}), info.meta.get(JOB, {})
     total = facts.get("total")
     return {
         "run": info.name,

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from cottonpalm.cli.plugins import plugins
-from cottonpalm.cli.problems import Problem, os_problem, shown
-from cottonpalm.cli.urls import file_name, is_url
+from cottonpalm.cli.problems import Problem, os_problem
+from cottonpalm.urls import file_name, is_url, shown
 
 Kind: TypeAlias = Literal["jsonl", "csv", "parquet", "xlsx", "plugin"]  # plugin: another package's
 Packing: TypeAlias = Literal["", "gz", "zst"]

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from cottonpalm.cli.files.formats import format_of
-from cottonpalm.cli.problems import Code, Problem, os_problem, shown
+from cottonpalm.cli.problems import Problem, os_problem
 from cottonpalm.locks import PLAIN, WINDOWS, lock_file, read_at
+from cottonpalm.shell import Code
 from cottonpalm.stores.rules.leniently import kept_as
+from cottonpalm.urls import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -7,7 +7,9 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from cottonpalm.cli.problems import Code, Problem, extra, shown
+from cottonpalm.cli.problems import Problem, extra
+from cottonpalm.shell import Code
+from cottonpalm.urls import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,12 +11,11 @@ from cottonpalm.cli.options.amounts import show_amounts_in
 from cottonpalm.cli.options.panels import MONEY, ROWS, SEE, STATE, WHAT, Typed
 from cottonpalm.cli.options.spec import MODEL_OPTION
 from cottonpalm.cli.options.typer_classes import PORT
-from cottonpalm.cli.urls import absolute
+from cottonpalm.shell import DEFAULT_STORE
+from cottonpalm.urls import absolute
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-DEFAULT_STORE: Final = "cottonpalm.db"
 
 
 def runs_like(context: typer.Context, incomplete: str) -> list[str]:

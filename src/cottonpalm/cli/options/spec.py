@@ -12,14 +12,14 @@ from cottonpalm.cli.options.amounts import share_or_number
 from cottonpalm.cli.options.model_options import absolute_model, absolute_models, keepable, parse_options
 from cottonpalm.cli.options.panels import CACHE, FAULTS, MONEY, ROWS, SPEED, STATE, WHAT, Typed
 from cottonpalm.cli.problems import Problem
-from cottonpalm.cli.urls import absolute, file_name, without_secrets
 from cottonpalm.request.transports import DEFAULT_TRANSPORT
+from cottonpalm.shell import JOB
+from cottonpalm.urls import absolute, file_name, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-META: Final = "job"
 FORM: Final = 1  # of a stored job
 
 
@@ -465,7 +465,7 @@ class RunSpec:
         source = without_secrets(self.input)
         whole = self.input_kept and source == self.input
         spec = replace(self, input=source, input_kept=whole, model_options=kept, unkept=unkept)
-        return {META: {VERSION: FORM, **asdict(spec)}}
+        return {JOB: {VERSION: FORM, **asdict(spec)}}
 
     @classmethod
     def of(cls, meta: Mapping[str, Any], name: str) -> RunSpec:
@@ -476,13 +476,13 @@ class RunSpec:
         """
         from cottonpalm.stores.rules.leniently import is_newer, kept_as
 
-        if META not in meta:
+        if JOB not in meta:
             raise Problem(f"run {name} was made from Python; there: processor.retry()")
-        if is_newer(meta[META], FORM):
+        if is_newer(meta[JOB], FORM):
             raise Problem(
                 f"run {name} was made by a later version of cottonpalm; update this one to go on with it"
             )
-        return kept_as(cls, meta[META])
+        return kept_as(cls, meta[JOB])
 
     def with_options(self, pairs: list[str]) -> RunSpec:
         """Return the spec with more model options; these must include the options that were not stored.

@@ -10,7 +10,8 @@ from bisect import bisect_left
 from pathlib import Path
 from typing import Final
 
-from cottonpalm.cli.problems import Code, os_problem
+from cottonpalm.cli.problems import os_problem
+from cottonpalm.shell import Code
 
 PARTS: Final = 64  # each part is put away separately, so that little is written at a time
 SIZE: Final = 64  # places of a part at first

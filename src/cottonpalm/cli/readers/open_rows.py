@@ -22,7 +22,7 @@ from cottonpalm.cli.readers.csv_rows import Csv, check_quotes
 from cottonpalm.cli.readers.encodings import Recoded, check_encoding, marked
 from cottonpalm.cli.readers.json_rows import JsonLines, Pipe, PipedLines
 from cottonpalm.cli.readers.rows import RowFields, request_column
-from cottonpalm.cli.urls import file_name, is_url
+from cottonpalm.urls import file_name, is_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

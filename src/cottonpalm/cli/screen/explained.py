@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from cottonpalm.cli.problems import Code, Problem
+from cottonpalm.cli.problems import Problem
 from cottonpalm.errors import CottonpalmError
+from cottonpalm.shell import Code
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

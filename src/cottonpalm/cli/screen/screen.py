@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from cottonpalm import clock
-from cottonpalm.cli.options.spec import META
-from cottonpalm.cli.problems import shown
 from cottonpalm.observers.terminal.progress import Progress
 from cottonpalm.observers.words.formatting import as_it_can_be_shown, clean, money, rate
+from cottonpalm.shell import JOB
+from cottonpalm.urls import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -193,7 +193,7 @@ def _cells(info: RunInfo) -> list[str]:
         left_of(info),
         cost_of(info),
         rate(pace) if pace else "-",
-        clean(shown(info.meta.get(META, {}).get("output", "-"))),
+        clean(shown(info.meta.get(JOB, {}).get("output", "-"))),
         clean(holder_of(info) or "-"),
     ]
 

@@ -6,7 +6,6 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.cli.options.of_commands import DEFAULT_STORE
 from cottonpalm.cli.readers.rows import BadRow
 from cottonpalm.cli.screen.wording import here
 from cottonpalm.engine.input.keys import Distinct, content_key
@@ -14,7 +13,6 @@ from cottonpalm.observers.words.formatting import clean, count, duration, money,
 from cottonpalm.observers.words.kinds import in_words
 from cottonpalm.observers.words.numbers import besides
 from cottonpalm.protocols import FAILED, OK, RETRYABLE
-from cottonpalm.stores import shown as store_shown
 from cottonpalm.stores import without_password
 from cottonpalm.types import numbered, pico
 
@@ -236,13 +234,6 @@ def advice_in(report: Report) -> tuple[str, ...]:
     """The advice that is worth a line, but for what other lines say: that rows repeat, or that some failed."""
     found = [each for each in report.advice() if each.unit != "rows" and each.topic != "repeats"]
     return tuple(here(each.text()) for each in found[:ADVICE])
-
-
-def command_on(verb: str, name: str, store: str) -> str:
-    """Return the command that does this to a stored run, such as `retry`."""
-    where = [] if store == DEFAULT_STORE else ["--store", store_shown(store)]
-    named = [*where, "--", name] if name.startswith("-") else [name, *where]
-    return shlex.join(["cottonpalm", verb, *named])
 
 
 def resume_command(argv: Sequence[str]) -> str:

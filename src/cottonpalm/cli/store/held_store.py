@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.store.owed import Owed
 from cottonpalm.errors import StoreError
-from cottonpalm.protocols import (
-    FAILED,
-    RETRYABLE,
+from cottonpalm.protocols import FAILED, RETRYABLE
+from cottonpalm.providers.batches.stages import KeepsBatches
+from cottonpalm.store_extras import (
     ComparesBlocks,
     KeepsLimits,
     NumbersOutcomes,
@@ -25,7 +25,6 @@ from cottonpalm.protocols import (
     SharesLimits,
     TakesOrders,
 )
-from cottonpalm.providers.batches.stages import KeepsBatches
 from cottonpalm.stores import database_of, open_store, shown
 from cottonpalm.stores.sql.database import CannotWrite
 

@@ -13,9 +13,9 @@ from cottonpalm.cli.files.compression import packed
 from cottonpalm.cli.files.output_file import Mark
 from cottonpalm.cli.files.remote import size_of, upload
 from cottonpalm.cli.problems import Problem
-from cottonpalm.cli.urls import is_url
 from cottonpalm.cli.writers.output import AllSlots, layout_of, records
 from cottonpalm.cli.writers.tables import Table
+from cottonpalm.urls import is_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

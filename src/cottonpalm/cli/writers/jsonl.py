@@ -16,11 +16,12 @@ import orjson
 
 from cottonpalm import clock
 from cottonpalm.cli.files.output_file import OURS, Mark, examine, replacing
-from cottonpalm.cli.problems import Code, os_problem
+from cottonpalm.cli.problems import os_problem
 from cottonpalm.cli.store.held_store import Ranges
 from cottonpalm.cli.writers.lines import line_of
 from cottonpalm.cli.writers.output import PAGE, Slots, Unpack, is_straight, layout_of, records, write_all
 from cottonpalm.locks import PLAIN, read_at
+from cottonpalm.shell import Code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

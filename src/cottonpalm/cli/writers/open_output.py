@@ -14,9 +14,7 @@ from cottonpalm.cli.files import output_file
 from cottonpalm.cli.files.formats import format_of, is_tabbed, stem_of, suffix_of
 from cottonpalm.cli.files.output_file import Mark
 from cottonpalm.cli.files.remote import check_writable
-from cottonpalm.cli.options.spec import META
-from cottonpalm.cli.problems import Problem, extra, os_problem, shown
-from cottonpalm.cli.urls import has_secrets, is_url, without_secrets
+from cottonpalm.cli.problems import Problem, extra, os_problem
 from cottonpalm.cli.writers.atomic import Layout, WholeOutput, examine
 from cottonpalm.cli.writers.csv_table import write_csv
 from cottonpalm.cli.writers.jsonl import JsonlOutput
@@ -24,6 +22,8 @@ from cottonpalm.cli.writers.output import Output, StreamOutput, Unpack
 from cottonpalm.cli.writers.parquet_table import write_parquet
 from cottonpalm.cli.writers.tables import write_jsonl
 from cottonpalm.cli.writers.xlsx_table import write_xlsx
+from cottonpalm.shell import JOB
+from cottonpalm.urls import has_secrets, is_url, shown, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -86,7 +86,7 @@ def check_name(info: RunInfo, source: str, target: str, *, replace: bool = False
     Raises:
         Problem: the run stands for a file in another place, or holds the answers to another input's rows.
     """
-    job = info.meta.get(META)
+    job = info.meta.get(JOB)
     if job is None:  # made from Python
         return
     mine, other = _named_by(without_secrets(source), target), _named_by(job["input"], job["output"])

@@ -8,8 +8,9 @@ from array import array
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, Protocol
 
-from cottonpalm.cli.problems import Code, os_problem
+from cottonpalm.cli.problems import os_problem
 from cottonpalm.cli.writers.lines import line_of
+from cottonpalm.shell import Code
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

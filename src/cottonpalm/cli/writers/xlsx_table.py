@@ -6,8 +6,9 @@ import datetime as dt
 import re
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from cottonpalm.cli.problems import Code, Problem, extra
+from cottonpalm.cli.problems import Problem, extra
 from cottonpalm.engine.output.table import beside, row_of
+from cottonpalm.shell import Code
 from cottonpalm.stores.codec.as_json import text_of
 
 if TYPE_CHECKING:

@@ -35,6 +35,7 @@ class CacheGate:
         memory: the answers that all runs with the same `Cache` share.
         chain: the digest of everything besides the row that shapes an answer.
         unpark: puts a parked row back into the window.
+        counts: where hits and misses are counted; None: counts of its own.
         shared: wait for equal rows of other runs too. It must be False for a run inside another row (it might wait
             for itself), a run that a slow reader of chunks can delay, and a run that blocks its caller's event loop.
         rounds: each question takes a round of batches, which may be hours.
@@ -48,12 +49,13 @@ class CacheGate:
         chain: bytes,
         unpark: Callable[[Item], None],
         *,
+        counts: CacheCounts | None = None,
         shared: bool = True,
         rounds: bool = False,
         disk: DiskTier | None = None,
         tell: Callable[[Event], None] | None = None,
     ) -> None:
-        self.counts = CacheCounts()
+        self.counts = CacheCounts() if counts is None else counts
         memory.open(self.counts)
         self._memory, self._chain, self._unpark = memory, chain, unpark
         self._flights = memory.flights if shared else SingleFlight(memory.shelf)

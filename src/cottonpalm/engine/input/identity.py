@@ -6,7 +6,8 @@ from array import array
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.engine.input.keys import same_question
-from cottonpalm.protocols import ComparesBlocks, RunStore, Slot
+from cottonpalm.protocols import RunStore, Slot
+from cottonpalm.store_extras import ComparesBlocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

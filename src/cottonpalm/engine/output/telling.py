@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
-from cottonpalm.events import CacheHit, Event, RequestFinished, RowFinished, RowStarted
+from cottonpalm.events import FREQUENT, Event
 from cottonpalm.observers.told import Told
 from cottonpalm.protocols import SeesGroups, SeesRuns
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("cottonpalm")
 GROUP: Final = 480  # events: of 48, most of the time went into fetching the observers' code
 LATEST_S: Final = 0.1  # an event waits at most this long for others
-_MANY: Final = frozenset({RowStarted, RequestFinished, RowFinished, CacheHit})  # told for each row
 _OFF: Final = "observer %r failed and is now switched off"
 
 
@@ -75,7 +74,7 @@ class Telling:
                 return
         gathered = self._gathered
         gathered.append((clock.wall(), event))
-        if len(gathered) >= GROUP or type(event) not in _MANY or self._loop is None:
+        if len(gathered) >= GROUP or type(event) not in FREQUENT or self._loop is None:
             self._hand_over()
         elif self._timer is None:
             self._timer = self._loop.call_later(LATEST_S, self._in_time)

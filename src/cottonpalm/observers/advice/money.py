@@ -101,8 +101,7 @@ def thrown_away(report: Reported) -> Iterator[Advice]:
     if report.cost_usd and spent:
         share = percent(spent / report.cost_usd)
         failed = sum(used.failed for used in report.by_model.values())
-        why = f"{count(failed, 'try')} that brought no answer cost {money_usd(spent)} ({share} of the money)."
-        why = why.replace("trys", "tries")
+        why = f"{count(failed, 'try', 'tries')} that brought no answer cost {money_usd(spent)} ({share} of the money)."
         yield Advice(
             "failed tries",
             "usd",

@@ -64,11 +64,9 @@ def _kind(name: str, kind: KindSeen, most: int, rows: RowsSeen) -> list[Part | C
     if about := rows.texts.get(example.at):
         said = join((said, tag("small", foreign(about))))
     if tries := rows.tries.get(example.at):
-        met = f"What its {count(example.tries, 'try').replace('trys', 'tries')} met"
+        met = f"What its {count(example.tries, 'try', 'tries')} met"
         said = join((said, unfold(timeline(tries, example.tries), met)))
-    where = join(
-        (f"row {example.at + 1:,}", tag("small", count(example.tries, "try").replace("trys", "tries")))
-    )
+    where = join((f"row {example.at + 1:,}", tag("small", count(example.tries, "try", "tries"))))
     return [
         Cell(join((tag("code", name), tag("small", KINDS.get(name, "")))), name),
         Cell(f"{kind.rows:,}", kind.rows),

@@ -104,9 +104,9 @@ def told(error: ErrorRecord) -> str:
     return f"{error.type}: {error.message}" if error.message else error.type
 
 
-def count(number: int, noun: str) -> str:
-    """`1 row`, `1,200 rows`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """`1 row`, `1,200 rows`; `plural` where that is more than an s."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 class Currency(NamedTuple):

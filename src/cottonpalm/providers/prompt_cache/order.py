@@ -32,7 +32,6 @@ _BEFORE: Final = {
 _MESSAGES: Final = ("messages", "input", "contents")
 _OF_CACHING: Final = frozenset({"cache_control", "prompt_cache_breakpoint", "cachePoint"})
 _PICTURES: Final = frozenset({"image", "image_url", "input_image", "inlineData", "inline_data"})
-BYTES_PER_TOKEN: Final = 4  # of a text in a European language; the usage says better
 PICTURE_BYTES: Final = 4_000  # what stands for a picture: as much as text of so many tokens
 
 

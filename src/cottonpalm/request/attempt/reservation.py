@@ -10,7 +10,7 @@ import orjson
 
 from cottonpalm.request.money.bounds import extent, reads_elsewhere, text_input, uses_tools_of_the_provider
 from cottonpalm.request.money.rules.grants import Ask, Grant
-from cottonpalm.types import Usage
+from cottonpalm.types import BYTES_PER_TOKEN, Usage
 
 if TYPE_CHECKING:
     from cottonpalm.providers.answer import Answer
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.types import CostSource
 
-BYTES_PER_TOKEN: Final = 4  # in a text in a European language; only for estimates that are shown
 THOUGHTS: Final = 1_024  # tokens that must be left for the answer after the model's reasoning
 _OPENAI: Final = ("openai.com", "azure.com")  # hosts whose newer models refuse the field's older name
 

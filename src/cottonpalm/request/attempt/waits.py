@@ -96,7 +96,9 @@ def reserve(row: RowAccount, call: Call, money: Reservation, ledger: Ledger) -> 
         granted = yield AskMoney(money.ask())
         assert isinstance(granted, int)
         if not (amount := granted):
-            raise _stop(row, row.run.pricing.why_no_money(call.model, money.least, streams=call.streams))
+            raise _stop(
+                row, row.run.pricing.why_no_money(repr(call.model), money.least, streams=call.streams)
+            )
     money.granted(amount)
 
 

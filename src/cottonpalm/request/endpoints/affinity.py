@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from cottonpalm.providers.prompt_cache.order import BYTES_PER_TOKEN
+from cottonpalm.types import BYTES_PER_TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

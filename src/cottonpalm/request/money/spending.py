@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from cottonpalm import clock
 from cottonpalm.protocols import Spent
+from cottonpalm.request.money.rules.hour import STEP_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 AHEAD_S: Final = 0.25  # seconds that a lease should last at the present rate of spending
 KEPT_S: Final = 1.0  # a lease is kept so long for whoever asked for it
-STEP_S: Final = 5.0  # seconds of spending that the store keeps as one sum
-HOUR_S: Final = 3600.0
 
 
 class Spending:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from cottonpalm import clock
 from cottonpalm.providers.prompt_cache.marks import asks_already, has_key, marked, own_ends
-from cottonpalm.providers.prompt_cache.order import BYTES_PER_TOKEN, blocks_of, prompt_of
+from cottonpalm.providers.prompt_cache.order import blocks_of, prompt_of
 from cottonpalm.providers.prompt_cache.terms import terms_of
 from cottonpalm.request.prompt_cache.asking import Asking, Shared
 from cottonpalm.request.prompt_cache.rules.marking import Marking
@@ -17,7 +17,7 @@ from cottonpalm.request.prompt_cache.rules.patience import Patience
 from cottonpalm.request.prompt_cache.rules.prefixes import Prefixes
 from cottonpalm.request.prompt_cache.rules.sharing import Sharing
 from cottonpalm.stats import PromptUse
-from cottonpalm.types import PICO, Usage
+from cottonpalm.types import BYTES_PER_TOKEN, PICO, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -9,12 +9,13 @@ from cottonpalm import clock
 from cottonpalm.providers import BudgetBusy, dressed
 from cottonpalm.request.attempt.attempts import attempts
 from cottonpalm.request.attempt.steps import AskMoney, AskPermit, Hold, Send, Sleep
-from cottonpalm.request.limiter.rules.tokens import BYTES_PER_TOKEN, Tokens
+from cottonpalm.request.limiter.rules.tokens import Tokens
 from cottonpalm.request.money.rules.grants import Ask, Grant
 from cottonpalm.request.queueing import permitted, permitted_sync
 from cottonpalm.request.transport.hedging import Hedge
 from cottonpalm.request.transport.holding import hold, hold_sync
 from cottonpalm.runtime.threads import runs_a_loop
+from cottonpalm.types import BYTES_PER_TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -24,7 +24,6 @@ Rows = Callable[..., list[Any]]  # returns the rows of a statement
 
 OUT, AGAIN, REFUSED, GOOD = range(4)  # the fate of a line; a better one replaces a worse one
 _MASK: Final = (1 << LINE_BITS) - 1
-_AT_ONCE: Final = 500
 _LINE: Final = "INSERT INTO batch_line (id, run, row, key, fate) VALUES (?,?,?,?,0)"
 _ASKED: Final = (
     "SELECT key, fate, status, body FROM batch_line LEFT JOIN batch_answer USING (id)"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.protocols import Orders
+from cottonpalm.store_extras import Orders
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from collections.abc import Set as AbstractSet
 
-    from cottonpalm.protocols import Orders, Slot, Spent, StoredRow
+    from cottonpalm.protocols import Slot, Spent, StoredRow
     from cottonpalm.providers.batches.stages import Book
+    from cottonpalm.store_extras import Orders
     from cottonpalm.stores.sql.connection import Connection
     from cottonpalm.stores.sql.database import Database, Home
     from cottonpalm.stores.sql.lease import Lease

@@ -11,8 +11,9 @@ import orjson
 
 from cottonpalm import clock
 from cottonpalm.errors import RunBusy, StoreError
-from cottonpalm.protocols import Orders, RunInfo, RunStore, Spent, StoredRows
+from cottonpalm.protocols import RunInfo, RunStore, Spent, StoredRows
 from cottonpalm.runtime import process_end
+from cottonpalm.store_extras import Orders
 from cottonpalm.stores.opening import renews
 from cottonpalm.stores.sql import batch_rows, order_rows, run_rows, share_rows, spending_rows
 from cottonpalm.stores.sql.database import BUSY_S, SLOT_BITS

@@ -18,6 +18,7 @@ from cottonpalm.providers.batches.scratch import Scratch
 from cottonpalm.providers.batches.spool import Spool, TooBig
 from cottonpalm.providers.batches.stages import AskedRow, Batch, Member, Stage
 from cottonpalm.providers.batches.submission import through
+from cottonpalm.types import BYTES_PER_TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.types import Item
 
-BYTES_PER_TOKEN: Final = 4
 _SOON_S: Final = 60.0  # whoever waits for room looks again so often, if nothing tells it to
 
 

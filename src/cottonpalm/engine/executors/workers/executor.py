@@ -375,8 +375,7 @@ class WorkersExecutor:
         else:
             mate.lumps.book(MoneyTold(back=amount))
         if not amount:
-            why = self._account.pricing.why_no_money("the model", lambda: asked.least)
-            self._stop("budget", why.replace("'the model'", "the model"))
+            self._stop("budget", self._account.pricing.why_no_money("the model", lambda: asked.least))
 
     def _blame(self, mate: Mate, lost: WorkerLost) -> None:
         """It died: a row that it had alone fails, and of the others it keeps those that are not suspected."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 HOUR_S: Final = 3600.0
-STEP_S: Final = 5.0  # seconds of spending that are kept as one sum
+STEP_S: Final = 5.0  # seconds of spending that are kept as one sum, also by the store
 BURST_S: Final = 60.0  # spending may be this many seconds ahead of an even pace
 
 

@@ -47,3 +47,9 @@ def has_secrets(url: str) -> bool:
 def file_name(path: str) -> str:
     """Return the last part of a path or an address."""
     return PurePosixPath(without_secrets(path)).name if is_url(path) else os.path.basename(path)  # noqa: PTH119
+
+
+def shown(path: str) -> str:
+    """Show a path as short as possible from this folder; an address without its secrets."""
+    here = os.getcwd() + os.sep  # noqa: PTH109 - compared as text
+    return without_secrets(path.removeprefix(here))

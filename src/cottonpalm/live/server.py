@@ -6,19 +6,21 @@ import asyncio
 import secrets
 import socket
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-from cottonpalm.cli.live.reading import Reading
-from cottonpalm.cli.live.rules import host_name
-from cottonpalm.cli.problems import Problem
-from cottonpalm.errors import StoreError
+from cottonpalm.errors import ConfigError, StoreError
+from cottonpalm.live.reading import Reading, Refused
+from cottonpalm.live.rules import host_name
 from cottonpalm.stores import database_of, shown
 from cottonpalm.stores.sql.store import SqlStore
 
 if TYPE_CHECKING:
     from typing import Self
+
+    from cottonpalm.stores.sql.database import Database
 
 PORT: Final = 8765
 LOOPBACK: Final = "127.0.0.1"
@@ -38,33 +40,33 @@ class Dashboard:
 
     Attributes:
         url: the address to open, with the token of this start.
+
+    Raises:
+        ConfigError: there is no such store, or the port is taken.
+        ImportError: the extra is not installed.
     """
 
     def __init__(self, store: str | Path, port: int | None = None, *, host: str = LOOPBACK) -> None:
         try:  # here, as the name alone can be had without the extra: `from cottonpalm import *`
             import uvicorn
 
-            from cottonpalm.cli.live.app import Live, application
-            from cottonpalm.cli.live.connections import Connection
-            from cottonpalm.cli.live.guard import TOKEN, Guard
+            from cottonpalm.live.app import Live, application
+            from cottonpalm.live.connections import Connection
+            from cottonpalm.live.guard import TOKEN, Guard
         except ImportError as missing:
             raise ImportError(
                 f"the live page needs {missing.name}: pip install 'cottonpalm[dashboard]'"
             ) from missing
-        database = database_of(store)
-        if database is None:
-            raise Problem("a store in memory has no page; give the runs a file as their store")
-        if not database.exists():
-            raise Problem(
-                f"there is no store {shown(store)} here for a page to show; the first run in it makes it, in Python "
-                f"also open_store({shown(store)!r}).close()"
-            )
+        self._database = _existing(store)
+        with ExitStack() as opened:
+            self._store = SqlStore(self._database)
+            opened.callback(self._store.close)
+            self._socket = _listening(host, port)
+            opened.pop_all()  # from here on, `close` is what closes both
         token = secrets.token_urlsafe(24)
-        self._socket = _listening(host, port)
         self.port: int = self._socket.getsockname()[1]
         name = f"[{host}]" if ":" in host else {"0.0.0.0": LOOPBACK}.get(host, host)  # noqa: S104 - as it was asked
         self.url = f"http://{name}:{self.port}/?{urlencode({TOKEN: token})}"
-        self._database, self._store = database, SqlStore(database)
         self._ready, self._over = threading.Event(), asyncio.Event()
         reading = Reading(self._store, check=self._check)
         live = Live(reading, _name(shown(store)), shown(store), self._over)
@@ -92,7 +94,7 @@ class Dashboard:
         try:
             self._database.check()
         except StoreError:
-            raise Problem("the store was deleted or replaced; start this page again") from None
+            raise Refused("the store was deleted or replaced; start this page again") from None
 
     def _serve(self) -> None:
         asyncio.run(self._main())
@@ -121,6 +123,23 @@ class Dashboard:
         self.close()
 
 
+def _existing(store: str | Path) -> Database:
+    """The database of a store that is there.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    database = database_of(store)
+    if database is None:
+        raise ConfigError("a store in memory has no page; give the runs a file as their store")
+    if not database.exists():
+        raise ConfigError(
+            f"there is no store {shown(store)} here for a page to show; the first run in it makes it, in Python "
+            f"also open_store({shown(store)!r}).close()"
+        )
+    return database
+
+
 def _name(address: str) -> str:
     """A file by its name, a database by its address."""
     return address if "://" in address else Path(address).name
@@ -130,7 +149,7 @@ def _listening(host: str, port: int | None) -> socket.socket:
     """A socket that listens.
 
     Raises:
-        Problem: the port is taken, or the address is none of this machine.
+        ConfigError: the port is taken, or the address is none of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for number in (PORT, 0) if port is None else (port,):
@@ -144,6 +163,6 @@ def _listening(host: str, port: int | None) -> socket.socket:
             trouble: Any = error
         else:
             return made
-    raise Problem(
+    raise ConfigError(
         f"the live page cannot listen at {host}:{port}: {trouble.strerror or trouble}; name another port"
     )

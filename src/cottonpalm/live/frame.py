@@ -13,7 +13,7 @@ from cottonpalm.observers.page.markup import Markup, foreign, tag
 from cottonpalm.observers.page.plots import hatches
 
 if TYPE_CHECKING:
-    from cottonpalm.cli.live.reading import Standing
+    from cottonpalm.live.reading import Standing
     from cottonpalm.observers.page.markup import Part
 
 VIEWS: Final = {"now": "Now", "rows": "Rows", "report": "Report"}

@@ -6,10 +6,10 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
-from cottonpalm.cli.live.ending import left
-from cottonpalm.cli.live.frame import at, part, place, state, state_of, zone
-from cottonpalm.cli.live.runs_view import bar, binds_now
-from cottonpalm.cli.stories import glanced
+from cottonpalm.live.ending import left
+from cottonpalm.live.frame import at, part, place, state, state_of, zone
+from cottonpalm.live.runs_view import bar, binds_now
+from cottonpalm.live.stories import glanced
 from cottonpalm.observers.page.head import figures, lede
 from cottonpalm.observers.page.markup import Markup, foreign, join, kept, sentence, tag
 from cottonpalm.observers.page.money import money
@@ -23,7 +23,7 @@ from cottonpalm.observers.words.numbers import percent, roughly
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cottonpalm.cli.live.reading import Standing
+    from cottonpalm.live.reading import Standing
     from cottonpalm.observers.measures.reported import Reported
     from cottonpalm.observers.page.markup import Part
     from cottonpalm.observers.page.story import Story

@@ -9,7 +9,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse
 
-from cottonpalm.cli.live.rules import SAFE, Asked, refusal, same
+from cottonpalm.live.rules import SAFE, Asked, refusal, same
 
 if TYPE_CHECKING:
     from collections.abc import Collection

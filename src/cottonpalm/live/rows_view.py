@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.cli.live.frame import place, state
-from cottonpalm.cli.live.reading import ROWS, text_of
+from cottonpalm.live.frame import place, state
+from cottonpalm.live.reading import ROWS, text_of
 from cottonpalm.observers.page.markup import Markup, foreign, join, kept, sentence, tag
 from cottonpalm.observers.page.parts import Column, table
 from cottonpalm.observers.page.rows import KINDS
@@ -14,7 +14,7 @@ from cottonpalm.observers.words.excerpt import excerpt
 from cottonpalm.observers.words.formatting import clean, count, duration, money, told
 
 if TYPE_CHECKING:
-    from cottonpalm.cli.live.reading import Page, Query, Standing
+    from cottonpalm.live.reading import Page, Query, Standing
     from cottonpalm.observers.page.markup import Part
     from cottonpalm.types import Outcome
 

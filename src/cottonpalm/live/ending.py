@@ -5,15 +5,15 @@ from __future__ import annotations
 from math import sqrt
 from typing import TYPE_CHECKING, Final
 
+from cottonpalm.observers.measures.pace import SURE, WIDE
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cottonpalm.cli.live.reading import Standing
+    from cottonpalm.live.reading import Standing
     from cottonpalm.observers.measures.reported import Moment, Reported
 
 LATELY: Final = 0.25  # of the run: what the end is judged by
-SURE: Final = 4  # moments from which on there is a range
-WIDE: Final = 2.0  # standard errors to each side
 
 
 def left(report: Reported, each: Standing) -> tuple[float, float, float] | None:

@@ -14,7 +14,7 @@ from cottonpalm.types import PICO
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cottonpalm.cli.live.reading import Standing
+    from cottonpalm.live.reading import Standing
 
 TYPE: Final = CONTENT_TYPE_LATEST
 

@@ -4,42 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.cli.options.spec import META
-from cottonpalm.cli.problems import Code, shown
-from cottonpalm.cli.screen.summary import command_on
 from cottonpalm.observers import kept
 from cottonpalm.observers.measures.rows_seen import RowsSeen
 from cottonpalm.observers.page.story import Story, stopped_state
 from cottonpalm.observers.words.formatting import count
 from cottonpalm.observers.words.kinds import why_stopped
 from cottonpalm.observers.words.numbers import money_usd
-from cottonpalm.protocols import ReadsOn
+from cottonpalm.shell import FACTS, JOB, Code, command_on
+from cottonpalm.store_extras import ReadsOn
 from cottonpalm.stores import shown as store_shown
 from cottonpalm.stores.codec.glances import about, glances, tries
+from cottonpalm.urls import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from cottonpalm.cli.store.held_store import HeldStore
     from cottonpalm.observers.kept import Kept
     from cottonpalm.observers.page.story import State
     from cottonpalm.protocols import RunInfo, StoredRows
 
 PAGE: Final = 1024
-FACTS: Final = "facts"
 _HIDDEN: Final = frozenset({"folder", "input_kept", "unkept"})
-
-
-def story_of(store: HeldStore, name: str, url: str, *, ours: bool = False) -> Story:
-    """A run as its page tells it. `ours`: it is this process that holds it, and it has come to its end.
-
-    Raises:
-        Problem: there is none of this name.
-    """
-    info = store.known(name)
-    if ours:
-        info = info._replace(holder=None)
-    return told(info, kept.read(info.meta.get(kept.META)), rows_of(store.look(name)), url)
 
 
 def glanced(info: RunInfo, life: Kept | None, url: str) -> Story:
@@ -56,7 +41,7 @@ def told(info: RunInfo, life: Kept | None, rows: RowsSeen, url: str) -> Story:
     name = info.name
     facts = info.meta.get(FACTS, {})
     report = life.report if life is not None else kept.nothing()
-    asked = info.meta.get(META, {})
+    asked = info.meta.get(JOB, {})
     return Story(
         report,
         name,
@@ -116,7 +101,7 @@ def _state(info: RunInfo, life: Kept | None, facts: Mapping[str, Any]) -> State:
 
 def _settings(info: RunInfo, life: Kept | None, url: str) -> Iterator[tuple[str, str]]:
     yield "run", info.name
-    for name, value in info.meta.get(META, {}).items():
+    for name, value in info.meta.get(JOB, {}).items():
         if name not in _HIDDEN and value not in (None, "", [], {}, False):
             yield _label(name), _said(name, value)
     yield "store", shown(store_shown(url))

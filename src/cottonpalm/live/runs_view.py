@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm import clock
-from cottonpalm.cli.live.ending import left
-from cottonpalm.cli.live.frame import at, part, place, state, state_of, zone
-from cottonpalm.cli.stories import glanced
+from cottonpalm.live.ending import left
+from cottonpalm.live.frame import at, part, place, state, state_of, zone
+from cottonpalm.live.stories import glanced
 from cottonpalm.observers.measures.rates import window_s
 from cottonpalm.observers.page.markup import Markup, foreign, join, kept, sentence, tag
 from cottonpalm.observers.page.over_time import lanes, name_of, seen, to_edges
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from cottonpalm.cli.live.reading import Standing
+    from cottonpalm.live.reading import Standing
     from cottonpalm.observers.page.markup import Part
     from cottonpalm.observers.page.story import Story
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import orjson
 
 from cottonpalm import clock
-from cottonpalm.cli.problems import Problem
-from cottonpalm.cli.stories import total_of
+from cottonpalm.errors import CottonpalmError
+from cottonpalm.live.stories import total_of
 from cottonpalm.observers import kept
-from cottonpalm.protocols import FAILED, OK, RETRYABLE, FindsRows, GivesOrders, Orders
+from cottonpalm.protocols import FAILED, OK, RETRYABLE
+from cottonpalm.store_extras import FindsRows, GivesOrders, Orders
 from cottonpalm.stores.codec.records import unpack
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ SEARCH_S: Final = 0.4  # a search that takes longer stops, and says where
 WATCHED_S: Final = 20.0  # a run shows how it stands for so long after somebody looked
 END: Final = 1 << 39  # above any slot
 STATUSES: Final = {"all": (OK, RETRYABLE, FAILED), "ok": (OK,), "failed": (RETRYABLE, FAILED)}
+
+
+class Refused(CottonpalmError):
+    """What is asked of the page is not there any more, or cannot be done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +138,7 @@ class Reading:
         """One run. `watch`: its process is told that somebody looks, so that it shows how it stands.
 
         Raises:
-            Problem: there is none of this name.
+            Refused: there is none of this name.
         """
         self._check()
         for info in self._store.runs():
@@ -141,7 +146,7 @@ class Reading:
                 if watch:
                     self._watch(info)
                 return self._standing(info)
-        raise Problem(f"there is no run {name!r} in this store any more")
+        raise Refused(f"there is no run {name!r} in this store any more")
 
     def _watch(self, info: RunInfo) -> None:
         """Once in a while: each time is a write."""
@@ -154,12 +159,12 @@ class Reading:
         """Ask something of a run.
 
         Raises:
-            Problem: no process works on it, or this kind of store brings no orders.
+            Refused: no process works on it, or this kind of store brings no orders.
         """
         if not self.run(name).going:
-            raise Problem(f"no process works on run {name!r} now, so there is nobody to ask")
+            raise Refused(f"no process works on run {name!r} now, so there is nobody to ask")
         if not isinstance(self._store, GivesOrders):
-            raise Problem("this kind of store brings no orders to a run")
+            raise Refused("this kind of store brings no orders to a run")
         self._store.order(name, **wishes)
 
     def _standing(self, info: RunInfo) -> Standing:

@@ -16,12 +16,11 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from cottonpalm import clock
-from cottonpalm.cli.live import now_view, rows_view, runs_view
-from cottonpalm.cli.live.frame import page, place
-from cottonpalm.cli.live.reading import STATUSES, Query
-from cottonpalm.cli.problems import Problem
-from cottonpalm.cli.stories import rows_of, told
 from cottonpalm.errors import StoreError
+from cottonpalm.live import now_view, rows_view, runs_view
+from cottonpalm.live.frame import page, place
+from cottonpalm.live.reading import STATUSES, Query, Refused
+from cottonpalm.live.stories import rows_of, told
 from cottonpalm.observers.advice.advice import capital
 from cottonpalm.observers.page.document import policy
 from cottonpalm.observers.page.markup import Markup, tag
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from cottonpalm.cli.live.reading import Reading
+    from cottonpalm.live.reading import Reading
 
 EVERY_S: Final = 1.0
 STREAMS: Final = 64  # at once; a browser opens one a tab
@@ -77,7 +76,7 @@ def application(live: Live) -> Starlette:
         Route("/live.css", _file("live.css", "text/css", "style.css")),
         Route("/live.js", _file("live.js", "text/javascript", "script.js")),
     ]
-    return Starlette(routes=routes, exception_handlers={Problem: _problem, StoreError: _problem})
+    return Starlette(routes=routes, exception_handlers={Refused: _problem, StoreError: _problem})
 
 
 def _file(name: str, type_: str, below: str) -> Callable[[Request], Response]:
@@ -86,7 +85,7 @@ def _file(name: str, type_: str, below: str) -> Callable[[Request], Response]:
     @cache
     def text() -> str:
         report = (files("cottonpalm.observers.page") / below).read_text("utf-8")
-        return report + (files("cottonpalm.cli.live") / name).read_text("utf-8")
+        return report + (files("cottonpalm.live") / name).read_text("utf-8")
 
     def answer(_: Request) -> Response:
         return Response(text(), media_type=f"{type_}; charset=utf-8")
@@ -98,7 +97,7 @@ def _problem(request: Request, error: Exception) -> Response:
     said = clean(str(error), 400)
     if request.method == "POST":
         return PlainTextResponse(f"{said}\n", 409)
-    status = 404 if isinstance(error, Problem) else 503
+    status = 404 if isinstance(error, Refused) else 503
     shown = tag("header", tag("h1", "This cannot be shown."), tag("p", f"{capital(said)}.", class_="lede"))
     return HTMLResponse(page("cottonpalm", "all runs", shown, view="trouble"), status)
 
@@ -137,7 +136,7 @@ class Pages:
         at = _number(request, "at")
         row = None if at is None else self._live.reading.row(found.info.name, at)
         if row is None:
-            raise Problem("nothing is stored of this row")
+            raise Refused("nothing is stored of this row")
         shown = rows_view.row_view(found, row, _query(request), whole="whole" in request.query_params)
         if "part" in request.query_params:
             return HTMLResponse(shown)
@@ -154,7 +153,7 @@ class Pages:
     def metrics(self, _: Request) -> Response:
         """All runs, for Prometheus."""
         try:
-            from cottonpalm.cli.live.metrics import TYPE, exposed
+            from cottonpalm.live.metrics import TYPE, exposed
         except ImportError:
             return PlainTextResponse(
                 "metrics need prometheus_client: pip install 'cottonpalm[metrics]'\n", 404
@@ -186,7 +185,7 @@ class Pages:
             while not self._live.over.is_set():
                 try:
                     title, parts, said = await run_in_threadpool(self._parts, run)
-                except (Problem, StoreError) as error:
+                except (Refused, StoreError) as error:
                     yield _event("gone", clean(str(error), 200))
                     return
                 fresh = {name: html for name, html in parts.items() if before.get(name) != html}
@@ -247,9 +246,9 @@ async def _form(request: Request) -> dict[str, str]:
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > BODY:
-                    raise Problem("an order is shorter than that")
+                    raise Refused("an order is shorter than that")
     except TimeoutError:
-        raise Problem(f"the order did not come whole within {BODY_S:g} s") from None
+        raise Refused(f"the order did not come whole within {BODY_S:g} s") from None
     return {name: values[-1] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
 
 
@@ -257,7 +256,7 @@ def _wishes(what: str, given: dict[str, str]) -> tuple[dict[str, Any], str]:
     """What is asked of the run, and what is said to who asked.
 
     Raises:
-        Problem: this cannot be asked.
+        Refused: this cannot be asked.
     """
     if what in ("pause", "resume"):
         held = what == "pause"
@@ -265,10 +264,10 @@ def _wishes(what: str, given: dict[str, str]) -> tuple[dict[str, Any], str]:
     if what == "cancel":
         return {"stop": True}, "It stops within a second; what is in flight is finished and kept."
     if what != "cap":
-        raise Problem("a run can be asked to pause, to resume, to keep to a cap and to stop")
+        raise Refused("a run can be asked to pause, to resume, to keep to a cap and to stop")
     text = given.get("most", "").strip()
     if not text:
         return {"most": None}, "The cap is lifted within a second."
     if not (text.isascii() and text.isdecimal() and int(text) in CAPS):
-        raise Problem(f"a cap is a whole number of rows from 1 to {CAPS[-1]:,}")
+        raise Refused(f"a cap is a whole number of rows from 1 to {CAPS[-1]:,}")
     return {"most": int(text)}, f"At most {int(text):,} rows at once, within a second."
