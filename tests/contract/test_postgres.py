@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import closing
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from tests.contract.test_answers import asked
 from tests.support.postgres import Cutting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from cottonpalm.stores.sql.store import SqlStore
@@ -343,6 +344,37 @@ def test_an_address_is_shown_without_its_passwords_and_still_names_the_place(
     given: str, expected: str
 ) -> None:
     assert shown(given) == expected
+
+
+@pytest.fixture
+def encoded(postgres_server: Server) -> Iterator[Callable[[str], str]]:
+    """Makes a database of another encoding; returns its address."""
+
+    def make(encoding: str) -> str:
+        postgres_server.run(f"CREATE DATABASE other TEMPLATE template0 LOCALE 'C' ENCODING '{encoding}'")
+        return postgres_server.url.replace("/postgres?", "/other?")
+
+    yield make
+    postgres_server.run("DROP DATABASE other WITH (FORCE)")
+
+
+def test_a_server_that_was_set_up_without_a_locale_keeps_a_run_and_finds_it_again(
+    encoded: Callable[[str], str],
+) -> None:
+    """Such a database says SQL_ASCII; the names of its tables came as bytes, as those of another program."""
+    url = encoded("SQL_ASCII")
+    with closing(open_store(url)) as made:
+        write(made.open_run("夜", {"prompt": "你好"}), [row(0)])
+    with closing(open_store(url)) as again:
+        assert [run.name for run in again.runs()] == ["夜"]
+        assert [slot.slot for slot in again.open_run("夜", {"prompt": "你好"}).scan(-1, 9)] == [0]
+
+
+def test_a_database_that_cannot_hold_a_text_is_named_with_what_to_do(encoded: Callable[[str], str]) -> None:
+    with closing(open_store(encoded("LATIN1"))) as store:
+        store.open_run("été", None)
+        with pytest.raises(StoreError, match=r"cannot hold this text .* made with ENCODING 'UTF8'"):
+            store.open_run("夜", None)
 
 
 def test_a_database_that_is_not_there_is_named(postgres_url: str) -> None:

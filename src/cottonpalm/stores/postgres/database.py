@@ -58,6 +58,10 @@ _TROUBLES: Final = (
     ("does not exist", "refuses ({text}): create the database, or name one that is there"),
     ("too many", "takes no more connections: each run uses up to four; close some, or raise max_connections"),
     ("No space left", "cannot be written, its disk is full: free some space and run the same command again"),
+    (
+        "has no equivalent in encoding",
+        "cannot hold this text ({text}): name a database that was made with ENCODING 'UTF8'",
+    ),
     ("Connection refused", "cannot be reached: is the server running, and are host and port right? ({text})"),
 )
 _READ_ONLY: Final = (
@@ -91,7 +95,9 @@ class PostgresDatabase:
             raise ConfigError(
                 f"{shown} is no address of a database: write postgresql://USER@HOST:PORT/DATABASE"
             ) from None
-        self._conninfo = make_conninfo(**(_DEFAULTS | {key: str(value) for key, value in given.items()}))
+        told = {key: str(value) for key, value in given.items()}
+        # Else it is what the database or PGCLIENTENCODING says: of SQL_ASCII the driver makes no text at all.
+        self._conninfo = make_conninfo(**(_DEFAULTS | told | {"client_encoding": "UTF8"}))
         self._password = str(given.get("password") or "")
         self.url, self._shown = url, shown
         self.home, self._silence = Home(self._shown), Silence(shown)
