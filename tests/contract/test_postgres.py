@@ -232,6 +232,24 @@ def test_a_group_that_was_committed_when_the_connection_broke_is_not_written_aga
         store.close()
 
 
+def test_a_full_disk_is_told_at_once_and_not_waited_for_as_a_server_that_is_away(
+    store: SqlStore, postgres_server: Server
+) -> None:
+    """It was tried again for half a minute without a word, while rows were paid that could not be stored."""
+    run = store.open_run("r", None)
+    postgres_server.run(
+        "CREATE SEQUENCE cottonpalm.tries; CREATE FUNCTION cottonpalm.full() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$BEGIN PERFORM nextval('cottonpalm.tries'); RAISE 'No space left on device' USING ERRCODE = '53100'; END$$;"
+        " CREATE TRIGGER full_disk BEFORE INSERT ON cottonpalm.record EXECUTE FUNCTION cottonpalm.full()"
+    )
+    with pytest.raises(StoreError, match="its disk is full: free some space"):
+        write(run, [row(0)])
+    assert postgres_server.run("SELECT last_value FROM cottonpalm.tries") == [(1,)]
+    postgres_server.run("DROP TRIGGER full_disk ON cottonpalm.record")
+    write(run, [row(0)])
+    assert run.counts() == {1: 1}
+
+
 def test_no_step_of_the_schema_that_was_shipped_is_ever_edited(
     store: SqlStore, postgres_server: Server
 ) -> None:

@@ -167,8 +167,8 @@ class PostgresDatabase:
         )
 
     def is_cut(self, exc: BaseException) -> bool:
-        """See `sql.database.Database`."""
-        return isinstance(exc, psycopg.OperationalError)
+        """See `sql.database.Database`; a full disk is an error of operation too, but cuts nothing."""
+        return isinstance(exc, psycopg.OperationalError) and not isinstance(exc, psycopg.errors.DiskFull)
 
     def now(self, db: PgConnection) -> float:
         """See `sql.database.Database`: the server's clock, read after every wait for a lock."""
