@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from langchain_core.runnables import RunnableLambda
 
@@ -230,6 +232,32 @@ def test_a_group_that_was_committed_when_the_connection_broke_is_not_written_aga
         assert not between.armed
         assert [info.cost_pico for info in store.runs()] == [5]
         store.close()
+
+
+def test_a_group_that_was_cut_is_not_taken_for_stored_because_another_holder_has_written_since(
+    postgres_server: Server, postgres_url: str, tmp_path: Path
+) -> None:
+    """Its answers were told as durable, and the store held others."""
+    with (
+        Cutting(postgres_server, tmp_path) as between,
+        psycopg.connect(postgres_server.url) as slow,
+        closing(open_store(between.url)) as store,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        run = store.open_run("r", None)
+        slow.execute("LOCK TABLE cottonpalm.record IN EXCLUSIVE MODE")
+        writing = pool.submit(write, run, [row(0)])
+        while not postgres_server.run("SELECT 1 FROM pg_locks WHERE NOT granted"):
+            pass
+        between.refuses = 1_000_000
+        _cut(postgres_server)
+        slow.rollback()
+        with closing(open_store(postgres_url)) as other:
+            write(other.open_run("r", None), [row(1)])
+        between.refuses = 0
+        with pytest.raises(StoreError, match="taken over by another machine"):
+            writing.result()
+    assert postgres_server.run("SELECT count(*) FROM cottonpalm.item") == [(1,)]
 
 
 def test_a_full_disk_is_told_at_once_and_not_waited_for_as_a_server_that_is_away(
