@@ -423,6 +423,19 @@ def test_a_database_that_cannot_hold_a_text_is_named_with_what_to_do(encoded: Ca
             store.open_run("夜", None)
 
 
+def test_tables_that_another_program_removed_are_no_database_to_be_made(
+    postgres_url: str, postgres_server: Server
+) -> None:
+    store: Any = open_store(postgres_url)
+    run = store.open_run("r", None)
+    postgres_server.run("DROP TABLE cottonpalm.record")
+    with pytest.raises(StoreError, match=r"has lost tables .* another program removed them"):
+        write(run, [row(0)])
+    postgres_server.run("DROP SCHEMA cottonpalm CASCADE")
+    with pytest.raises(StoreError, match="to begin anew"):
+        store.close()
+
+
 def test_a_database_that_is_not_there_is_named(postgres_url: str) -> None:
     with pytest.raises(StoreError, match=r'database "nowhere" does not exist.*create the database'):
         open_store(postgres_url.replace("/postgres?", "/nowhere?"))

@@ -18,7 +18,7 @@ except ImportError as missing:
         'a store in Postgres needs one more package: pip install "cottonpalm[postgres]"'
     ) from missing
 
-from cottonpalm.stores.postgres.connection import PgConnection, Silence
+from cottonpalm.stores.postgres.connection import SCHEMA, PgConnection, Silence
 from cottonpalm.stores.postgres.lease import ALIVE, NOW, RowLease
 from cottonpalm.stores.postgres.migrations import lock, migrate, version_of
 
@@ -54,6 +54,10 @@ _TROUBLES: Final = (
     (
         "must be owner",
         "was made by another user and by an older cottonpalm ({text}): run a command as that user once",
+    ),
+    (
+        f'relation "{SCHEMA}.',
+        "has lost tables ({text}): another program removed them. Put back a copy, or drop the schema to begin anew",
     ),
     ("does not exist", "refuses ({text}): create the database, or name one that is there"),
     ("too many", "takes no more connections: each run uses up to four; close some, or raise max_connections"),
