@@ -172,10 +172,12 @@ def yes_or_no(value: bool, what: str) -> bool:
 
 
 def name_of(value: str | None, what: str) -> str | None:
-    """None, or text that is not empty."""
-    if value is None or (isinstance(value, str) and value):
-        return value
-    raise ConfigError(f"{what}={value!r} must be a text that is not empty")
+    """None, or text that is not empty and that every store can hold."""
+    if value is not None and not (isinstance(value, str) and value):
+        raise ConfigError(f"{what}={value!r} must be a text that is not empty")
+    if value is not None and ("\0" in value or value.encode(errors="ignore").decode() != value):
+        raise ConfigError(f"{what}={value!r} has a character that no store holds: a NUL, or half of a pair")
+    return value
 
 
 def observers_of(given: Sequence[Observer], what: str = "observers") -> tuple[Observer, ...]:

@@ -122,6 +122,20 @@ def test_what_was_not_executed_is_to_be_asked_again_and_says_why(book: Book) -> 
     assert book.asked(0) == {b"a": answer("zero"), b"b": None}
 
 
+def test_what_a_provider_says_of_a_line_is_kept_also_where_it_quotes_what_no_text_column_holds(
+    book: Book,
+) -> None:
+    """Otherwise nothing of the batch would be stored in Postgres, though all of it is paid."""
+    book.plan(BATCH, MEMBERS)
+    lost = Result("", 0, lost="failed", why="invalid: 'a\0b'")
+    book.keep(BATCH.tag, [(0, answer("zero")), (1, lost)])
+    assert book.asked(0) == {b"a": answer("zero")}
+    assert [result.why for _, result in book.lost(BATCH.tag)] == ["invalid: 'a\ufffdb'"]
+    ended = BatchState("batch_1", Phase.FAILED)
+    book.close(replace(BATCH, stage=Stage.COLLECTED, state=ended, why="row 3: 'a\0b'"))
+    assert book.lost(BATCH.tag)[-1][1].why == "row 3: 'a\ufffdb'"
+
+
 @pytest.mark.parametrize(
     ("phase", "lost"),
     [

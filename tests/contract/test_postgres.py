@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from langchain_core.runnables import RunnableLambda
 
@@ -29,7 +32,7 @@ from tests.contract.test_answers import asked
 from tests.support.postgres import Cutting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from cottonpalm.stores.sql.store import SqlStore
@@ -231,6 +234,50 @@ def test_a_group_that_was_committed_when_the_connection_broke_is_not_written_aga
         store.close()
 
 
+def test_a_group_that_was_cut_is_not_taken_for_stored_because_another_holder_has_written_since(
+    postgres_server: Server, postgres_url: str, tmp_path: Path
+) -> None:
+    """Its answers were told as durable, and the store held others."""
+    with (
+        Cutting(postgres_server, tmp_path) as between,
+        psycopg.connect(postgres_server.url) as slow,
+        closing(open_store(between.url)) as store,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        run = store.open_run("r", None)
+        slow.execute("LOCK TABLE cottonpalm.record IN EXCLUSIVE MODE")
+        writing = pool.submit(write, run, [row(0)])
+        while not postgres_server.run("SELECT 1 FROM pg_locks WHERE NOT granted"):
+            pass
+        between.refuses = 1_000_000
+        _cut(postgres_server)
+        slow.rollback()
+        with closing(open_store(postgres_url)) as other:
+            write(other.open_run("r", None), [row(1)])
+        between.refuses = 0
+        with pytest.raises(StoreError, match="taken over by another machine"):
+            writing.result()
+    assert postgres_server.run("SELECT count(*) FROM cottonpalm.item") == [(1,)]
+
+
+def test_a_full_disk_is_told_at_once_and_not_waited_for_as_a_server_that_is_away(
+    store: SqlStore, postgres_server: Server
+) -> None:
+    """It was tried again for half a minute without a word, while rows were paid that could not be stored."""
+    run = store.open_run("r", None)
+    postgres_server.run(
+        "CREATE SEQUENCE cottonpalm.tries; CREATE FUNCTION cottonpalm.full() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$BEGIN PERFORM nextval('cottonpalm.tries'); RAISE 'No space left on device' USING ERRCODE = '53100'; END$$;"
+        " CREATE TRIGGER full_disk BEFORE INSERT ON cottonpalm.record EXECUTE FUNCTION cottonpalm.full()"
+    )
+    with pytest.raises(StoreError, match="its disk is full: free some space"):
+        write(run, [row(0)])
+    assert postgres_server.run("SELECT last_value FROM cottonpalm.tries") == [(1,)]
+    postgres_server.run("DROP TRIGGER full_disk ON cottonpalm.record")
+    write(run, [row(0)])
+    assert run.counts() == {1: 1}
+
+
 def test_no_step_of_the_schema_that_was_shipped_is_ever_edited(
     store: SqlStore, postgres_server: Server
 ) -> None:
@@ -343,6 +390,50 @@ def test_an_address_is_shown_without_its_passwords_and_still_names_the_place(
     given: str, expected: str
 ) -> None:
     assert shown(given) == expected
+
+
+@pytest.fixture
+def encoded(postgres_server: Server) -> Iterator[Callable[[str], str]]:
+    """Makes a database of another encoding; returns its address."""
+
+    def make(encoding: str) -> str:
+        postgres_server.run(f"CREATE DATABASE other TEMPLATE template0 LOCALE 'C' ENCODING '{encoding}'")
+        return postgres_server.url.replace("/postgres?", "/other?")
+
+    yield make
+    postgres_server.run("DROP DATABASE other WITH (FORCE)")
+
+
+def test_a_server_that_was_set_up_without_a_locale_keeps_a_run_and_finds_it_again(
+    encoded: Callable[[str], str],
+) -> None:
+    """Such a database says SQL_ASCII; the names of its tables came as bytes, as those of another program."""
+    url = encoded("SQL_ASCII")
+    with closing(open_store(url)) as made:
+        write(made.open_run("夜", {"prompt": "你好"}), [row(0)])
+    with closing(open_store(url)) as again:
+        assert [run.name for run in again.runs()] == ["夜"]
+        assert [slot.slot for slot in again.open_run("夜", {"prompt": "你好"}).scan(-1, 9)] == [0]
+
+
+def test_a_database_that_cannot_hold_a_text_is_named_with_what_to_do(encoded: Callable[[str], str]) -> None:
+    with closing(open_store(encoded("LATIN1"))) as store:
+        store.open_run("été", None)
+        with pytest.raises(StoreError, match=r"cannot hold this text .* made with ENCODING 'UTF8'"):
+            store.open_run("夜", None)
+
+
+def test_tables_that_another_program_removed_are_no_database_to_be_made(
+    postgres_url: str, postgres_server: Server
+) -> None:
+    store: Any = open_store(postgres_url)
+    run = store.open_run("r", None)
+    postgres_server.run("DROP TABLE cottonpalm.record")
+    with pytest.raises(StoreError, match=r"has lost tables .* another program removed them"):
+        write(run, [row(0)])
+    postgres_server.run("DROP SCHEMA cottonpalm CASCADE")
+    with pytest.raises(StoreError, match="to begin anew"):
+        store.close()
 
 
 def test_a_database_that_is_not_there_is_named(postgres_url: str) -> None:

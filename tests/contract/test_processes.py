@@ -268,3 +268,16 @@ def test_rows_are_found_by_status_from_both_sides_and_by_their_text(store: SqlSt
     assert found.page(-1, 44, (2,), 2, back=True) == [42, 35]
     assert found.holding([1, 2, 12, 13], "A2_%b") == [2]
     assert found.holding([1, 2], "_%c") == []
+
+
+def test_a_run_that_another_program_deleted_says_so_and_takes_no_more(path: str, store: SqlStore) -> None:
+    """Its answers were taken for stored as before, and its end was an unexpected TypeError."""
+    run: Any = store.open_run("r", None)
+    write(run, [row(0)])
+    other: Any = open_store(path)
+    other._writer.call(lambda db: db.execute("DELETE FROM run").close())
+    other.close()
+    for use in (lambda: write(run, [row(1)]), lambda: run.set_meta(a=1), run.meta, run.counts):
+        with pytest.raises(StoreError, match="was removed from the store by another program"):
+            use()
+    assert [slot.slot for slot in run.scan(-1, 9)] == [0]

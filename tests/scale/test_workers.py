@@ -18,7 +18,7 @@ import pytest
 from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 
-from cottonpalm import BatchProcessor, Budget, Cache, ConfigError, RateLimit, RunStopped
+from cottonpalm import AdaptiveConcurrency, BatchProcessor, Budget, Cache, ConfigError, RateLimit, RunStopped
 from tests.scale.chains import asking, computing, rows
 from tests.support.loopback import LoopbackProcess
 
@@ -68,6 +68,14 @@ def test_the_same_job_gives_equal_outputs_ledger_and_report_as_on_one_process(
     assert told_by[0] == told_by[1]
     assert told_by[1]["counts"][2] == 80
     assert peaks[1] <= 6
+
+
+def test_a_maximum_is_that_of_all_workers_together(processes: Callable[..., Any]) -> None:
+    """Each worker had it for itself: with eight of them, eight times as many were in flight as one had allowed."""
+    with LoopbackProcess(latency=0.05) as server:
+        processor = processes(asking(server.openai_url), concurrency=AdaptiveConcurrency(maximum=6))
+        assert all(processor.batch(rows(150)))
+        assert 3 < server.stats().peak <= 6
 
 
 def test_requests_per_minute_are_kept_at_the_server_to_the_last_request(

@@ -80,6 +80,8 @@ def test_what_cannot_work_is_refused_by_the_name_of_its_parameter(keyword: str) 
         ({"store": "x.db"}, "store='x.db' needs run="),
         ({"run": "one"}, "run='one' needs store="),
         ({"store": "", "run": "one"}, "store='' names no file"),
+        ({"store": "x.db", "run": "a\0b"}, r"run='a\\x00b' has a character that no store holds"),
+        ({"store": "x.db", "run": "caf\udce9"}, r"run='caf\\udce9' has a character that no store holds"),
         ({"store": "mysql://h/d", "run": "one"}, "store mysql://…: give a file's path"),
     ],
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from langchain_core.globals import get_llm_cache
 
 from cottonpalm import clock
+from cottonpalm.config import AdaptiveConcurrency
 from cottonpalm.engine.shared import ledger_of, lock
 from cottonpalm.errors import ConfigError
 from cottonpalm.providers.batches.stages import KeepsBatches
@@ -151,7 +152,12 @@ class Accounts:
         if place is None:
             return _nothing
         must = self.place is not None
-        return sharing.begin(limiters, *place, most=self._settings.cap, must=must)
+        return sharing.begin(limiters, *place, most=self._most(worker=must), must=must)
+
+    def _most(self, *, worker: bool) -> int | None:
+        """The number in flight that the user named. A maximum is the run's: its workers divide it as well."""
+        cap, maximum = self._settings.cap, self._settings.concurrency.maximum
+        return maximum if cap is None and worker and maximum != AdaptiveConcurrency().maximum else cap
 
 
 def _set_aside(run: RunStore | None) -> int:

@@ -18,7 +18,7 @@ except ImportError as missing:
         'a store in Postgres needs one more package: pip install "cottonpalm[postgres]"'
     ) from missing
 
-from cottonpalm.stores.postgres.connection import PgConnection, Silence
+from cottonpalm.stores.postgres.connection import SCHEMA, PgConnection, Silence
 from cottonpalm.stores.postgres.lease import ALIVE, NOW, RowLease
 from cottonpalm.stores.postgres.migrations import lock, migrate, version_of
 
@@ -55,9 +55,17 @@ _TROUBLES: Final = (
         "must be owner",
         "was made by another user and by an older cottonpalm ({text}): run a command as that user once",
     ),
+    (
+        f'relation "{SCHEMA}.',
+        "has lost tables ({text}): another program removed them. Put back a copy, or drop the schema to begin anew",
+    ),
     ("does not exist", "refuses ({text}): create the database, or name one that is there"),
     ("too many", "takes no more connections: each run uses up to four; close some, or raise max_connections"),
     ("No space left", "cannot be written, its disk is full: free some space and run the same command again"),
+    (
+        "has no equivalent in encoding",
+        "cannot hold this text ({text}): name a database that was made with ENCODING 'UTF8'",
+    ),
     ("Connection refused", "cannot be reached: is the server running, and are host and port right? ({text})"),
 )
 _READ_ONLY: Final = (
@@ -91,7 +99,9 @@ class PostgresDatabase:
             raise ConfigError(
                 f"{shown} is no address of a database: write postgresql://USER@HOST:PORT/DATABASE"
             ) from None
-        self._conninfo = make_conninfo(**(_DEFAULTS | {key: str(value) for key, value in given.items()}))
+        told = {key: str(value) for key, value in given.items()}
+        # Else it is what the database or PGCLIENTENCODING says: of SQL_ASCII the driver makes no text at all.
+        self._conninfo = make_conninfo(**(_DEFAULTS | told | {"client_encoding": "UTF8"}))
         self._password = str(given.get("password") or "")
         self.url, self._shown = url, shown
         self.home, self._silence = Home(self._shown), Silence(shown)
@@ -161,8 +171,8 @@ class PostgresDatabase:
         )
 
     def is_cut(self, exc: BaseException) -> bool:
-        """See `sql.database.Database`."""
-        return isinstance(exc, psycopg.OperationalError)
+        """See `sql.database.Database`; a full disk is an error of operation too, but cuts nothing."""
+        return isinstance(exc, psycopg.OperationalError) and not isinstance(exc, psycopg.errors.DiskFull)
 
     def now(self, db: PgConnection) -> float:
         """See `sql.database.Database`: the server's clock, read after every wait for a lock."""

@@ -202,7 +202,7 @@ def _put(db: Connection, batch: Batch) -> None:
 def _keep(db: Connection, first: int, results: Sequence[tuple[int, Result]]) -> None:
     for number, result in results:
         fate = GOOD if result.good else REFUSED if result.final else AGAIN
-        values = (fate, result.status, result.lost, result.why or None, first + number, fate)
+        values = (fate, result.status, result.lost, _kept(result.why), first + number, fate)
         if not db.execute(_KEEP, values).rowcount:
             continue  # the line already has a result that is as good
         if result.body is not None:
@@ -217,7 +217,12 @@ def _close(db: Connection, batch: Batch) -> int:
         "UPDATE batch_line SET fate = 1, status = 0, lost = ?, why = ? WHERE id >= ? AND id < ? AND fate = 0"
     )
     bounds = (found << LINE_BITS, (found + 1) << LINE_BITS)
-    return db.execute(sql, (lost_by(batch), batch.why or None, *bounds)).rowcount
+    return db.execute(sql, (lost_by(batch), _kept(batch.why), *bounds)).rowcount
+
+
+def _kept(why: str) -> str | None:
+    """What a provider said, as a column of text can hold it: it may quote a row, and Postgres has no NUL there."""
+    return why.replace("\0", "\ufffd") or None
 
 
 def _forget(db: Connection, rows: Sequence[tuple[int, int]]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from cottonpalm.errors import StoreError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -16,6 +18,10 @@ _COUNT: Final = (
     " WHERE id = ?"
 )
 _STATUSES: Final = (1, 2, 3)
+GONE: Final = (
+    "the run was removed from the store by another program while it went on: what it answers cannot be kept there."
+    " Run the same command again to begin anew"
+)
 
 
 class Counts(NamedTuple):
@@ -39,17 +45,27 @@ def count(
         rows: the new outcomes.
         before: the old statuses of those rows that were stored already.
         last_seq: the number of the last outcome.
+
+    Raises:
+        StoreError: the run is not there any more.
     """
     now = Counter({row.slot: row.status for row in rows}.values())
     now.subtract(before)
     changes = [now[status] for status in _STATUSES]
-    db.execute(_COUNT, (last_seq, *changes, sum(row.cost_pico for row in rows), run))
+    if not db.execute(_COUNT, (last_seq, *changes, sum(row.cost_pico for row in rows), run)).rowcount:
+        raise StoreError(GONE)
 
 
 def read(rows: Callable[..., list[Any]], run: int) -> Counts:
-    """Return the counts of a run; `rows` returns the rows of a statement."""
-    [found] = rows("SELECT seq, ok, retryable, failed, cost_pico FROM run WHERE id = ?", (run,))
-    return Counts(*found)
+    """Return the counts of a run; `rows` returns the rows of a statement.
+
+    Raises:
+        StoreError: the run is not there any more.
+    """
+    found = rows("SELECT seq, ok, retryable, failed, cost_pico FROM run WHERE id = ?", (run,))
+    if not found:
+        raise StoreError(GONE)
+    return Counts(*found[0])
 
 
 def forget(db: Connection, run: int) -> None:

@@ -122,8 +122,10 @@ class SqlRunStore:
     def meta(self) -> dict[str, Any]:
         """See `protocols.RunStore`."""
         self._check()
-        [(text,)] = self._reader.rows("SELECT meta FROM run WHERE id = ?", (self._run,))
-        return orjson.loads(text)  # type: ignore[no-any-return]
+        found = self._reader.rows("SELECT meta FROM run WHERE id = ?", (self._run,))
+        if not found:
+            raise StoreError(run_rows.GONE)
+        return orjson.loads(found[0][0])  # type: ignore[no-any-return]
 
     def set_meta(self, **values: Any) -> None:
         """See `protocols.RunStore`."""
@@ -174,8 +176,10 @@ class SqlRunStore:
 
 
 def _merge_meta(db: Connection, run: int, values: dict[str, Any]) -> None:
-    (text,) = db.execute("SELECT meta FROM run WHERE id = ?", (run,)).fetchone()
-    merged = orjson.dumps(orjson.loads(text) | values).decode()
+    found = db.execute("SELECT meta FROM run WHERE id = ?", (run,)).fetchone()
+    if found is None:
+        raise StoreError(run_rows.GONE)
+    merged = orjson.dumps(orjson.loads(found[0]) | values).decode()
     db.execute("UPDATE run SET meta = ? WHERE id = ?", (merged, run))
 
 

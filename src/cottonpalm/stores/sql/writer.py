@@ -236,9 +236,13 @@ class Writer:
             )
 
     def _is_there(self, group: Group) -> bool:
-        """Whether this group was committed, although we were not told: its last outcome has the run's last number."""
+        """Whether this group was committed, although we were not told: its last outcome has the run's last number.
+
+        The number may be that of a holder who has taken the run over meanwhile; then it says nothing of our group.
+        """
         if not group.rows:
             return False
+        group.lease.hold(self._db)
         sql = "SELECT seq FROM run WHERE id = ?"
         [(last,)] = self._db.execute(sql, (group.lease.run,)).fetchall()
         return bool(last >= group.seq + len(group.rows) - 1)
