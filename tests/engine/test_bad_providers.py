@@ -292,7 +292,9 @@ def test_calls_that_are_never_answered_cost_little_once_it_is_known_how_long_ans
         assert {outcome.status for outcome in outcomes} == {"ok"}
         return took_s
 
-    without, hung = (sum(time_s(seed, every) for seed in range(4)) for every in (0, 50))  # one differs by a fifth
+    without, hung = (
+        sum(time_s(seed, every) for seed in range(4)) for every in (0, 50)
+    )  # one differs by a fifth
     assert hung <= 1.2 * without, (hung, without)
 
 
