@@ -234,6 +234,19 @@ class BatchProcessor(ChainFace[Out]):
 
     # -- a list of rows, with LangChain's signatures
 
+    @overload
+    def batch(
+        self,
+        inputs: Sequence[Any],
+        config: Configs = None,
+        *,
+        return_exceptions: Literal[False] = False,
+        priorities: Sequence[float] | None = None,
+        ids: Sequence[Any] | None = None,
+        **kwargs: Any,
+    ) -> list[Out]: ...
+
+    @overload
     def batch(
         self,
         inputs: Sequence[Any],
@@ -243,7 +256,18 @@ class BatchProcessor(ChainFace[Out]):
         priorities: Sequence[float] | None = None,
         ids: Sequence[Any] | None = None,
         **kwargs: Any,
-    ) -> list[Out]:
+    ) -> list[Any]: ...
+
+    def batch(
+        self,
+        inputs: Sequence[Any],
+        config: Configs = None,
+        *,
+        return_exceptions: bool = False,
+        priorities: Sequence[float] | None = None,
+        ids: Sequence[Any] | None = None,
+        **kwargs: Any,
+    ) -> list[Any]:
         """Return every row's output, in order.
 
         All rows run before anything is raised. At the first Ctrl-C, the rows in flight are finished; the second ends
@@ -267,6 +291,19 @@ class BatchProcessor(ChainFace[Out]):
         collected.wait(self._collect(collected, config, priorities=priorities, ids=ids, kwargs=kwargs))
         return collected.answers(return_exceptions=return_exceptions)
 
+    @overload
+    async def abatch(
+        self,
+        inputs: Sequence[Any],
+        config: Configs = None,
+        *,
+        return_exceptions: Literal[False] = False,
+        priorities: Sequence[float] | None = None,
+        ids: Sequence[Any] | None = None,
+        **kwargs: Any,
+    ) -> list[Out]: ...
+
+    @overload
     async def abatch(
         self,
         inputs: Sequence[Any],
@@ -276,7 +313,18 @@ class BatchProcessor(ChainFace[Out]):
         priorities: Sequence[float] | None = None,
         ids: Sequence[Any] | None = None,
         **kwargs: Any,
-    ) -> list[Out]:
+    ) -> list[Any]: ...
+
+    async def abatch(
+        self,
+        inputs: Sequence[Any],
+        config: Configs = None,
+        *,
+        return_exceptions: bool = False,
+        priorities: Sequence[float] | None = None,
+        ids: Sequence[Any] | None = None,
+        **kwargs: Any,
+    ) -> list[Any]:
         """`batch` on the running loop."""
         collected = Collected(list_in(inputs))
         if not len(collected.inputs):

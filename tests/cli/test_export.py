@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -148,3 +150,21 @@ def test_an_exported_file_can_become_the_output(
     assert ask("in.jsonl", "-o", "b.jsonl", "--run", "out").code == 0
     assert [line["index"] for line in lines(folder / "b.jsonl")] == [0, 1, 2, 3]
     assert server.requests == 4
+
+
+def test_a_stored_row_that_is_damaged_is_named_in_whatever_reads_it(
+    cottonpalm: Command, folder: Path
+) -> None:
+    from_python(folder, ["a", "b", "c"])
+    with closing(sqlite3.connect(folder / "cottonpalm.db")) as opened, opened:
+        opened.execute("UPDATE record SET body = substr(body, 1, 5) WHERE id = (SELECT id + 1 FROM record)")
+    told = "what the store holds of row 2 (index 1) is damaged ("
+    for words in (("export", "py", "-o", "a.jsonl"), ("report", "py", "-o", "page.html")):
+        said = cottonpalm(*words)
+        assert (said.code, told in said.one_line) == (2, True), words
+    processor = BatchProcessor(
+        RunnableLambda(lambda row: str(row).upper()), store=folder / "cottonpalm.db", run="py"
+    )
+    one, two, three = processor.batch(["a", "b", "c"], return_exceptions=True)
+    assert (one, three) == ("A", "C")
+    assert told in str(two)

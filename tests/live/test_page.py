@@ -283,6 +283,21 @@ def test_a_port_that_is_taken_is_named_and_without_one_any_other_does(page: Dash
         assert one.port != other.port
 
 
+@pytest.mark.parametrize("port", [-1, 65536, "8765", 87.5, True])
+def test_a_port_that_is_none_is_refused_by_what_it_is(store: Path, port: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"port={port!r}: a port is a whole number from 0 to 65535"):
+        Dashboard(store, port)
+
+
+def test_an_address_that_is_none_of_this_machine_is_not_blamed_on_the_port(store: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"cannot listen at 192\.0\.2\.1: .*; name an address of this machine"
+    ):
+        Dashboard(store, host="192.0.2.1")  # an address for examples, which nobody has
+    with pytest.raises(ConfigError, match="would let every machine reach the live page"):
+        Dashboard(store, 0, host="")
+
+
 def test_it_listens_on_this_machine_alone_unless_asked(page: Dashboard) -> None:
     assert page._socket.getsockname()[0] == "127.0.0.1"
 

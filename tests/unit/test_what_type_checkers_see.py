@@ -44,9 +44,14 @@ def answered(processor: BatchProcessor[str], unknown: BatchProcessor) -> None:
     assert_type(processor.batch(["a"]), list[str])
     assert_type(processor.invoke("a"), str)
     assert_type(unknown.batch(["a"]), list[Any])
+    [failed] = processor.batch(["a"], return_exceptions=True)
+    if isinstance(failed, Exception):
+        print(failed.args)
 
 
-async def awaited(processor: BatchProcessor) -> None:
+async def awaited(processor: BatchProcessor, texts: BatchProcessor[str], flag: bool) -> None:
+    assert_type(await texts.abatch(["a"]), list[str])
+    assert_type(await texts.abatch(["a"], return_exceptions=flag), list[Any])
     run: AsyncRun = processor.astart(["a"])
     async for outcome in run:
         assert_type(outcome, Outcome)

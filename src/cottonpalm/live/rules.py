@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LOCAL: Final = frozenset({"localhost"})
 SAFE: Final = frozenset({"GET", "HEAD"})
+PORTS: Final = range(65536)
 
 
 class Asked(NamedTuple):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import secrets
 import socket
 import threading
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
 from cottonpalm.errors import ConfigError, StoreError
 from cottonpalm.live.reading import Reading, Refused
-from cottonpalm.live.rules import host_name
+from cottonpalm.live.rules import PORTS, host_name
 from cottonpalm.stores import database_of, shown
 from cottonpalm.stores.sql.store import SqlStore
 
@@ -42,7 +43,7 @@ class Dashboard:
         url: the address to open, with the token of this start.
 
     Raises:
-        ConfigError: there is no such store, or the port is taken.
+        ConfigError: there is no such store, the port is taken or none, or the address is none of this machine.
         ImportError: the extra is not installed.
     """
 
@@ -149,8 +150,14 @@ def _listening(host: str, port: int | None) -> socket.socket:
     """A socket that listens.
 
     Raises:
-        ConfigError: the port is taken, or the address is none of this machine.
+        ConfigError: the port is taken or none, or the address is none of this machine.
     """
+    if not host:
+        raise ConfigError(
+            "host='' would let every machine reach the live page; where that is meant, say '0.0.0.0'"
+        )
+    if port is not None and (type(port) is not int or port not in PORTS):
+        raise ConfigError(f"port={port!r}: a port is a whole number from 0 to {PORTS[-1]}, or None")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for number in (PORT, 0) if port is None else (port,):
         made = socket.socket(family)
@@ -158,11 +165,11 @@ def _listening(host: str, port: int | None) -> socket.socket:
         try:
             made.bind((host, number))
             made.listen(64)
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             made.close()
-            trouble: Any = error
+            trouble = error
         else:
             return made
-    raise ConfigError(
-        f"the live page cannot listen at {host}:{port}: {trouble.strerror or trouble}; name another port"
-    )
+    of_the_port = trouble.errno in (errno.EADDRINUSE, errno.EACCES)
+    where, what = (f"{host}:{port}", "another port") if of_the_port else (host, "an address of this machine")
+    raise ConfigError(f"the live page cannot listen at {where}: {trouble.strerror or trouble}; name {what}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from cottonpalm.cli.problems import Problem, extra
+from cottonpalm.live.rules import PORTS
 from cottonpalm.shell import Code
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
     from cottonpalm.cli.screen.screen import Screen
     from cottonpalm.live.server import Dashboard
-
-PORTS: Final = range(65536)
 
 
 def show_dashboard(store: str, host: str, port: int | None, screen: Screen) -> Code:

@@ -17,6 +17,7 @@ from cottonpalm.stores.codec.records import (
     LATENCY,
     NOT_KEPT,
     USAGE,
+    damaged,
     stored_input,
     tries_of,
 )
@@ -31,13 +32,20 @@ _as_glance: Final = partial(tuple.__new__, Glance)  # four times as fast as call
 
 
 def glances(records: Iterable[tuple[int, bytes]]) -> Iterator[Glance]:
-    """Yield a `Glance` for each record and its place."""
+    """Yield a `Glance` for each record and its place.
+
+    Raises:
+        StoreError: a record is damaged.
+    """
     loads, new = orjson.loads, _as_glance
     for at, record in records:
-        get = loads(record).get
-        usage, error = get(USAGE), get(ERROR)
+        try:
+            get = loads(record).get
+        except orjson.JSONDecodeError as error:
+            raise damaged(at, error) from error
+        usage, failure = get(USAGE), get(ERROR)
         tokens = usage[0] + usage[1] if usage else 0
-        said = None if error is None else _error(error)
+        said = None if failure is None else _error(failure)
         yield new((at, get(LATENCY, 0.0), get(COST), tokens, get(ATTEMPTS, 0), said))
 
 

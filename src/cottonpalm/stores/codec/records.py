@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from cottonpalm.errors import CannotStore
+from cottonpalm.errors import CannotStore, StoreError
 from cottonpalm.stores.codec.values import check, decode, encode
 from cottonpalm.types import ErrorRecord, Kind, Outcome, Try, Usage
 
@@ -130,8 +130,15 @@ _KINDS: Final = frozenset(kind.value for kind in Kind)
 
 
 def unpack(record: bytes, index: int, types: Types) -> Outcome:
-    """Return the outcome that `pack` got, without its exception object. Objects of unknown classes are plain data."""
-    stored = orjson.loads(record)
+    """Return the outcome that `pack` got, without its exception object. Objects of unknown classes are plain data.
+
+    Raises:
+        StoreError: the record is damaged.
+    """
+    try:
+        stored = orjson.loads(record)
+    except orjson.JSONDecodeError as exc:
+        raise damaged(index, exc) from exc
     get = stored.get
     error, usage, kept = get(ERROR), get(USAGE), stored_input(stored, types)
     return Outcome(
@@ -150,6 +157,13 @@ def unpack(record: bytes, index: int, types: Types) -> Outcome:
         model=decode(get(MODEL), types),
         truncated=get(TRUNCATED, False),
         input=None if kept is NOT_KEPT else kept,
+    )
+
+
+def damaged(index: int, error: orjson.JSONDecodeError) -> StoreError:
+    """What to say of a record that is no JSON any more: a database does not notice this of itself."""
+    return StoreError(
+        f"what the store holds of row {index + 1} (index {index}) is damaged ({error}): put back a copy of the store"
     )
 
 
