@@ -175,6 +175,56 @@ def test_a_stopped_run_ends_at_once_though_a_row_with_an_answer_waits_for_money_
     assert (len(server.bills), server.paid_twice()) == (8, {})
 
 
+@pytest.mark.parametrize("mode", ["batch", "live"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_batch_that_is_out_is_taken_before_a_run_without_money_stops(
+    server: BatchProvider, tmp_path: Path, order: int, mode: str
+) -> None:
+    """Also where rows that nothing was paid for come first. The budget was lowered meanwhile."""
+    chain = simple(server)
+    server.faults = Faults(looks=10**6)
+    enough = Budget(total=0.002, max_output_tokens=50)  # for six at once
+    stopped = batched(chain, server, tmp_path, detach=True, budget=enough).batch(
+        rows(12), return_exceptions=True
+    )
+    assert len(stopped) == 12
+    for job in server.jobs.values():
+        job.faults = Faults(looks=2)
+    for _ in range(2):
+        budget = Budget(total=0.0001, max_output_tokens=50)
+        processor = batched(chain, server, tmp_path, budget=budget, mode=mode)
+        answers = processor.batch(rows(12)[::order], return_exceptions=True)
+        run = processor.last_run
+        assert run is not None
+        assert run.stopped is not None
+        assert run.stopped.reason == "budget"
+        assert sum(isinstance(answer, str) for answer in answers) == 6
+    server.faults = Faults()
+    more = Budget(total=0.1, max_output_tokens=50)
+    assert len(batched(chain, server, tmp_path, budget=more).batch(rows(12))) == 12
+    assert (len(server.bills), server.paid_twice()) == (12, {})
+
+
+def test_a_detached_run_without_money_leaves_while_a_batch_is_out(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    chain, said = simple(server), list[str]()
+    server.faults = Faults(looks=10**6)
+    for total in (0.002, 0.0001, 0.0001):
+        if said:
+            for job in server.jobs.values():
+                job.faults = Faults(looks=10**6 if len(said) == 1 else 1)
+        processor = batched(
+            chain, server, tmp_path, detach=True, budget=Budget(total=total, max_output_tokens=50)
+        )
+        processor.batch(rows(12), return_exceptions=True)
+        run = processor.last_run
+        assert run is not None
+        assert run.stopped is not None
+        said.append(run.stopped.reason)
+    assert (said, run.stats.ok) == (["detached", "detached", "budget"], 6)
+
+
 def test_money_for_a_batch_that_is_out_is_set_aside_and_settled_to_the_token(
     server: BatchProvider, tmp_path: Path
 ) -> None:

@@ -138,6 +138,25 @@ def test_near_the_end_of_a_budget_rows_that_have_paid_answers_get_its_money_firs
     assert len(done) >= 10
 
 
+def test_rows_that_end_with_the_budget_on_threads_leave_no_errors_of_callbacks_in_the_log(
+    caplog: Any,
+) -> None:
+    """Of a chain that is called within a row, whose other requests go on to the models that are refused then."""
+    with Loopback(latency=0.01) as server, openai_sync(server, max_tokens=50) as model:
+
+        def ask(row: str) -> list[Any]:
+            return model.batch([f"{row} {part}" for part in range(20)])
+
+        chain = RunnableLambda(ask)
+        processor = BatchProcessor(chain, budget=Budget(total=0.0003), concurrency=16)
+        processor.batch([f"row {number}" for number in range(16)], return_exceptions=True)
+    run = processor.last_run
+    assert run is not None
+    assert run.stopped is not None
+    assert run.stopped.reason == "budget"
+    assert [record.message for record in caplog.records if "callback" in record.message] == []
+
+
 def test_a_budget_is_raised_while_the_run_goes_and_lowered() -> None:
     with Loopback(script=lambda _: replies.held()) as server, openai_sync(server, max_tokens=200) as model:
         one = 0.0006  # a request's bound is a little below it

@@ -87,6 +87,7 @@ class Calling:
             openai = [host for host, provider in terms.lane.hosts.items() if provider == "openai"]
             account.flex = Flex(account.pricing.prices, openai)
         self.batches = BatchExecutor(terms, account, store, send, local=self._local, stop=self._stopping.stop)
+        self._stopping.takes_paid = self.batches.takes_paid
         return self.batches
 
     def _send(self, rows: Scheduler, pieces: Pieces | None) -> Inner:

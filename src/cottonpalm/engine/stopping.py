@@ -34,6 +34,8 @@ class Stopping:
         unstored: answers that arrived, but that the store could not make durable.
         on_stop: called when the run stops.
         on_row: called with every row that was asked; None: nobody looks.
+        takes_paid: called when no money is left, with why and its cause: whether answers that are paid for are taken
+            first. Then it stops the run once they are.
         under_way: when each row began that is not over.
     """
 
@@ -47,6 +49,7 @@ class Stopping:
         self.unstored: list[Outcome] = []
         self.on_stop: Callable[[], None] = lambda: None
         self.on_row: Callable[[Item, Outcome], None] | None = None
+        self.takes_paid: Callable[[str, BaseException | None], bool] = lambda _why, _cause: False
         self._job, self._reader, self._judge, self._store, self._loop = job, reader, judge, store, loop
         self._first = None if goes_on(job.settings.max_failures) else FirstRows()
         self.why = ""
@@ -119,7 +122,7 @@ class Stopping:
             self.stop("fatal", "memory ran out", exc)
             return Outcome(item.index, "skipped")
         if self._judge.out_of_money(exc):
-            self.stop("budget", str(exc), exc)
+            self._without_money(str(exc), exc)
             return Outcome(item.index, "skipped")
         partial_text = None if item.account is None else item.account.partial
         return Outcome(item.index, "failed", partial_text, error=self._judge.record(exc), exception=exc)
@@ -154,7 +157,11 @@ class Stopping:
         """
         if not isinstance(fault.cause, BudgetReached):
             return
-        self._loop.call(partial(self.stop, "budget", fault.message, fault.cause))
+        self._loop.call(partial(self._without_money, fault.message, fault.cause))
+
+    def _without_money(self, why: str, cause: BaseException | None) -> None:
+        if self.stopped is None and not self.takes_paid(why, cause):
+            self.stop("budget", why, cause)
 
     def store_failed(self, error: BaseException, lost: list[Outcome]) -> None:
         """These rows could not be made durable."""

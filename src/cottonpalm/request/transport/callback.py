@@ -50,11 +50,15 @@ class _Calls:
         # several calls at once would wait for each other's permits
         if row is None or about.get("batch_size", 1) != 1:
             return None
-        row.check_open()
         if (outer := MODEL.get()) is not None:
             outer.hand_over()  # a model calls another model: only the inner call keeps a permit
         name = _name(serialized, about.get("metadata") or {})
-        return None if name in row.run.flow.models_below else (row, name)
+        if name in row.run.flow.models_below:
+            return (
+                None  # its request is refused where the row is over; LangChain would log what is raised here
+            )
+        row.check_open()
+        return row, name
 
     def began(self, row: RowAccount, name: str, permit: Permit, run_id: UUID, ask: Tokens | None) -> None:
         """The call has its permit."""

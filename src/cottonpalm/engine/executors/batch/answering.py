@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
     from cottonpalm.engine.executors.batch.post import Post
     from cottonpalm.engine.executors.batch.rescue import Rescue
+    from cottonpalm.engine.executors.batch.row_source import RowsInRounds
     from cottonpalm.engine.executors.batch.rows_out import RowsOut, Waits
     from cottonpalm.engine.executors.batch.terms import BatchTerms
-    from cottonpalm.protocols import Inner, RowSource
+    from cottonpalm.protocols import Inner
     from cottonpalm.providers.batches.lines import Result
     from cottonpalm.providers.batches.stages import Book
     from cottonpalm.request.run_account import RunAccount
@@ -58,7 +59,7 @@ class Answering:
         book: Book,
         rows: RowsOut,
         post: Post,
-        source: RowSource,
+        source: RowsInRounds,
         rescue: Rescue | None,
         stop: Callable[[str, str, BaseException | None], None],
     ) -> None:
@@ -81,7 +82,10 @@ class Answering:
     async def answer(self, item: Item) -> Any:
         """Return its output, raise its exception, or return WAITS."""
         slot = item.slot
-        self._rows.begun.add(slot)
+        self._rows.begin(slot)
+        if self._source.spent and slot not in self._rows.owed:
+            item.account.refused = True  # it is left to another call
+            raise dressed(RowClosed, "nothing of the row is paid for, and no money is left")
         if self._rows.out(slot) and self._post.reachable:
             return self._waits(item)
         try:

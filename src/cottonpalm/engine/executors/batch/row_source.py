@@ -34,6 +34,7 @@ class RowsInRounds:
         active: how many rows are in a round now.
         first: any row, to say who pays for what is out; None: there was none yet.
         alive: rows may still wait for batches.
+        spent: no money is left: only rows that have answers, or wait for them, go on.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class RowsInRounds:
         self.active = 0
         self.first: Item | None = None
         self.alive = True
+        self.spent = False
 
     @property
     def busy(self) -> int:
@@ -91,7 +93,18 @@ class RowsInRounds:
     @property
     def dry(self) -> bool:
         """See `protocols.RowSource`."""
-        return self._rows.dry and not self._out.ready
+        return (self._rows.dry or self._no_more) and not self._out.ready
+
+    @property
+    def _no_more(self) -> bool:
+        """No row is left to be read that something was paid for, and others cannot be paid."""
+        return self.spent and not self._out.left
+
+    @property
+    def taken(self) -> bool:
+        """All that is paid for is taken, as far as its rows are here."""
+        out = self._out
+        return not (self.active or out.ready or out.waiting) and (self._rows.ended or not out.left)
 
     @property
     def unread(self) -> int:
@@ -110,6 +123,8 @@ class RowsInRounds:
         if self._rescue is not None and not self._rescue.may_start(self.active):
             return None
         if self._cancels and (self.active or not self._post.open or self._post.reachable):
+            return None
+        if self._no_more:
             return None
         item = self._rows.next()
         self.active += item is not None
@@ -136,7 +151,7 @@ class RowsInRounds:
             else:
                 self._out.wait(item)
             return
-        self._out.begun.discard(item.slot)
+        self._out.finish(item.slot)
         if getattr(outcome, "status", "skipped") != "skipped":
             self._out.done.append(item.slot)
         self._rows.finish(item, outcome)
@@ -156,5 +171,5 @@ class RowsInRounds:
             self._skip(item)
 
     def _skip(self, item: Item) -> None:
-        self._out.begun.discard(item.slot)
+        self._out.finish(item.slot)
         self._rows.finish(item, Outcome(item.index, "skipped"))

@@ -40,6 +40,8 @@ class RowsOut:
         sending: how many are being finished live now.
         begun: slots of rows that passed the gates and are not finished.
         done: slots of rows whose answers need not be kept for another round.
+        owed: slots of rows that have requests out, or answers of a batch, and are not finished...
+        left: ...and those of them that an earlier process left, and that have not come yet.
     """
 
     def __init__(self, shelf: RowShelf) -> None:
@@ -50,6 +52,8 @@ class RowsOut:
         self.sending = 0
         self.begun: set[int] = set()
         self.done: list[int] = []
+        self.owed: set[int] = set()
+        self.left: set[int] = set()
         self._out: dict[int, tuple[bytes, ...]] = {}  # requests of a row that are in a batch, or in a spool
         self._given_up: dict[int, set[bytes]] = {}  # those that are out, and are not waited for
         self._lost: Counter[int] = Counter()  # how often requests of a row came back without an answer
@@ -60,8 +64,20 @@ class RowsOut:
 
     def sent(self, slot: int, key: bytes) -> None:
         """A request of the row is in a batch, or in a spool."""
+        self.owed.add(slot)
         if key not in (out := self._out.get(slot, ())):
             self._out[slot] = (*out, key)
+
+    def begin(self, slot: int) -> None:
+        """The row has come, and has passed the gates."""
+        self.begun.add(slot)
+        self.left.discard(slot)
+
+    def finish(self, slot: int) -> None:
+        """The row is finished, or left to another call."""
+        self.begun.discard(slot)
+        self.owed.discard(slot)
+        self.left.discard(slot)
 
     def wait(self, item: Item) -> None:
         """The row's round is over: it waits, or where nothing of it is out by now, begins its next round."""
