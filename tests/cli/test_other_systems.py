@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 POORER = """
 import asyncio, os, signal, subprocess, sys
 import langchain_openai  # others' code may need what Linux has
-sys.modules["fcntl"] = None  # importing it fails from here on
+sys.modules["fcntl"] = sys.modules["resource"] = None  # importing them fails from here on
 for module, names in ((os, ("pread", "register_at_fork", "O_CLOEXEC", "O_DIRECTORY")), (signal, ("SIGALRM", "alarm"))):
     for name in names:
         if hasattr(module, name):

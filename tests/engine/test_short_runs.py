@@ -13,9 +13,11 @@ from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor, Limits
 from cottonpalm.cli.readers.open_rows import open_rows
+from cottonpalm.testing import ScriptedChain
 from tests.support.loopback import Loopback
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.support.replies import Request
@@ -61,6 +63,30 @@ def test_a_run_that_goes_on_counts_the_rows_that_are_left(tmp_path: Path) -> Non
             assert all(outcome.status == "ok" for outcome in run)
     first = sum(at_s < came_s[0] + ANSWER_S for at_s in came_s)
     assert 40 <= first < 200  # of 300 rows; all of them, had it begun as a run of 2,300 does
+
+
+class Hinting:
+    """Rows with a hint of their own."""
+
+    def __init__(self, hint: Any) -> None:
+        self.hint = hint
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(20))
+
+    def __length_hint__(self) -> int:
+        if isinstance(self.hint, Exception):
+            raise self.hint
+        return self.hint  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("hint", [0, 5, 10**6, 10**30, -1, 2.5, None, RuntimeError("no rows yet")])
+def test_a_hint_that_is_wrong_or_fails_costs_no_row(hint: Any) -> None:
+    chain = ScriptedChain(then=lambda row: f"answer to {row}")
+    with BatchProcessor(chain).start(Hinting(hint)) as run:
+        assert sorted((outcome.index, outcome.output) for outcome in run) == [
+            (n, f"answer to {n}") for n in range(20)
+        ]
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])

@@ -509,9 +509,14 @@ def go(line: Line, until_s: float) -> int:
 
 
 def test_the_longer_nobody_answers_the_more_go_up_to_sixteen_times_the_first_number() -> None:
-    """A first number in the time of patience with a rejection: slow answers need many in flight."""
+    """Four times the first number in the time of patience with a rejection: slow answers need many in flight."""
     line = Line(10.0)
-    assert [go(line, until_s) for until_s in (1.5, 2.5, 3.25, 60.0)] == [75, 125, 160, 160]
+    assert [go(line, until_s) for until_s in (0.81, 60.0)] == [104, 160]
+    line = Line(10.0)
+    line.gates.concurrency.expects(2_000)
+    assert [go(line, until_s) for until_s in (1.0, 1.5, 2.0, 60.0)] == [185, 300, 400, 500], (
+        "of so many, a quarter"
+    )
     assert go(Line(10.0, most=50.0), 60.0) == 50, "never more than are allowed"
     known = settled(first=100.0)
     assert go(known, known.now + 60.0) <= 400, (
@@ -521,9 +526,12 @@ def test_the_longer_nobody_answers_the_more_go_up_to_sixteen_times_the_first_num
 
 def test_after_a_rejection_that_leaves_the_number_open_more_go_only_as_time_passes_since_then() -> None:
     line = Line(10.0)
-    assert go(line, 1.5) == 75
+    line.gates.concurrency.expects(2_000)
+    assert go(line, 1.0) == 185
     line.reject(line.out[-1], overload=True)
-    assert [go(line, until_s) for until_s in (4.0, 6.0)] == [75, 121], "as many a second as at first"
+    a_second = 40 / line.gates.refusals.patience_s
+    went = [go(line, until_s) for until_s in (1.5, 4.0, 5.0)]
+    assert went == [185, int(3 * a_second), int(4 * a_second)], "as many a second as at first"
 
 
 # -- one more than is known to fit
@@ -958,6 +966,37 @@ def test_a_server_where_all_is_lost_is_full_whatever_rates_were_found_since() ->
         line.out.remove(one)
         line.gates.failed(line.now, one, len(line.out))
     assert line.gates.concurrency.limit == drowned, "they were sent before that was known"
+
+
+def late(line: Line, answered: int, after_s: float) -> None:
+    """Of those in flight, so many are answered one after the other; nine more are given up then."""
+    for _ in range(answered):
+        line.now += after_s / answered
+        line.answer()
+    for one in line.out[:9]:
+        line.out.remove(one)
+        line.gates.failed(line.now, one, len(line.out))
+
+
+def test_a_line_that_is_answered_too_late_becomes_as_long_as_is_answered_in_time() -> None:
+    line = Line(300.0)
+    crowd(line, 300)
+    late(line, 12, 60.0)
+    assert line.gates.concurrency.limit == 12, "half of them would be given up again, but for twelve"
+    late(line, 40, 3.0)
+    assert line.gates.concurrency.limit == 12, "they were sent before that was known"
+
+
+def test_a_server_that_answers_too_late_is_sent_no_more_than_before() -> None:
+    line = Line(300.0)
+    crowd(line, 300)
+    number = line.gates.concurrency
+    number.knee.usual_s = 1.0
+    number.drowned(line.now, 20.0)
+    line.now += 60.0
+    line.wait_s()
+    late(line, 0, 0.0)
+    assert number.limit == 20, "it was found before that half of those that are left are more than fit"
 
 
 def test_after_an_overload_a_quarter_of_what_fits_goes_first_as_nothing_was_cut() -> None:

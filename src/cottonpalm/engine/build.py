@@ -235,7 +235,16 @@ def _rows_left(asked: RunAsked, run_store: RunStore | None) -> int:
     if asked.total is not None:
         return asked.total
     read = 0 if run_store is None else run_store.last_slot() + 1
-    return max(0, length_hint(asked.rows) - read)
+    return max(0, _hint(asked.rows) - read)
+
+
+def _hint(rows: Any) -> int:
+    """How many rows there are, as they say; 0 where they say nothing of use: it is no more than a hint."""
+    try:
+        return length_hint(rows)
+    except Exception as exc:  # noqa: BLE001 - code of theirs, which a loop over them would not call
+        log.debug("the rows do not say how many they are: %r", exc)
+        return 0
 
 
 def _chunks_in(rows: int | None, size: int | None) -> int | None:

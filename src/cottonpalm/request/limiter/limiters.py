@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from typing import TYPE_CHECKING, Final
@@ -11,6 +12,7 @@ from cottonpalm import clock
 from cottonpalm.request.limiter.limiter import Limiter
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.together import Together
+from cottonpalm.runtime.open_files import allow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from cottonpalm.config import AdaptiveConcurrency, RateLimit
     from cottonpalm.types import Unit
 
+
+log = logging.getLogger("cottonpalm")
 
 TOTAL: Final = "all models"
 
@@ -47,6 +51,7 @@ class Limiters:
         self._by_key: dict[str, Limiter] = {}
         self._lock = threading.Lock()
         self._greet: Callable[[Limiter], None] | None = None
+        self._told = False  # that the files which may be open are too few
         self.circle = None if circle is None else (circle, clock.era())
         with _lock:
             _registries.add(self)
@@ -73,11 +78,27 @@ class Limiters:
 
     def _new(self, key: str) -> Limiter:
         settings = self._settings
-        limit = Concurrency(settings.initial, settings.minimum, settings.maximum)
+        limit = Concurrency(settings.initial, settings.minimum, self._most())
         limiter = Limiter(key, limit, self._ceilings)
         if until_s := max((other.paused_until for other in self._others(key)), default=0.0):
             limiter.keep_pause(until_s)
         return limiter
+
+    def _most(self) -> int:
+        """The most that may be in flight of one more key; fewer where this process may not have so many files open."""
+        settings, keys = self._settings, max(1, len(self._by_key))  # one of them are the rows, who then leave
+        files = allow(settings.maximum * keys) / keys
+        if files >= settings.maximum:
+            return settings.maximum
+        most = max(settings.initial, int(files))
+        if not self._told:
+            self._told = True
+            log.warning(
+                "this process may have so few files open that at most %d requests go at once, where %d may: "
+                "`ulimit -n %d` in the shell that starts it lets them",
+                most, settings.maximum, 2 * settings.maximum * keys,
+            )  # fmt: skip
+        return most
 
     def announced(self, key: str, seconds: float) -> None:
         """A provider named a wait: whoever asks the same of it keeps the wait, too."""

@@ -176,7 +176,10 @@ class Admission(Gates):
             if self._late > 2 * SURPRISE:
                 self._late, self._drowned, self.generation = 0.0, self.number, self.generation + 1
                 self._saved = None  # a probe that is under way tells nothing of the number that was
-                self.concurrency.drowned(now, (in_flight + 1) / 2)
+                # Who stands in a line is answered in time behind no more than were answered since; without an answer
+                # the whole server may have stood still.
+                since = self.answers - sent.answers
+                self.concurrency.drowned(now, min((in_flight + 1) / 2, since or math.inf))
         early = not sent.known and 2 * (now - sent.at_s) < self.answer_s(now)  # else it was under way
         self._settled(sent)
         if early and sent.generation == self.generation:

@@ -223,7 +223,7 @@ class Concurrency:
 
     def drowned(self, now: float, fits: float) -> None:
         """The server is full: so many fit at most; as many as at first, where no answer was quick enough to tell."""
-        self._settle(now, fits if self.knee.usual_s else min(fits, self.first))
+        self._settle(now, min(fits, self.limit if self.knee.usual_s else self.first))
 
     @property
     def fitting(self) -> Fitting:

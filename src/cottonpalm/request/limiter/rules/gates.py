@@ -235,6 +235,7 @@ class Gates(ABC):
     def sent(self, sent: Sent) -> None:
         """It goes; one that is forced is no probe."""
         self.number = sent.number = self.number + 1
+        sent.answers = self.answers
         sent.known, sent.use, sent.sent = False, NOTHING, NOTHING
         sent.stretch = self._stretch or self._begin_stretch(sent)
         self._last = sent

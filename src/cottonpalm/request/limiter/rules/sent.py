@@ -37,6 +37,7 @@ class Sent:
         ordinal: in flight then, itself included.
         ask: tokens it was expected to use.
         number: of all that were sent, itself included.
+        answers: that had come by then.
         stretch: what it has in common with those before and after it.
         known: whether it was admitted is known.
         use: what it takes of each unit, where anybody counts that...
@@ -45,12 +46,13 @@ class Sent:
         forced: it goes whatever the gates say.
     """
 
-    __slots__ = ("ask", "at_s", "counted", "known", "number", "ordinal", "sent", "stretch", "use")
+    __slots__ = ("answers", "ask", "at_s", "counted", "known", "number", "ordinal", "sent", "stretch", "use")
 
     at_s: float
     ordinal: int
     ask: float
     number: int
+    answers: int
     stretch: Stretch
     known: bool
     use: Use
