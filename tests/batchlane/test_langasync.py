@@ -271,6 +271,19 @@ def test_answers_whose_place_is_told_after_the_end_are_waited_for(server: BatchP
     assert (len(server.bills), server.paid_twice()) == (5, {})
 
 
+@pytest.mark.parametrize("how", ["short", "fewer"])
+@pytest.mark.parametrize("refused", [0, 2])
+def test_answers_of_which_half_is_fetched_are_fetched_again_and_not_paid_again(
+    server: BatchProvider, refused: int, how: str
+) -> None:
+    """Whether what came ends within a line or, which nothing tells but the provider's count, behind one."""
+    setattr(server.weather, how, 2)
+    server.script = lambda number, _: Faults(refused=frozenset() if number else frozenset(range(refused)))
+    processor = HybridBatchProcessor(simple(server), lane=lane(server, listing_wait_s=10.0))
+    assert len(processor.batch(rows(8), use_batch_api=True)) == 8
+    assert (by_whom(server) >= {"langasync"}, len(server.bills), server.paid_twice()) == (True, 8, {})
+
+
 def test_a_chain_whose_parameters_it_would_drop_goes_through_our_own_adapters(server: BatchProvider) -> None:
     chain = PROMPT | openai(server, max_tokens=50) | StrOutputParser()
     assert len(hybrid(chain, server).batch(rows(4), use_batch_api=True)) == 4

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import httpx
 from langchain_core.output_parsers import BaseOutputParser
 from langchain_core.prompts import BasePromptTemplate
 from langchain_core.runnables import RunnableBinding, RunnableSequence
@@ -28,7 +29,7 @@ from cottonpalm.providers.batches.lanes import Lane
 from cottonpalm.providers.paths import OPENAI_CHAT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
     from pathlib import Path
 
     from cottonpalm.types import Usage
@@ -215,19 +216,50 @@ async def _parsed(wrapper: Any, message: Any) -> Any:
 
 
 class _Late:
-    """Waits for a batch that has ended to say where its answers are, for as long as a listing may lag."""
+    """Waits for the answers of a batch that has ended, for as long as a listing may lag."""
 
     def __init__(self, wait_s: float) -> None:
         self._wait_s = wait_s
         self._until_s: float | None = None
+        self._completed = self._all = 0
 
     def status(self, batch: dict[str, Any]) -> str:
-        """What the provider says of it; nothing as long as answers are waited for."""
-        if sub(batch, "request_counts").get("completed") and not batch.get("output_file_id"):
-            self._until_s = self._until_s or clock.now() + self._wait_s
-            if clock.now() < self._until_s:
-                return ""
+        """What the provider says of it; nothing as long as it has not said where its answers are."""
+        counts = sub(batch, "request_counts")
+        self._completed = counts.get("completed") or 0
+        self._all = self._completed + (counts.get("failed") or 0)
+        if self._completed and not batch.get("output_file_id") and self._waits():
+            return ""
         return str(batch["status"])
+
+    def check(self, good: int, lines: int) -> None:
+        """What came may have ended early.
+
+        Raises:
+            httpx.DecodingError: it is less than the provider counts; more of it may come.
+        """
+        if good < self._completed and lines < self._all and self._waits():
+            raise httpx.DecodingError(f"{good} of {self._completed} answers came back")
+
+    def _waits(self) -> bool:
+        self._until_s = self._until_s or clock.now() + self._wait_s
+        return clock.now() < self._until_s
+
+
+async def _whole(fetched: Awaitable[Any]) -> None:
+    """Fetch and read results.
+
+    Raises:
+        httpx.DecodingError: they end within a line, or are none (a gateway's page).
+    """
+    from langasync.exceptions import LangAsyncError  # noqa: PLC0415
+
+    try:
+        await fetched
+    except LangAsyncError as exc:
+        if not isinstance(exc.__cause__, ValueError | LookupError | TypeError | AttributeError):
+            raise
+        raise httpx.DecodingError("what came in place of its answers is no whole file of them") from exc
 
 
 def _adapter(settings: Any, job: Job, late: _Late) -> Any:
@@ -260,10 +292,16 @@ def _adapter(settings: Any, job: Job, late: _Late) -> Any:
             )
 
         async def get_results(self, batch_api_job: Any) -> list[Any]:
-            """See langasync. One for each row, in order; a good one goes before an error."""
+            """See langasync. One for each row, in order; a good one goes before an error.
+
+            Raises:
+                httpx.DecodingError: what was fetched is not all of it, or no result at all (a gateway's page).
+            """
             self.good: dict[str, Any] = {}
             self.used: dict[str, Usage] = {}
-            await super().get_results(batch_api_job)
+            self.lines: set[str] = set()
+            await _whole(super().get_results(batch_api_job))
+            late.check(len(self.good), len(self.lines))
             lost = {"message": "no good answer came back"}
             return [
                 self.good.get(str(row)) or BatchItem(custom_id=str(row), success=False, error=lost)
@@ -272,6 +310,7 @@ def _adapter(settings: Any, job: Job, late: _Late) -> Any:
 
         def _parse_output_line(self, data: dict[str, Any]) -> Any:
             item = super()._parse_output_line({**data, "response": data.get("response") or {}})
+            self.lines.add(item.custom_id)
             body = (data.get("response") or {}).get("body") or {}
             if item.success and sub(body, "usage") and (usage := OPENAI_CHAT.read(body).usage) is not None:
                 self.used[item.custom_id] = usage

@@ -216,6 +216,9 @@ class Api:
 
     async def lines(self, request: web.Request, lines: list[Any]) -> web.StreamResponse:
         """A download, which may break off."""
+        if self.core.weather.fewer:
+            self.core.weather.fewer -= 1
+            lines = lines[: len(lines) // 2]
         content = b"".join(orjson.dumps(line) + b"\n" for line in lines)
         if self.core.weather.short:
             self.core.weather.short -= 1

@@ -59,12 +59,14 @@ class Weather:
         creates: statuses of the next requests that would make a batch, which is then not made.
         cut: so many of the next downloads of results break off half way.
         short: so many of the next downloads of results are half as long, and nothing tells it.
+        fewer: so many of the next downloads of results lack half of their lines, likewise.
     """
 
     reads: list[int] = field(default_factory=list)
     creates: list[int] = field(default_factory=list)
     cut: int = 0
     short: int = 0
+    fewer: int = 0
 
 
 def by_chance(rng: Random, rows: int, base: Faults | None = None) -> Faults:
