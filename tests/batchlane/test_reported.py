@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def _waited_most(bound_s: Mapping[str, float]) -> bool:
     """It waited far longer than all else took so far, so that what is left to do takes less on any machine."""
     batch_s = bound_s.get("batch", 0.0)
-    return batch_s > 0.5 + 4 * (sum(bound_s.values()) - batch_s)
+    return batch_s > 2.0 + 4 * (sum(bound_s.values()) - batch_s)
 
 
 def test_what_bound_a_run_that_waited_for_its_batch_is_that_batch(

@@ -168,10 +168,12 @@ class Gates(ABC):
         """
         recovery, number, more = self.recovery, self.concurrency, in_flight + 1
         patience_s, wait_s = self.refusals.patience_s, math.inf
-        blind = number.starting and not (self.answers or number.busy)
+        blind = number.starting and self.answers < SOON * number.first and not number.busy
         if blind and more <= min(number.blind, number.maximum):
-            wait_s = self._calm_s + patience_s * more / (SOON * number.first) - now
+            took_s = patience_s * more / (SOON * number.first)
+            wait_s = self._calm_s + took_s - now
             if wait_s <= TINY_S:
+                self._calm_s = now - took_s  # those who did not want to go so far do not make up for it at once
                 number.set(more)
                 return 0.0
         if (recovery.state is State.RAMP or number.beginning) and self._unsure:
