@@ -173,7 +173,9 @@ class Gates(ABC):
             took_s = patience_s * more / (SOON * number.first)
             wait_s = self._calm_s + took_s - now
             if wait_s <= TINY_S:
-                self._calm_s = now - took_s  # those who did not want to go so far do not make up for it at once
+                self._calm_s = (
+                    now - took_s
+                )  # those who did not want to go so far do not make up for it at once
                 number.set(more)
                 return 0.0
         if (recovery.state is State.RAMP or number.beginning) and self._unsure:
