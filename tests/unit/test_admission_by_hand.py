@@ -518,9 +518,9 @@ def test_the_longer_nobody_answers_the_more_go_up_to_sixteen_times_the_first_num
         "of so many, a quarter"
     )
     assert go(Line(10.0, most=50.0), 60.0) == 50, "never more than are allowed"
-    known = settled(first=100.0)
+    known = settled(first=100.0, answers=400)
     assert go(known, known.now + 60.0) <= 400, (
-        "once it is known how long one takes, only answers make it more"
+        "once as many are answered as were let go at once, only answers make it more"
     )
 
 

@@ -503,8 +503,9 @@ class Line:
         end, went = self.now + seconds, 0
         while went < most and (wait_s := self.wait_s()) is not None and self.now + wait_s <= end + 1e-9:
             self.now += max(0.0, wait_s)
-            self.send()
-            went += 1
+            if wait_s <= 1e-6:  # else it is asked again
+                self.send()
+                went += 1
         self.now = end
         return went
 

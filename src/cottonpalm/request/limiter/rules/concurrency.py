@@ -12,7 +12,7 @@ from cottonpalm.request.limiter.rules.knee import WIDE, Knee
 if TYPE_CHECKING:
     from cottonpalm.request.limiter.rules.sent import Sent
 
-# So many times the first number are let go at once, as a slow provider looks like a drowned one. Before anybody is
+# So many times the first number are let go at once, as a slow provider looks like a drowned one. Until as many are
 # answered, so many times as many again, or one in so many of all that will ask: the shorter a run, the more a careful
 # start costs of it; and too many cost about the part of the run that they are. Then so many more for each answer.
 SOON: Final = 4.0
@@ -46,7 +46,7 @@ class Concurrency:
         known: so many were admitted since something changed.
         rejections: from which the wall was found.
         starting: nobody knows how many fit.
-        blind: so many may go before anybody is answered.
+        blind: so many may go before it is known how long an answer takes.
         busy: our own CPU has no time left, so more in flight would do no more, whatever the provider takes.
     """
 

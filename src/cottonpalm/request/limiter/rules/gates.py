@@ -170,12 +170,11 @@ class Gates(ABC):
         patience_s, wait_s = self.refusals.patience_s, math.inf
         blind = number.starting and self.answers < SOON * number.first and not number.busy
         if blind and more <= min(number.blind, number.maximum):
-            took_s = patience_s * more / (SOON * number.first)
-            wait_s = self._calm_s + took_s - now
+            step_s = patience_s / (SOON * number.first)
+            wait_s = (
+                max(self._calm_s + step_s * more, self._sent_s + step_s) - now
+            )  # evenly, whenever they come
             if wait_s <= TINY_S:
-                self._calm_s = (
-                    now - took_s
-                )  # those who did not want to go so far do not make up for it at once
                 number.set(more)
                 return 0.0
         if (recovery.state is State.RAMP or number.beginning) and self._unsure:
