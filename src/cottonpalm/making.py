@@ -8,14 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cottonpalm.engine.input.frames import rows_in
-from cottonpalm.engine.input.row_configs import for_rows, most_at_once, one_each
+from cottonpalm.engine.input.row_configs import for_rows, most_at_once, one_each, same_for_all
 from cottonpalm.engine.run_asked import RunAsked
 from cottonpalm.errors import ConfigError
 from cottonpalm.run import AsyncRun, BaseRun, Opening, Run
 from cottonpalm.stores import is_in_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from langchain_core.runnables import RunnableConfig
 
@@ -27,6 +27,50 @@ if TYPE_CHECKING:
     from cottonpalm.types import Outcome
 
 AnyRun = TypeVar("AnyRun", bound=BaseRun)
+
+
+def of_list(
+    rows: Sequence[Any],
+    config: Configs,
+    kwargs: Mapping[str, Any],
+    *,
+    ids: Sequence[Any] | None,
+    priorities: Sequence[float] | None,
+    retry_failed: bool = False,
+) -> RunAsked:
+    """What is asked of the run of a list, with a config for each row or one for all."""
+    return RunAsked(
+        rows=rows,
+        ids=ids,
+        priorities=priorities,
+        configs=one_each(config, len(rows)),
+        kwargs=kwargs,
+        most=most_at_once(config),
+        retry_failed=retry_failed,
+    )
+
+
+def of_any(
+    rows: Any,
+    config: RunnableConfig | None,
+    *,
+    ids: Sequence[Any] | Callable[[Any], Any] | None,
+    priorities: Sequence[float] | Callable[[Any], float] | None,
+    skip_stored: bool,
+    retry_failed: bool,
+    streaming: bool,
+) -> RunAsked:
+    """What is asked of the run of whatever gives rows, with one config for all."""
+    return RunAsked(
+        rows=rows_in(rows),
+        ids=ids,
+        priorities=priorities,
+        configs=same_for_all(config),
+        most=most_at_once(config),
+        skip_stored=skip_stored,
+        retry_failed=retry_failed,
+        streaming=streaming,
+    )
 
 
 class RunMaker:

@@ -7,7 +7,6 @@ they become runs is in `making`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
@@ -17,11 +16,11 @@ from cottonpalm import settings as checked
 from cottonpalm.chain.face import ChainFace, Out, chain_name
 from cottonpalm.engine.input.frames import collected as one_table
 from cottonpalm.engine.input.frames import list_in, rows_in
-from cottonpalm.engine.input.row_configs import Configs, most_at_once, one_each, same_for_all
+from cottonpalm.engine.input.row_configs import Configs, most_at_once, same_for_all
 from cottonpalm.engine.run_asked import RunAsked, SampleOf
 from cottonpalm.errors import ConfigError
 from cottonpalm.keywords import names_nearest
-from cottonpalm.making import RunMaker
+from cottonpalm.making import RunMaker, of_any, of_list
 from cottonpalm.request.transports import DEFAULT_TRANSPORT, Transport
 from cottonpalm.results import Collected, row_of
 from cottonpalm.run import AsyncRun, BaseRun, Run
@@ -342,8 +341,9 @@ class BatchProcessor(ChainFace[Out]):
         kwargs: dict[str, Any],
         retry_failed: bool = False,
     ) -> None:
-        asked = _listed(collected.inputs, config, ids=ids, priorities=priorities, kwargs=kwargs)
-        asked = replace(asked, retry_failed=retry_failed)
+        asked = of_list(
+            collected.inputs, config, kwargs, ids=ids, priorities=priorities, retry_failed=retry_failed
+        )
         run = AsyncRun(await self._runs.aengine(asked))
         self._runs.remember(run, keep=True, asked=asked)
         run.keep(collected.outcomes)
@@ -370,7 +370,7 @@ class BatchProcessor(ChainFace[Out]):
         inputs = list_in(inputs)
         if not len(inputs):
             return
-        asked = _listed(inputs, config, ids=ids, priorities=priorities, kwargs=kwargs)
+        asked = of_list(inputs, config, kwargs, ids=ids, priorities=priorities)
         collected = Collected(inputs)
         run = self._runs.run(asked)
         try:
@@ -397,7 +397,7 @@ class BatchProcessor(ChainFace[Out]):
         inputs = list_in(inputs)
         if not len(inputs):
             return
-        asked = _listed(inputs, config, ids=ids, priorities=priorities, kwargs=kwargs)
+        asked = of_list(inputs, config, kwargs, ids=ids, priorities=priorities)
         collected = Collected(inputs)
         run = self._runs.remember(AsyncRun(await self._runs.aengine(asked)))
         try:
@@ -451,12 +451,11 @@ class BatchProcessor(ChainFace[Out]):
         Raises:
             RunStopped: at the end of the iteration, if the run stopped early.
         """
-        asked = RunAsked(
-            rows=rows_in(rows),
+        asked = of_any(
+            rows,
+            config,
             ids=ids,
             priorities=priorities,
-            configs=same_for_all(config),
-            most=most_at_once(config),
             skip_stored=skip_stored,
             retry_failed=retry_failed,
             streaming=stream,
@@ -487,12 +486,11 @@ class BatchProcessor(ChainFace[Out]):
         stream: bool = False,
     ) -> AsyncRun[Any]:
         """`start` on the running loop: iterate inside `async with`, which opens the store, on a thread."""
-        asked = RunAsked(
-            rows=rows_in(rows),
+        asked = of_any(
+            rows,
+            config,
             ids=ids,
             priorities=priorities,
-            configs=same_for_all(config),
-            most=most_at_once(config),
             skip_stored=skip_stored,
             retry_failed=retry_failed,
             streaming=stream,
@@ -709,20 +707,6 @@ class BatchProcessor(ChainFace[Out]):
         After `batch`, its `as_completed` forms and `stream_batch`, it has their outcomes.
         """
         return self._runs.last
-
-
-def _listed(
-    rows: Sequence[Any], config: Configs, *, ids: Any, priorities: Any, kwargs: dict[str, Any]
-) -> RunAsked:
-    """What is asked of the run of a list."""
-    return RunAsked(
-        rows=rows,
-        ids=ids,
-        priorities=priorities,
-        configs=one_each(config, len(rows)),
-        kwargs=kwargs,
-        most=most_at_once(config),
-    )
 
 
 def _where(store: object) -> str:

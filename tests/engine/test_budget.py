@@ -182,8 +182,9 @@ def test_a_resumed_run_counts_what_its_earlier_lives_spent(tmp_path: Path) -> No
 
         def life(dollars: float) -> bool:
             """Whether the budget stopped it."""
-            how = {"store": tmp_path / "runs.db", "run": "r", "prices": {"*": (1, 2)}, "concurrency": 1}
-            processor = BatchProcessor(model, budget=Budget(total=dollars), **how)  # type: ignore[arg-type]
+            processor = BatchProcessor(
+                model, budget=Budget(total=dollars), store=tmp_path / "runs.db", run="r", prices={"*": (1, 2)}
+            )
             answers = processor.batch(rows, return_exceptions=True)
             return any(isinstance(answer, RunStopped) for answer in answers)
 

@@ -130,3 +130,24 @@ def test_a_lease_that_the_store_refuses_at_once_is_told_to_whoever_waits_for_it(
     assert account.failure is not None
     assert not account.covers(10**12)
     assert not account.wants_lease(5, None), "none is asked for again"
+
+
+@pytest.mark.parametrize("wakes", [True, False], ids=["a thread that wakes late", "a request on its way"])
+def test_the_account_is_closed_once_threads_of_closed_rows_gave_their_money_back(
+    tmp_path: Path, *, wakes: bool
+) -> None:
+    store = open_store(tmp_path / "runs.db")
+    run = store.open_run("night", None)
+    account = Spending(run)
+    done = threading.Event()
+    account.lease(1_000, None, done.set)
+    assert done.wait(20), "durable"
+    account.reserve(300)
+    back = threading.Timer(0.05, account.release, [300])
+    if wakes:
+        back.start()
+    account.wait_for_threads()
+    account.close()
+    run.close()
+    assert store.open_run("night", None).spent().leased == (0 if wakes else 300)
+    store.close()

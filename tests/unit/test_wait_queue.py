@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cottonpalm import clock
-from cottonpalm.runtime.wait_queue import WaitQueue
+from cottonpalm.runtime.wait_queue import State, Waiter, WaitQueue
 from cottonpalm.testing import virtual_run
 
 pytestmark = pytest.mark.core
@@ -111,3 +111,14 @@ def test_nobody_is_forgotten_whatever_moves_the_moment_and_how_it_is_told(seed: 
             assert clock.now() <= opens_s + 1e-6, "somebody went when it opened"
 
     virtual_run(main())
+
+
+def test_who_was_told_to_leave_gets_nothing_though_its_thread_sleeps_on() -> None:
+    door = Door(None)
+    left, stays = Waiter(0), Waiter(0)
+    for place in (left, stays):
+        door._line_up(place, 0)
+    left.abandon()
+    door.told(clock.now())
+    assert (left.state, stays.state, door.waiting) == (State.GONE, State.GRANTED, 0)
+    assert door.opens_s is None, "one went in"

@@ -289,7 +289,7 @@ class Engine:
             if self.store is None or isinstance(self.store, MemoryRunStore):
                 self._let_go(error)
             else:
-                await aside(loop, partial(self._let_go, error))
+                await aside(loop, partial(self._let_go_late, error))
         except StoreError as exc:  # if the store stopped the run, this says the same again
             error = error or exc
         finally:
@@ -303,6 +303,10 @@ class Engine:
         for key in self.account.flow.rows_keys:
             self.account.flow.limiters.forget(key)
         return error or self.reader.error or self.stopped
+
+    def _let_go_late(self, error: BaseException | None) -> None:
+        self.account.spending.wait_for_threads()
+        self._let_go(error)
 
     def _let_go(self, error: BaseException | None) -> None:
         """Of the run, its lease and its store: of each, whatever the others raise."""

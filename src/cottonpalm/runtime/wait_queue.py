@@ -51,12 +51,16 @@ class State(Enum):
 
 
 class Place:
-    """One place in line. `ask` is what its holder wants, `prize` is what the queue granted."""
+    """One place in line. `ask` is what its holder wants, `prize` is what the queue granted.
 
-    __slots__ = ("ask", "prize", "state")
+    One that is `abandoned` gets nothing any more, though its holder may not have woken yet.
+    """
+
+    __slots__ = ("abandoned", "ask", "prize", "state")
 
     def __init__(self, ask: Any) -> None:
         self.ask = ask
+        self.abandoned = False
         self.state = State.WAITING
         self.prize: Any = None
 
@@ -99,6 +103,7 @@ class TaskPlace(Place):
 
     def abandon(self) -> None:
         """Set RowClosed on the future, on its own loop; see `Place`."""
+        self.abandoned = True
         _on_loop(self.loop, self._break_off)
 
     def look_again(self, arm: Callable[[AbstractEventLoop], None]) -> None:
@@ -117,12 +122,11 @@ class TaskPlace(Place):
 class Waiter(Place):
     """The place of a thread that waits. `on_wait` receives it, so that other code can tell the thread to leave."""
 
-    __slots__ = ("abandoned", "event")
+    __slots__ = ("event",)
 
     def __init__(self, ask: Any) -> None:
         super().__init__(ask)
         self.event = threading.Event()
-        self.abandoned = False
 
     def abandon(self) -> None:
         """Wake the thread, from any thread; it raises RowClosed and holds nothing. Too late is harmless."""
@@ -219,6 +223,9 @@ class WaitQueue(ABC, Generic[T]):
         served: list[Place] = []
         while self.waiting:
             place = self._heap[0][2]
+            if place.state is State.WAITING and place.abandoned:
+                self._strike(place)  # which may make the heap anew
+                continue
             if place.state is State.WAITING:
                 if (prize := self._offer(place.ask)) is None:
                     break

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 AHEAD_S: Final = 0.25  # seconds that a lease should last at the present rate of spending
 KEPT_S: Final = 1.0  # a lease is kept so long for whoever asked for it
+WAKING_S: Final = 0.5  # a thread wakes within it, though the machine is busy...
+LOOKS: Final = 100  # ...and so often is looked meanwhile
 
 
 class Spending:
@@ -182,6 +184,17 @@ class Spending:
         """Return what the store should hold now; it is written together with finished rows."""
         with self._lock:
             return self._record(max(self._leased, self._asked))
+
+    def wait_for_threads(self) -> None:
+        """Block for a moment until threads of rows that are over have given back what they had reserved.
+
+        They do so as they wake. What is reserved as the account is closed counts as spent, as it may be on its way.
+        """
+        moment = threading.Event()
+        for _ in range(LOOKS):
+            if self.reserved <= 0:
+                return
+            moment.wait(WAKING_S / LOOKS)
 
     def close(self) -> None:
         """The run is over in this process: reduce the lease to what was spent."""

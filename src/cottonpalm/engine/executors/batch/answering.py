@@ -83,7 +83,7 @@ class Answering:
         """Return its output, raise its exception, or return WAITS."""
         slot = item.slot
         self._rows.begin(slot)
-        if self._source.spent and slot not in self._rows.owed:
+        if self._source.spent is not None and slot not in self._rows.owed:
             item.account.refused = True  # it is left to another call
             raise dressed(RowClosed, "nothing of the row is paid for, and no money is left")
         if self._rows.out(slot) and self._post.reachable:

@@ -74,7 +74,6 @@ class BatchExecutor:
         self._post: Post
         self._rows: RowsInRounds
         self._later: asyncio.TimerHandle | None = None  # a look that is due soon
-        self._spent: tuple[str, BaseException | None] | None = None  # why there is no more money
 
     # -- the executor's seam
 
@@ -186,11 +185,10 @@ class BatchExecutor:
 
     def takes_paid(self, why: str, cause: BaseException | None) -> bool:
         """No money is left. Whether answers that are out or not taken yet come first; the run stops after them."""
-        if self._spent is None and (self._rows.closing or not self._out.owed):
-            return False
-        if self._spent is None:
-            self._spent = why, cause
-            self._rows.spent = True
+        if self._rows.spent is None:
+            if self._rows.closing or not self._out.owed:
+                return False
+            self._rows.spent = why, cause
             self._run.alerts.warn(
                 "spent",
                 f"{why.rstrip('.')}. What is out in batches, or answered by them, is taken first; then the run stops",
@@ -201,8 +199,8 @@ class BatchExecutor:
         """Submit what there is once nothing more will come for now; leave where that was all that was wanted."""
         if not self._rows.alive or self._rows.closing:
             return
-        if self._spent is not None and self._rows.taken:
-            why, cause = self._spent
+        if self._rows.spent is not None and self._rows.taken:
+            why, cause = self._rows.spent
             self._stop("budget", why, cause)
             return
         unpaid, busy = self._run.flow.unpaid, self._rows.busy
@@ -271,12 +269,10 @@ class BatchExecutor:
     async def _take_up(self) -> None:
         """What an earlier process left out."""
         await self._post.begin()
-        for batch in await asyncio.to_thread(self._book.batches):
-            for member in await asyncio.to_thread(self._book.members, batch.tag):
-                if batch.tag in self._post.open:
-                    self._out.sent(member.row, member.key)
-                self._out.owed.add(member.row)
-        self._out.left |= self._out.owed
+        for tag in list(self._post.open):
+            for member in await asyncio.to_thread(self._book.members, tag):
+                self._out.sent(member.row, member.key)
+        self._out.found(row for row, _, _ in await asyncio.to_thread(self._book.rows))
         if self._options.cancel:
             for batch in list(self._post.open.values()):
                 await self._post.cancel(batch)

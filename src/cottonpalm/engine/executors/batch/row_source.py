@@ -34,7 +34,7 @@ class RowsInRounds:
         active: how many rows are in a round now.
         first: any row, to say who pays for what is out; None: there was none yet.
         alive: rows may still wait for batches.
-        spent: no money is left: only rows that have answers, or wait for them, go on.
+        spent: why no money is left, and its cause: only rows that have answers, or wait for them, go on; None: some is.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class RowsInRounds:
         self.active = 0
         self.first: Item | None = None
         self.alive = True
-        self.spent = False
+        self.spent: tuple[str, BaseException | None] | None = None
 
     @property
     def busy(self) -> int:
@@ -98,7 +98,7 @@ class RowsInRounds:
     @property
     def _no_more(self) -> bool:
         """No row is left to be read that something was paid for, and others cannot be paid."""
-        return self.spent and not self._out.left
+        return self.spent is not None and not self._out.left
 
     @property
     def taken(self) -> bool:

@@ -68,6 +68,11 @@ class RowsOut:
         if key not in (out := self._out.get(slot, ())):
             self._out[slot] = (*out, key)
 
+    def found(self, slots: Iterable[int]) -> None:
+        """An earlier process left these rows, with requests out or answers of a batch."""
+        self.left.update(slots)
+        self.owed |= self.left
+
     def begin(self, slot: int) -> None:
         """The row has come, and has passed the gates."""
         self.begun.add(slot)

@@ -171,9 +171,8 @@ class Gates(ABC):
         blind = number.starting and self.answers < SOON * number.first and not number.busy
         if blind and more <= min(number.blind, number.maximum):
             step_s = patience_s / (SOON * number.first)
-            wait_s = (
-                max(self._calm_s + step_s * more, self._sent_s + step_s) - now
-            )  # evenly, whenever they come
+            evenly_s = self._sent_s + step_s  # those who come late do not go all at once
+            wait_s = max(self._calm_s + step_s * more, evenly_s) - now
             if wait_s <= TINY_S:
                 number.set(more)
                 return 0.0
