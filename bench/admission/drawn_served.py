@@ -118,9 +118,9 @@ def said(call: Call, status: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def serve(seed: int) -> None:
+async def serve(seed: int, luck: int) -> None:
     """Until SIGTERM: prints its port."""
-    served, over = Served(small(seed)), asyncio.Event()
+    served, over = Served(small(seed, luck)), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
     server = await asyncio.start_server(
         lambda reader, writer: connection(served, reader, writer), "127.0.0.1", 0, backlog=1024
@@ -132,7 +132,9 @@ async def serve(seed: int) -> None:
 def main() -> None:
     options = argparse.ArgumentParser(prog="python -m bench.admission.drawn_served", description=__doc__)
     options.add_argument("seed", type=int)
-    asyncio.run(serve(options.parse_args().seed))
+    options.add_argument("luck", type=int)
+    given = options.parse_args()
+    asyncio.run(serve(given.seed, given.luck))
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ class Headers:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """One provider and one run. Zero or empty means: it has none of that."""
+    """One provider and one run. Zero or empty means: it has none of that; another `luck` is another run of it."""
 
     seed: int
     rows: int
@@ -108,6 +108,12 @@ class World:
     others: tuple[float, float, float]  # share of the capacity, period, duty
     outages: tuple[Outage, ...]
     features: tuple[str, ...] = ()
+    luck: int = 0
+
+    @property
+    def chance(self) -> str:
+        """What is drawn by chance is drawn from this."""
+        return f"{self.seed} luck {self.luck}" if self.luck else f"{self.seed}"
 
     def capacity(self, t: float) -> float:
         """What all limits are multiplied with at this moment."""

@@ -17,10 +17,10 @@ LONGEST_S: Final = 2.5  # of an answer
 LARGEST: Final = 1_000  # tokens of a prompt
 
 
-def small(seed: int) -> World:
+def small(seed: int, luck: int = 0) -> World:
     """The world of this seed, with rows for about twelve seconds."""
     world = draw(seed)
-    return replace(world, rows=max(40, round(RUN_S * world.pace)))
+    return replace(world, rows=max(40, round(RUN_S * world.pace)), luck=luck)
 
 
 def fits(seed: int) -> bool:

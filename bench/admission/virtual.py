@@ -184,7 +184,7 @@ class Run:
         self.world, self.client, self.horizon_s = world, client, horizon_s
         self.meters = [Meter(limit, world) for limit in world.limits]
         self.sharing = Sharing(world)
-        self._rows, self._chance = Random(f"rows {world.seed}"), Random(f"chance {world.seed}")
+        self._rows, self._chance = Random(f"rows {world.seed}"), Random(f"chance {world.chance}")
         self._leaving: list[float] = []  # when those at the server leave, without a knee
         self._queue: deque[tuple[Call, int]] = deque()  # before a full server that lets wait
         self._heap: list[tuple[float, int, int, Any]] = []
@@ -331,7 +331,7 @@ class Run:
     def _admit(self, t: float, call: Call, *, wait: bool) -> None:
         world, begins_s, status = self.world, t, 200
         if world.hang_p or world.error_p or world.inside_p:
-            x = Random(f"{world.seed} {call.number} {call.tries}").random()
+            x = Random(f"{world.chance} {call.number} {call.tries}").random()
             if x < world.hang_p:
                 heappush(self._leaving, call.sent_s + world.timeout_s)
                 return self._reply(call.sent_s + world.timeout_s, call, 0)

@@ -26,6 +26,6 @@ def test_a_drawn_world_is_met_over_http_as_in_the_simulator(client: str) -> None
     """Its score is left to the bench: here others may have the CPU."""
     seed = next(filter(fits, itertools.count(91_140)))
     world = small(seed)
-    met = drawn_over_http(seed, client, ideal(world).wall_s)
+    met = drawn_over_http(world, client, ideal(world).wall_s)
     assert met.good == world.rows
     assert met.score > 0.1
