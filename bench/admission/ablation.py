@@ -101,6 +101,10 @@ def _never(*_: Any, **__: Any) -> bool:
     return False
 
 
+def _until_answered(gates: Gates) -> float:
+    return math.inf if gates.recovery.dead else gates.refusals.patience_s
+
+
 # The part, and what stands in for it: (where, its name, what it is instead).
 PARTS: Final[dict[str, tuple[tuple[Any, str, Any], ...]]] = {
     "the learnt rate": ((Bucket, "empty", _nothing), (Bucket, "learn", _nothing)),
@@ -116,6 +120,8 @@ PARTS: Final[dict[str, tuple[tuple[Any, str, Any], ...]]] = {
     "two numbers in turn on a full server": ((Knee, "_around", _nothing),),
     "likelihood of chance": ((Doubt, "surprising", lambda *_, **__: True),),
     "tokens weighed": ((admission, "SURE", 1e-9), (gates, "SURE", 1e9)),
+    "less saved up than was thought": ((Bucket, "_held_less", _never),),
+    "a probe that only has to outlive failures": ((Gates, "_surely_s", property(_until_answered)),),
     "the ramp after a silence": ((Gates, "_ramp_s", lambda _self, _now, wait_s: wait_s),),
     "connections that break count": ((Admission, "_dropped", _nothing),),
     "growth before the first answer": ((gates, "SOON", 1e-9),),

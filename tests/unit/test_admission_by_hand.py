@@ -107,7 +107,7 @@ def test_one_that_ended_without_a_word_is_no_news() -> None:
     line = Line(10.0)
     sent = line.send()
     line.out.remove(sent)
-    line.gates.ignored(sent)
+    line.gates.ignored(line.now, sent)
     assert (line.gates._unsure, line.gates._good, line.gates.trip_s) == (0, 0, 0.0)
 
 
@@ -417,7 +417,7 @@ def test_a_probe_that_is_under_way_when_a_server_is_found_to_be_full_is_admitted
     assert line.gates.concurrency.limit < 10
     for sent in lost[10:]:
         line.out.remove(sent)
-        line.gates.ignored(sent)
+        line.gates.ignored(line.now, sent)
     line.now += 2 * line.gates.refusals.patience_s
     assert line.wait_s() == 0.0, "else nobody would ever go again"
     assert line.gates.recovery.state is not State.PROBE
@@ -508,15 +508,20 @@ def go(line: Line, until_s: float) -> int:
     return len(line.out)
 
 
+def grown(line: Line, seconds: float) -> object:
+    """Half of the first number, times the square of the time, in times of patience; one less as they go evenly."""
+    number = line.gates.concurrency.first / 2 * (seconds / line.gates.refusals.patience_s) ** 2
+    return pytest.approx(number, rel=0.05)
+
+
 def test_the_longer_nobody_answers_the_more_go_up_to_sixteen_times_the_first_number() -> None:
-    """Four times the first number in the time of patience with a rejection: slow answers need many in flight."""
     line = Line(10.0)
-    assert [go(line, until_s) for until_s in (0.81, 60.0)] == [95, 160]
+    assert [go(line, until_s) for until_s in (0.8, 1.0, 60.0)] == [grown(line, 0.8), grown(line, 1.0), 160]
     line = Line(10.0)
     line.gates.concurrency.expects(2_000)
-    assert [go(line, until_s) for until_s in (1.0, 1.5, 2.0, 60.0)] == [133, 233, 333, 500], (
-        "of so many, a quarter"
-    )
+    moments = (0.5, 1.0, 1.5, 1.9)
+    assert [go(line, until_s) for until_s in moments] == [grown(line, until_s) for until_s in moments]
+    assert go(line, 60.0) == 500, "of so many, a quarter"
     assert go(Line(10.0, most=50.0), 60.0) == 50, "never more than are allowed"
     known = settled(first=100.0, answers=400)
     assert go(known, known.now + 60.0) <= 400, (
@@ -527,11 +532,11 @@ def test_the_longer_nobody_answers_the_more_go_up_to_sixteen_times_the_first_num
 def test_after_a_rejection_that_leaves_the_number_open_more_go_only_as_time_passes_since_then() -> None:
     line = Line(10.0)
     line.gates.concurrency.expects(2_000)
-    assert go(line, 1.0) == 133
+    before = go(line, 1.0)
     line.reject(line.out[-1], overload=True)
-    a_second = 40 / line.gates.refusals.patience_s
-    went = [go(line, until_s) for until_s in (1.5, 4.0, 5.0)]
-    assert went == [133, int(3 * a_second), int(4 * a_second)], "as many a second as at first"
+    moments = (3.0, 4.0)
+    assert go(line, 1.5) == before, "as much time has to pass as at first"
+    assert [go(line, until_s) for until_s in moments] == [grown(line, until_s - 1.0) for until_s in moments]
 
 
 # -- one more than is known to fit
@@ -803,7 +808,7 @@ def test_another_one_that_was_sent_with_as_many_in_flight_is_one_fewer_as_well()
     line = settled(first=30.0)
     sent = crowd(line, 20, gap_s=0.001)
     line.out.remove(sent[0])
-    line.gates.ignored(sent[0])
+    line.gates.ignored(line.now, sent[0])
     twin = crowd(line, 1, gap_s=0.001)[0]
     assert twin.ordinal == sent[-1].ordinal == 20
     line.now += 0.05
@@ -892,7 +897,7 @@ def test_after_a_probe_was_refused_for_the_number_one_that_leaves_is_waited_for(
     line.now = line.gates.recovery.until_s
     assert line.wait_s() is None, "it did not"
     line.out.remove(sent[0])
-    line.gates.ignored(sent[0])
+    line.gates.ignored(line.now, sent[0])
     assert line.wait_s() == 0.0
 
 

@@ -71,7 +71,7 @@ class Chaos(Line):
         if how in (4, 5):
             gates.failed(self.now, sent, len(self.out))
         else:
-            gates.ignored(sent)
+            gates.ignored(self.now, sent)
         if chance.random() < 0.2:
             gates.paused(self.now, self.now + 5.0, dead=chance.random() < 0.5)
 

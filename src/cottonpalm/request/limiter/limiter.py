@@ -405,7 +405,7 @@ class Limiter(WaitQueue[Permit]):
         if verdict is Verdict.LOST:
             admission.failed(now, permit, self.in_flight)
         elif verdict in (Verdict.IGNORED, Verdict.ALONE):
-            admission.ignored(permit)
+            admission.ignored(now, permit)
         else:
             overload = verdict is Verdict.OVERLOADED
             return admission.rejected(now, permit, quotas, named_s=pause_s, overload=overload)

@@ -15,6 +15,7 @@ from cottonpalm.request.limiter.rules.causes import (
     Cause,
     explain,
 )
+from cottonpalm.request.limiter.rules.concurrency import SOON
 from cottonpalm.request.limiter.rules.gates import Gates
 from cottonpalm.request.limiter.rules.recovery import BACKOFF, State
 from cottonpalm.request.limiter.rules.sent import Sent
@@ -50,7 +51,7 @@ class Admission(Gates):
         sent.known = True
         self._good += 1
         recovery, bucket, stretch = self.recovery, self.bucket, sent.stretch
-        if sent is recovery.probe and not recovery.dead:
+        if sent is recovery.probe:
             self._revive(sent)
         if stretch.generation != self.generation:  # what it asked for was another number, or another pace
             return
@@ -110,15 +111,16 @@ class Admission(Gates):
         left = since < sent.ordinal or self.recovery.leaves(now, sent.at_s, self.trip_s)
         room = self.quotas.room if self.quotas.shown and number.grows(in_flight + 1) else 0.0
         number.answered(now, sent, in_flight + 1, gated=gated, left=left, room=room)
+        if number.limit > limit + SOON and self.recovery.state is State.OPEN:
+            self.recovery.ramp(
+                max(2.0, limit / SOON)
+            )  # evenly, so that a rejection stops what was not sent yet
         return number.limit != limit or number.starting is not starting or number.knee.times is not None
 
     def _heard(self, now: float, sent: Sent, in_flight: int, usage: Usage | None) -> bool:
         """It was answered, and that tells more than means: who was admitted, what fits, that a provider lives."""
         limit = self.concurrency.limit
         self._news_of(now, sent)
-        if sent is self.recovery.probe and self.recovery.dead:
-            self.recovery.dead = False
-            self._revive(sent)
         answers = self.answers + 1
         self._means(now, sent, usage, USUAL if answers * USUAL >= 1 else 1 / answers)
         if self._late:
@@ -163,13 +165,15 @@ class Admission(Gates):
         if self.calm and not self.bucket.rate:
             self._news(now)
 
-    def ignored(self, sent: Sent) -> None:
-        """It ended in a way that says nothing of the provider."""
+    def ignored(self, now: float, sent: Sent) -> None:
+        """It ended in a way that says nothing of the provider's limits."""
+        self.failures.took(now - sent.at_s)
         self._settled(sent)
 
     def failed(self, now: float, sent: Sent, in_flight: int) -> None:
         """It came to nothing: where many do far too late, or at once and above what is known to fit, it is full."""
         self._catch_up(now)
+        self.failures.took(now - sent.at_s)
         late = not self.answers or now - sent.at_s > self.trip_s
         if late and sent.known and sent.number > self._drowned:
             self._late -= math.log(2 * CHANCE[1])
@@ -351,13 +355,14 @@ class Admission(Gates):
     def _revive(self, probe: Sent) -> None:
         """The probe was admitted: the experiment that tells what it was."""
         recovery, number, bucket, cause = self.recovery, self.concurrency, self.bucket, self.cause
+        recovery.dead = False
         window = 2.0
         if bucket.rate and cause is not Cause.CHANGED:
             window = max(2.0, bucket.rate * self.refusals.patience_s)
         elif cause is Cause.OVERLOAD or (cause in (Cause.NUMBER, Cause.BOTH) and number.wall is not None):
             window = max(2.0, number.limit / 4)
         silence_s = recovery.revive(probe.at_s, window)
-        bucket.silent_s += silence_s
+        bucket.silent(silence_s)
         saved, self._saved = self._saved, None
         if saved is not None:
             self._blame(probe, silence_s, saved)
@@ -374,11 +379,9 @@ class Admission(Gates):
             number.restore(was._replace(known=probe.ordinal))
             bucket.blamed = True
             if cause is Cause.NUMBER:
-                bucket.learn(sent.at_s, mine)
-                bucket.silent_s = silence_s
+                bucket.learn(sent.at_s, mine, silence_s)
         elif cause is Cause.CHANGED:
             number.known = min(number.known, probe.ordinal)
             if recovery.refused:
                 number.restart(probe.ordinal)
-            bucket.learn(sent.at_s, mine)
-            bucket.silent_s = max(0.0, probe.at_s - sent.at_s)
+            bucket.learn(sent.at_s, mine, max(0.0, probe.at_s - sent.at_s))

@@ -49,6 +49,7 @@ class Bucket:
         "_opened_s",
         "_proven",
         "_shut_s",
+        "_silences",
         "_since",
         "_stage",
         "_stage_s",
@@ -76,7 +77,7 @@ class Bucket:
         self._at = self._next_s = self._took_s = 0.0
         self.mark_s = self.mark = 0.0  # when it was empty, and all that was admitted up to then
         self._first = self._first_s = 0.0
-        self.silent_s = 0.0  # since the mark, in which nobody was let go
+        self.silent_s, self._silences = 0.0, 0  # since the mark, in which nobody was let go
         # Seconds for each that a bucket must have had back by the last refusal; what the window before had let through,
         # over its length; what was admitted before the last one that opened, and when that was.
         self._shut_s = self._window = self._opened = self._opened_s = 0.0
@@ -233,7 +234,8 @@ class Bucket:
         sample, admitted = self.sample(at_s, total, patience_s), total - self.mark
         if self.rate:
             self._fill(now)
-        rate = self._rate_by(sample, admitted, at_s, total)
+        held_less = self._held_less(at_s, admitted)
+        rate = self.rate if held_less else self._rate_by(sample, admitted, at_s, total)
         rate = max(rate, self.rate / CATCH_UP, 1 / LONGEST_S if rate else 0.0)
         alike = self.rate > 0 and abs(rate / self.rate - 1) < APART
         self._sure = alike and self.extra > 0  # a trial that failed tells what one that was no trial cannot
@@ -244,7 +246,7 @@ class Bucket:
             self.rate = 0.5 * (self.rate + rate) if alike and not self.extra else rate
             if not self._depth_known and self._first:
                 self.depth, self._depth_known = max(1.0, self._first - rate * self._first_s), True
-        if self.level > 1:
+        if self.level > 1 and not held_less:
             self.depth = max(1.0, self.depth - self.level)
         self._cost = 1 + max(0.0, self.rate * named_s - self.depth) if self._sure else 1.0
         if admitted >= ENOUGH or self.extra or not self._first:
@@ -255,6 +257,20 @@ class Bucket:
 
     def _begin_stage(self, now: float) -> None:
         self._stage, self._stage_s, self._held, self._lost = 0, now, 0, 0
+
+    def _held_less(self, at_s: float, admitted: float) -> bool:
+        """Whether it refills as fast as was thought, and only held less after each silence; that is kept then.
+
+        Few were admitted: they cannot tell a rate, but that less had been saved up for them.
+        """
+        if not (self.rate and self._silences) or self.extra or admitted >= ENOUGH:
+            return False
+        active_s = max(0.0, at_s - self.mark_s - self.silent_s)
+        held = (admitted + 1 - self.rate * active_s) / self._silences  # less than one was left
+        if not 1 <= held < self.depth:
+            return False
+        self.depth = held
+        return True
 
     def _rate_by(self, sample: float, admitted: float, at_s: float, total: float) -> float:
         """The rate that a sample of so many tells, beside what is known."""
@@ -279,7 +295,7 @@ class Bucket:
     def sample(self, at_s: float, total: float, patience_s: float) -> float:
         """The rate by what was admitted since the mark; 0 for none.
 
-        What came back in a silence ran over where it was more than the depth. Where that is not known, the rate lies
+        What came back in each silence ran over where it was more than the depth. Where that is not known, the rate lies
         between what was admitted over all of the time and over what was no silence.
 
         A bucket that refused one had less than one, so since the mark less than one came back beyond what it admitted:
@@ -290,21 +306,29 @@ class Bucket:
             return 0.0
         active_s = max(APART * passed, passed - self.silent_s)
         if self._depth_known:
-            rate = max(admitted / passed, (admitted - self.depth) / active_s)
+            rate = max(admitted / passed, (admitted - max(1, self._silences) * self.depth) / active_s)
         else:
             rate = math.sqrt(admitted / passed * admitted / active_s)
         return max(rate, self._window) if admitted * self._shut_s > passed else rate
 
-    def learn(self, at_s: float, total: float) -> None:
-        """Whatever was known of it, less may fit now."""
+    def learn(self, at_s: float, total: float, silent_s: float = 0.0) -> None:
+        """Whatever was known of it, less may fit now; nobody was let go for so long since then."""
         self.learning = True
         self.set_mark(at_s, total)
+        if silent_s:
+            self.silent(silent_s)
+
+    def silent(self, seconds: float) -> None:
+        """Another silence is over: nobody was let go for so long."""
+        self.silent_s += seconds
+        self._silences += 1
 
     def set_mark(self, at_s: float, total: float) -> None:
         """It was empty then."""
         if not self._first:
             self._first, self._first_s = total, at_s
-        self.mark_s, self.mark, self.silent_s, self._shut_s = at_s, total, 0.0, 0.0
+        self.mark_s, self.mark, self._shut_s = at_s, total, 0.0
+        self.silent_s, self._silences = 0.0, 0
 
     def opens(self, at_s: float, refused_s: float, total: float) -> None:
         """One was admitted that was sent then, after the last of those that were refused, and after all these."""

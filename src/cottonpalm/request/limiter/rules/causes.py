@@ -168,9 +168,11 @@ class Doubt:
             trial: more than is known to fit was being tried, so that it was to be expected.
         """
         share = TOLD if told else CHANCE[1] if silent else self.share
-        weight = -math.log(2 * share)
-        self._untold += 0.0 if told or trial else 1.0
-        recent, bar = self._recent, TRIAL if trial else SURPRISE
+        weight, bar = -math.log(2 * share), TRIAL if trial else SURPRISE
+        if not told:  # the more there were by chance, the sooner some of them fall together
+            bar += math.log1p(self._untold / ENOUGH)
+            self._untold += not trial
+        recent = self._recent
         insort(recent, (asked, weight))
         del recent[:-HOLD]
         newest, ratio = recent[-1][0], 0.0

@@ -50,6 +50,8 @@ class Gates(ABC):
         expected: tokens of the next answer, where nothing bounds it.
         binding: what held the last request back: "in flight", "probe", "pace", a unit of a quota, "own requests" or
             "own tokens"; "" for nothing.
+        refusals: how long a rejection takes...
+        failures: ...and what fails otherwise.
         trip_s: how long an answer takes, in the mean.
         usual_ask: tokens of a usual request, with its answer, as it was estimated.
         usual_size: the same as it was used; known where the user has a ceiling.
@@ -60,7 +62,7 @@ class Gates(ABC):
         "_bad", "_began_s", "_calm_s", "_closed", "_doubt", "_drowned", "_good", "_good_then", "_held_back",
         "_last", "_late", "_output", "_overload", "_own", "_saved", "_speaks", "_stretch", "_void",
         "_young", "answered_s", "answers", "binding", "bucket", "calm", "cause", "concurrency", "expected",
-        "gated", "generation", "heavy", "newest", "number", "quotas", "recovery", "refusals", "trip_s",
+        "failures", "gated", "generation", "heavy", "newest", "number", "quotas", "recovery", "refusals", "trip_s",
         "usual_ask", "usual_size",
     )  # fmt: skip
 
@@ -71,7 +73,7 @@ class Gates(ABC):
         own = Ceilings(ceilings)
         self._own = own if own.each else None
         self.recovery = Recovery(concurrency.limit, known=not concurrency.starting)
-        self.refusals = Refusals(FIRST_REFUSAL_S)
+        self.refusals, self.failures = Refusals(FIRST_REFUSAL_S), Refusals(FIRST_REFUSAL_S)
         self.cause = Cause.CHANCE
         self.generation = 0
         self.gated, self.binding = True, ""
@@ -164,15 +166,18 @@ class Gates(ABC):
     def _full_s(self, now: float, in_flight: int) -> float | None:
         """Seconds until one more may be in flight than the limit says; None for never, 0 for now.
 
-        While nobody knows how long an answer takes, one more each while: the longer, the more have to be in flight.
+        While nobody knows how long an answer takes: half of the first number, times the square of the time in times of
+        patience. Who answers late needs many in flight, and who answers soon must not be flooded before.
         """
         recovery, number, more = self.recovery, self.concurrency, in_flight + 1
         patience_s, wait_s = self.refusals.patience_s, math.inf
         blind = number.starting and self.answers < SOON * number.first and not number.busy
         if blind and more <= min(number.blind, number.maximum):
-            step_s = patience_s / (SOON * number.first)
-            evenly_s = self._sent_s + step_s  # those who come late do not go all at once
-            wait_s = max(self._calm_s + step_s * more, evenly_s) - now
+            evenly_s = patience_s / math.sqrt(
+                2 * number.first * more
+            )  # those who come late do not go all at once
+            grown_s = patience_s * math.sqrt(2 * more / number.first)
+            wait_s = max(self._calm_s + grown_s, self._sent_s + evenly_s) - now
             if wait_s <= TINY_S:
                 number.set(more)
                 return 0.0
@@ -180,6 +185,13 @@ class Gates(ABC):
             return min(wait_s, max(1e-4, self._young[0].at_s + patience_s - now))
         recovery.state = State.OPEN
         return None if wait_s == math.inf else wait_s
+
+    @property
+    def _surely_s(self) -> float:
+        """A probe was admitted that was not rejected for so long; nor failed, where the provider seems dead."""
+        if not self.recovery.dead:
+            return self.refusals.patience_s
+        return max(self.refusals.patience_s, self.failures.patience_s) if self.failures.seen else math.inf
 
     def _begin(self, now: float) -> None:
         self._began_s = self._calm_s = now
@@ -191,7 +203,8 @@ class Gates(ABC):
         if recovery.state is State.HELD:
             return recovery.until_s - now
         if recovery.probe is not None:
-            return None if recovery.dead else max(1e-4, recovery.probe.at_s + self.refusals.patience_s - now)
+            surely_s = self._surely_s
+            return None if surely_s == math.inf else max(1e-4, recovery.probe.at_s + surely_s - now)
         number = self.concurrency
         full = recovery.refused and number.wall is not None and self.cause in NUMBERS
         if in_flight >= (number.limit if full else number.maximum):
@@ -308,7 +321,8 @@ class Gates(ABC):
     def paused(self, now: float, until_s: float, *, dead: bool = False) -> None:
         """Everybody is asked to wait, for whatever reason: one goes first then.
 
-        Where the provider seems `dead`, to be not rejected is not enough: the others wait for an answer.
+        Where the provider seems `dead`, to be not rejected is not enough: the others wait until it is answered, or has
+        not failed for longer than failures take.
         """
         recovery = self.recovery
         recovery.dead = recovery.dead or dead
@@ -365,7 +379,7 @@ class Gates(ABC):
         while young:
             sent = young.popleft()
             if not sent.known:
-                if sent.at_s > before:
+                if sent.at_s > before or (sent is self.recovery.probe and now < sent.at_s + self._surely_s):
                     young.appendleft(sent)
                     return
                 self._admitted(sent)

@@ -33,7 +33,7 @@ class Recovery:
         refused: probes that were rejected in this silence.
         silent_s: when it began.
         named_until_s: the end of the latest wait that was named; obeyed whatever is found meanwhile.
-        dead: the provider did not answer at all: the probe has to be answered.
+        dead: the provider did not answer at all: a probe that fails as late as others did tells the same.
     """
 
     __slots__ = (
