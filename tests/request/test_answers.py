@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.language_models import SimpleChatModel
 from langchain_core.output_parsers import StrOutputParser
 
+from cottonpalm import BatchProcessor
 from cottonpalm.providers import CutAnswer, FilteredAnswer
 from cottonpalm.providers.answer import Answer, read_bytes
 from cottonpalm.providers.paths import ANTHROPIC, GOOGLE, OPENAI_CHAT, family_of
-from cottonpalm.types import Usage
+from cottonpalm.types import Kind, Usage
 from tests.request.forms import Label
 from tests.request.kit import a_run, anthropic, in_flight, one, openai
 from tests.support import replies
@@ -357,6 +359,60 @@ def test_such_an_answer_passes_sdk_and_parser_unwrapped_and_unretried(
                 assert row.usage is not None
 
     asyncio.run(main())
+
+
+AN_SDK: Final = """
+import httpx
+
+def create(url, body):
+    for left in (2, 1, 0):
+        try:
+            response = httpx.Client().send(httpx.Request("POST", url, json=body))
+        except Exception as error:
+            if not left:
+                raise ConnectionError("Connection error.") from error
+        else:
+            response.raise_for_status()
+            return response.json()
+"""
+
+
+class BySdk(SimpleChatModel):
+    """A model whose SDK takes any exception for a broken connection: groq's, fireworks', perplexity's, old ones."""
+
+    url: str
+
+    @property
+    def _llm_type(self) -> str:
+        return "by-sdk"
+
+    def _call(self, messages: Any, stop: Any = None, run_manager: Any = None, **_: Any) -> str:
+        sdk: dict[str, Any] = {"__name__": "an_sdk._base_client"}
+        exec(AN_SDK, sdk)
+        question = [{"role": "user", "content": messages[-1].content}]
+        answer = sdk["create"](self.url + "/chat/completions", {"model": "m-1", "messages": question})
+        return str(answer["choices"][0]["message"]["content"])
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "name"),
+    [
+        (replies.cut_by_length("half"), Kind.DEGRADE, "CutAnswer"),
+        (replies.filtered(), Kind.FAIL_ROW, "FilteredAnswer"),
+    ],
+    ids=["cut", "filtered"],
+)
+def test_such_an_answer_is_asked_once_of_an_sdk_that_lets_no_exception_through(
+    reply: Any, kind: Kind, name: str
+) -> None:
+    with Loopback(script=lambda _: reply) as server:
+        processor = BatchProcessor(BySdk(url=server.openai_url) | StrOutputParser())
+        processor.batch(["hi"], return_exceptions=True)
+        [outcome] = processor.last_run.outcomes()
+        assert server.requests == outcome.attempts == 1
+        assert outcome.error.kind is kind
+        assert outcome.error.message.startswith(f"{name}: ")
+        assert outcome.output == ("half" if name == "CutAnswer" else "")
 
 
 def test_the_chains_own_fallbacks_take_a_cut_answer() -> None:
