@@ -323,6 +323,51 @@ def test_any_json_is_read_without_an_exception(value: Any) -> None:
         read_bytes(family, b"data: " + content + b"\n")
 
 
+OLLAMAS_END = {
+    "model": "m-1",
+    "done": True,
+    "done_reason": "length",
+    "prompt_eval_count": 5,
+    "eval_count": 7,
+}
+OF_TEXT = {"prompt_tokens": 5, "completion_tokens": 7}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "stream"),
+    [
+        (
+            "/v1/completions",
+            {"model": "m-1", "choices": [{"text": "half", "finish_reason": "length"}], "usage": OF_TEXT},
+            [
+                b'data: {"model": "m-1", "choices": [{"text": "ha", "finish_reason": null}]}',
+                b'data: {"model": "m-1", "choices": [{"text": "lf", "finish_reason": "length"}]}',
+                b'data: {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 7}}',
+                b"data: [DONE]",
+            ],
+        ),
+        (
+            "/api/generate",
+            {"response": "half", **OLLAMAS_END},
+            [
+                b'{"model": "m-1", "response": "half", "done": false}',
+                json.dumps({"response": "", **OLLAMAS_END}).encode(),
+            ],
+        ),
+    ],
+    ids=["openai", "ollama"],
+)
+def test_text_for_text_is_read_as_messages_are(path: str, body: Any, stream: list[bytes]) -> None:
+    family = family_of(path)
+    reader = family.stream()
+    for line in stream:
+        reader.feed(line)
+    for answer in (read(family, body), reader.answer()):
+        assert (answer.complete, answer.usage, answer.stop, answer.text) == (True, Usage(5, 7), "cut", "half")
+        assert answer.model == "m-1"
+    assert not read(family, {"id": "x"}).complete
+
+
 STRUCTURED = [
     ("plain", lambda model: model | StrOutputParser()),
     ("json_schema", lambda model: model.with_structured_output(Label, method="json_schema")),

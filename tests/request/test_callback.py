@@ -296,8 +296,9 @@ def test_under_a_budget_a_model_without_a_price_stops_the_run_and_one_within_it_
     assert (run.ledger.spent, stops) == (15_000_000, [])
 
 
-def test_what_says_nothing_of_its_use_stops_a_run_with_a_budget_unless_it_is_free() -> None:
-    _, row, [stop] = charged({"own-1": (1.0, 1.0)}, total=PICO, usage=None)
+@pytest.mark.parametrize("usage", [None, dict.fromkeys(USED, 0)], ids=["none", "all zero"])
+def test_what_says_nothing_of_its_use_stops_a_run_with_a_budget_unless_it_is_free(usage: Any) -> None:
+    _, row, [stop] = charged({"own-1": (1.0, 1.0)}, total=PICO, usage=usage)
     assert stop.message == "calls of own/own-1 cannot be held to a budget: they do not say what they used"
     assert (row.cost_pico, row.attempts) == (None, 1)
     assert charged({"own-1": (0.0, 0.0)}, total=PICO, usage=None)[2] == []

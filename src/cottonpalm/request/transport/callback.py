@@ -229,10 +229,12 @@ def _book(call: ModelCall, response: LLMResult) -> None:
     for message in _messages(response):
         metadata = getattr(message, "response_metadata", None) or {}
         told = getattr(message, "usage_metadata", None) or _as_langchain_says(sub(metadata, "token_usage"))
-        if not told:
+        if told.get("total_cost") == 0:
+            continue
+        if (usage := usage_of(told)).counted:
+            _charge(call, usage, metadata.get("model_name"))
+        else:
             _untold(call)
-        elif told.get("total_cost") != 0:
-            _charge(call, usage_of(told), metadata.get("model_name"))
 
 
 def _as_langchain_says(counts: dict[str, Any]) -> dict[str, Any]:
