@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.language_models import SimpleChatModel
 from langchain_core.output_parsers import StrOutputParser
 
+from cottonpalm import BatchProcessor
 from cottonpalm.providers import CutAnswer, FilteredAnswer
 from cottonpalm.providers.answer import Answer, read_bytes
 from cottonpalm.providers.paths import ANTHROPIC, GOOGLE, OPENAI_CHAT, family_of
-from cottonpalm.types import Usage
+from cottonpalm.types import Kind, Usage
 from tests.request.forms import Label
 from tests.request.kit import a_run, anthropic, in_flight, one, openai
 from tests.support import replies
@@ -321,6 +323,51 @@ def test_any_json_is_read_without_an_exception(value: Any) -> None:
         read_bytes(family, b"data: " + content + b"\n")
 
 
+OLLAMAS_END = {
+    "model": "m-1",
+    "done": True,
+    "done_reason": "length",
+    "prompt_eval_count": 5,
+    "eval_count": 7,
+}
+OF_TEXT = {"prompt_tokens": 5, "completion_tokens": 7}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "stream"),
+    [
+        (
+            "/v1/completions",
+            {"model": "m-1", "choices": [{"text": "half", "finish_reason": "length"}], "usage": OF_TEXT},
+            [
+                b'data: {"model": "m-1", "choices": [{"text": "ha", "finish_reason": null}]}',
+                b'data: {"model": "m-1", "choices": [{"text": "lf", "finish_reason": "length"}]}',
+                b'data: {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 7}}',
+                b"data: [DONE]",
+            ],
+        ),
+        (
+            "/api/generate",
+            {"response": "half", **OLLAMAS_END},
+            [
+                b'{"model": "m-1", "response": "half", "done": false}',
+                json.dumps({"response": "", **OLLAMAS_END}).encode(),
+            ],
+        ),
+    ],
+    ids=["openai", "ollama"],
+)
+def test_text_for_text_is_read_as_messages_are(path: str, body: Any, stream: list[bytes]) -> None:
+    family = family_of(path)
+    reader = family.stream()
+    for line in stream:
+        reader.feed(line)
+    for answer in (read(family, body), reader.answer()):
+        assert (answer.complete, answer.usage, answer.stop, answer.text) == (True, Usage(5, 7), "cut", "half")
+        assert answer.model == "m-1"
+    assert not read(family, {"id": "x"}).complete
+
+
 STRUCTURED = [
     ("plain", lambda model: model | StrOutputParser()),
     ("json_schema", lambda model: model.with_structured_output(Label, method="json_schema")),
@@ -357,6 +404,60 @@ def test_such_an_answer_passes_sdk_and_parser_unwrapped_and_unretried(
                 assert row.usage is not None
 
     asyncio.run(main())
+
+
+AN_SDK: Final = """
+import httpx
+
+def create(url, body):
+    for left in (2, 1, 0):
+        try:
+            response = httpx.Client().send(httpx.Request("POST", url, json=body))
+        except Exception as error:
+            if not left:
+                raise ConnectionError("Connection error.") from error
+        else:
+            response.raise_for_status()
+            return response.json()
+"""
+
+
+class BySdk(SimpleChatModel):
+    """A model whose SDK takes any exception for a broken connection: groq's, fireworks', perplexity's, old ones."""
+
+    url: str
+
+    @property
+    def _llm_type(self) -> str:
+        return "by-sdk"
+
+    def _call(self, messages: Any, stop: Any = None, run_manager: Any = None, **_: Any) -> str:
+        sdk: dict[str, Any] = {"__name__": "an_sdk._base_client"}
+        exec(AN_SDK, sdk)
+        question = [{"role": "user", "content": messages[-1].content}]
+        answer = sdk["create"](self.url + "/chat/completions", {"model": "m-1", "messages": question})
+        return str(answer["choices"][0]["message"]["content"])
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "name"),
+    [
+        (replies.cut_by_length("half"), Kind.DEGRADE, "CutAnswer"),
+        (replies.filtered(), Kind.FAIL_ROW, "FilteredAnswer"),
+    ],
+    ids=["cut", "filtered"],
+)
+def test_such_an_answer_is_asked_once_of_an_sdk_that_lets_no_exception_through(
+    reply: Any, kind: Kind, name: str
+) -> None:
+    with Loopback(script=lambda _: reply) as server:
+        processor = BatchProcessor(BySdk(url=server.openai_url) | StrOutputParser())
+        processor.batch(["hi"], return_exceptions=True)
+        [outcome] = processor.last_run.outcomes()
+        assert server.requests == outcome.attempts == 1
+        assert outcome.error.kind is kind
+        assert outcome.error.message.startswith(f"{name}: ")
+        assert outcome.output == ("half" if name == "CutAnswer" else "")
 
 
 def test_the_chains_own_fallbacks_take_a_cut_answer() -> None:

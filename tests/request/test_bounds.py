@@ -74,6 +74,16 @@ def test_each_of_several_answers_counts_whole() -> None:
     assert three.input_tokens > 3 * one.input_tokens
 
 
+def test_each_of_several_prompts_has_answers_of_its_own() -> None:
+    def text(**body: Any) -> Extent:
+        return bound("/v1/completions", **body)
+
+    one = text(prompt="hi")
+    assert text(prompt=["hi"]).output_tokens == text(prompt=[1, 2, 3]).output_tokens == one.output_tokens
+    assert text(prompt=["hi", "ho"], n=3).output_tokens == 6 * one.output_tokens
+    assert text(prompt="hi", n=1, best_of=4).output_tokens == 4 * one.output_tokens
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models.llms import LLM
 from langchain_core.messages import AIMessage
+from langchain_core.output_parsers import StrOutputParser
 from langchain_core.outputs import ChatGeneration, ChatResult
 
+from cottonpalm import BatchProcessor, Budget, RunStopped
 from cottonpalm.request.limiter.rules.recovery import State
 from cottonpalm.request.money.ledger import Ledger
 from cottonpalm.request.money.rules.prices import PriceBook
@@ -237,9 +240,12 @@ class Told(Own):
 
     usage: Any = None
     served: Any = None
+    counts: Any = None
 
     def _result(self, messages: Any) -> ChatResult:
         about = {} if self.served is None else {"model_name": self.served}
+        if self.counts is not None:
+            about["token_usage"] = self.counts
         message = AIMessage("told", usage_metadata=self.usage, response_metadata=about)
         return ChatResult(generations=[ChatGeneration(message=message)])
 
@@ -288,6 +294,55 @@ def test_under_a_budget_a_model_without_a_price_stops_the_run_and_one_within_it_
     assert (row.cost_pico, row.usage) == (None, Usage(10, 5))
     run, _, stops = charged({"own-1": (1.0, 1.0)}, total=PICO, usage=USED)
     assert (run.ledger.spent, stops) == (15_000_000, [])
+
+
+@pytest.mark.parametrize("usage", [None, dict.fromkeys(USED, 0)], ids=["none", "all zero"])
+def test_what_says_nothing_of_its_use_stops_a_run_with_a_budget_unless_it_is_free(usage: Any) -> None:
+    _, row, [stop] = charged({"own-1": (1.0, 1.0)}, total=PICO, usage=usage)
+    assert stop.message == "calls of own/own-1 cannot be held to a budget: they do not say what they used"
+    assert (row.cost_pico, row.attempts) == (None, 1)
+    assert charged({"own-1": (0.0, 0.0)}, total=PICO, usage=None)[2] == []
+
+
+def test_without_a_budget_that_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    charged(None, usage=None)
+    assert [record.message for record in caplog.records] == [
+        "answers of own/own-1 do not say what they used, so what they cost is not counted"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("into", "out"), [("input_tokens", "output_tokens"), ("prompt_tokens", "completion_tokens")]
+)
+def test_counts_are_read_where_a_package_leaves_them_as_its_provider_names_them(into: str, out: str) -> None:
+    run, row, stops = charged({"own-1": (1.0, 1.0)}, total=PICO, usage=None, counts={into: 10, out: 5})
+    assert (row.cost_pico, run.ledger.spent, row.usage, stops) == (15_000_000, 15_000_000, Usage(10, 5), [])
+
+
+class Text(LLM):
+    """A user's model in the old style."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "text"
+
+    def _call(self, prompt: str, stop: Any = None, run_manager: Any = None, **_: Any) -> str:
+        return f"own answer to {prompt}"
+
+
+@pytest.mark.parametrize("awaited", [False, True], ids=["batch", "abatch"])
+def test_a_model_of_the_old_style_whose_requests_are_not_seen_stops_a_run_with_a_budget(
+    awaited: bool,
+) -> None:
+    rows = [f"row {number}" for number in range(60)]
+    processor = BatchProcessor(Text() | StrOutputParser(), budget=Budget(total=1), concurrency=2)
+    with pytest.raises(
+        RunStopped, match="cannot be held to a budget, as nothing says what it costs"
+    ) as stopped:
+        asyncio.run(processor.abatch(rows)) if awaited else processor.batch(rows)
+    assert stopped.value.reason == "budget"
+    assert 1 <= processor.last_run.report.counts.ok < 10
+    assert BatchProcessor(Text()).batch(rows[:1]) == ["own answer to row 0"]
 
 
 def test_a_function_of_prices_that_fails_is_named_and_costs_no_row() -> None:

@@ -220,6 +220,15 @@ def test_a_cause_is_asked_where_the_exception_itself_says_nothing() -> None:
     assert classify(aside).kind is F
 
 
+def test_what_litellm_made_of_an_exception_of_ours_means_what_ours_means() -> None:
+    theirs = type("InternalServerError", (openai.APIConnectionError,), {"__module__": "litellm.exceptions"})
+    lost = theirs(request=httpx2.Request("POST", "http://x"))
+    lost.__context__ = dressed(CutAnswer, "cut")
+    assert (classify(lost).kind, classify(lost).type, classify(lost).cause) == (D, "CutAnswer", lost)
+    lost.__context__ = KeyError("another one")
+    assert classify(lost).kind is T
+
+
 def test_half_a_surrogate_pair_in_a_providers_words_is_no_matter() -> None:
     response = httpx.Response(
         400, request=httpx.Request("POST", "https://api.openai.com/v1/chat/completions")

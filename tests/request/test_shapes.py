@@ -38,6 +38,9 @@ def key(**headers: str) -> str:
         ("/openai/deployments/dep-1/chat/completions", {"messages": MESSAGES}, "dep-1"),
         ("/v1/responses", {"model": "m", "input": "hi"}, "m"),
         ("/v1/responses", {"model": "m", "input": [{"role": "user", "content": "hi"}]}, "m"),
+        ("/v1/completions", {"model": "m", "prompt": ["hi"], "max_tokens": 5}, "m"),
+        ("/v1/completions", {"model": "m", "prompt": "hi"}, "m"),
+        ("/api/generate", {"model": "l", "prompt": "hi"}, "l"),
         ("/v1/messages", {"model": "c", "max_tokens": 5, "messages": MESSAGES}, "c"),
         (
             "/model/anthropic.claude-v1:0/invoke",

@@ -243,6 +243,22 @@ class Maximum:
 
 
 CHAT = Maximum((("max_completion_tokens",), ("max_tokens",)), (("n",),))
+
+
+@dataclass(frozen=True, slots=True)
+class OfPrompts(Maximum):
+    """The fields of a format that takes several prompts at once, each of which gets answers of its own."""
+
+    def answers_of(self, body: dict[str, Any]) -> int:
+        """Return how many answers the request asks for."""
+        prompts = body.get("prompt")
+        many = (
+            len(prompts) if isinstance(prompts, list) and all(isinstance(one, str) for one in prompts) else 1
+        )
+        return max(1, _first(body, self.answers)) * max(1, many)
+
+
+TEXT = OfPrompts((("max_tokens",),), (("best_of",), ("n",)))
 RESPONSES = Maximum((("max_output_tokens",),), least=16)
 MESSAGES = Maximum((("max_tokens",),), thinking=(("thinking", "budget_tokens"),))
 GENERATE = Maximum(

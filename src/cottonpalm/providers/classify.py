@@ -6,13 +6,16 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.errors import RowFailed, words_of
-from cottonpalm.providers import hints, langchain, raised
+from cottonpalm.providers import hints, langchain, raised, unseen
 from cottonpalm.providers.answer import Complaint, Family, loads, status_of, sub, text_of
 from cottonpalm.providers.paths import ANTHROPIC, GOOGLE, OPENAI_CHAT, family_of
 from cottonpalm.types import Fault, Kind
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 BY_STATUS: Final[dict[int, Kind]] = {
     400: Kind.FAIL_ROW,
@@ -34,6 +37,9 @@ BY_STATUS: Final[dict[int, Kind]] = {
 SLOWER: Final = frozenset({"slow_down"})  # a 503 that means the one who asks
 # put into an answer that turned out to be of all rows, for whoever reads it next
 STOPS: Final = "x-cottonpalm-stops"
+# put into the answer that stands for an exception of ours: its class
+REFUSES: Final = "x-cottonpalm-refuses"
+_REFUSALS: Final = {"CutAnswer": Kind.DEGRADE, "FilteredAnswer": Kind.FAIL_ROW}
 OURS: Final[tuple[tuple[type[BaseException], Kind], ...]] = (
     (raised.CutAnswer, Kind.DEGRADE),
     (raised.FilteredAnswer, Kind.FAIL_ROW),
@@ -42,8 +48,22 @@ OURS: Final[tuple[tuple[type[BaseException], Kind], ...]] = (
     (raised.ProviderDown, Kind.TRANSIENT),
     (raised.SignatureExpired, Kind.TRANSIENT),
 )
-_SDKS: Final = ("openai", "anthropic", "groq", "cerebras.cloud.sdk", "together")
+_SDKS: Final = ("openai", "anthropic", "groq", "cerebras.cloud.sdk", "together", "fireworks", "perplexity")
 _HTTP: Final = ("httpx", "httpx2")
+_BROKEN: Final = (
+    *((module, name) for module in _HTTP for name in ("TransportError", "DecodingError")),
+    *((module, "APIConnectionError") for module in _SDKS),
+    ("aiohttp", "ClientConnectionError"),
+    ("aiohttp", "ClientPayloadError"),
+    ("requests", "ConnectionError"),
+    ("requests", "Timeout"),
+    ("requests.exceptions", "ChunkedEncodingError"),
+    ("urllib3.exceptions", "TimeoutError"),
+    ("urllib3.exceptions", "ProtocolError"),
+    ("botocore.exceptions", "ConnectionError"),
+    ("botocore.exceptions", "HTTPClientError"),
+    ("http.client", "IncompleteRead"),
+)
 _LOOPS: Final = ("Event loop is closed", "bound to a different event loop", "attached to a different loop")
 _NO_HEADER: Final = "Illegal header"  # h11 has no class for it
 _DEPTH: Final = 12
@@ -58,10 +78,16 @@ def classify(exc: BaseException) -> Fault:
     """
     if any(map(_has_no_header, _causes(exc))):
         return _of(Kind.FAIL_ROW, exc)
+    frames: list[FrameType] = []
     for link in _causes(exc):
+        if (ours := _lost_in_litellm(link)) is not None:
+            return replace(classify(ours), cause=exc)
+        frames = frames or unseen.frames_in_model(link)
         if fault := _tell(link):
             said = _answered(exc) if link is exc else None
             return replace(fault, type=type(exc).__name__, message=said or words_of(exc), cause=exc)
+        if frames and (fault := _of_unseen(link, frames)):
+            return replace(fault, type=type(exc).__name__, cause=exc)
     return _of(Kind.FAIL_ROW, exc)
 
 
@@ -79,6 +105,8 @@ def is_bare_refusal(family: Family, status: int, headers: Mapping[str, str], con
 
 def judge(family: Family, complaint: Complaint, headers: Mapping[str, str]) -> Fault:
     """Say what an error object means, by its codes, then by its status."""
+    if (refusal := headers.get(REFUSES)) in _REFUSALS:
+        return Fault(_REFUSALS[refusal], refusal, complaint.message)
     kind = Kind.STOP_RUN if STOPS in headers else family.kind(complaint) or by_status(complaint.status)
     wait = hints.wait_s(headers, complaint.message, complaint.details)
     overload = kind is Kind.THROTTLE and _is_of_all(complaint)
@@ -156,6 +184,27 @@ def _wrapped(exc: BaseException) -> Fault | None:
     return _status_error(cause) if cause is not None and langchain.is_model_error(exc) else None
 
 
+def _of_unseen(exc: BaseException, frames: list[FrameType]) -> Fault | None:
+    """Judge the error answer behind an exception that a model raised whose requests we do not see."""
+    if (answer := unseen.error_answer(exc, frames)) is None:
+        return None
+    words = words_of(exc)
+    complaint = _complaint(answer.status, answer.body, words.encode(errors="replace"), answer.headers)
+    fault = judge(OPENAI_CHAT, complaint, answer.headers)
+    return replace(fault, message=words if complaint.message in words else f"{fault.type}: {fault.message}")
+
+
+def _lost_in_litellm(exc: BaseException) -> BaseException | None:
+    """The exception of ours that LiteLLM caught, and raised as an error of the server's; None: there is none."""
+    link: BaseException | None = exc
+    for _ in range(_DEPTH):
+        if link is None or not type(link).__module__.startswith("litellm."):
+            break
+        link = link.__cause__ or link.__context__
+    known = any(isinstance(link, kind) for kind, _ in OURS) or isinstance(link, raised.BrokenAnswer)
+    return link if known and link is not exc else None
+
+
 def _answered(exc: BaseException) -> str | None:
     """Describe an error answer in the provider's own words, with its status; SDKs would print the whole body."""
     fault = _status_error(exc) or _wrapped(exc)
@@ -174,7 +223,7 @@ def _status_error(exc: BaseException) -> Fault | None:
     if (family := _family(exc)) is None:
         return None
     response = getattr(exc, "response", None)
-    body = getattr(exc, "body", None)
+    body = unseen.body_of(exc)
     body = body if body is not None else getattr(exc, "details", None)
     headers = getattr(response, "headers", None)
     headers = headers if isinstance(headers, Mapping) else {}
@@ -209,15 +258,9 @@ def _family(exc: BaseException) -> Family | None:
 
 def _transport(exc: BaseException) -> Kind | None:
     """Judge errors of the transport to and from the provider."""
-    for name in _HTTP:
-        if _is(exc, name, "TransportError") or _is(exc, name, "DecodingError"):
-            return Kind.TRANSIENT
-    for name in _SDKS:
-        if _is(exc, name, "APIConnectionError"):
-            return Kind.TRANSIENT
-    if _is(exc, "aiohttp", "ClientConnectionError"):
+    if any(_is(exc, module, name) for module, name in _BROKEN):
         return Kind.TRANSIENT
-    if isinstance(exc, (TimeoutError, ConnectionError)) or _of_a_loop(exc):
+    if isinstance(exc, (TimeoutError, ConnectionError)) or _of_a_loop(exc) or _no_answer_by_urllib(exc):
         return Kind.TRANSIENT
     return None
 
@@ -227,6 +270,11 @@ def _has_no_header(exc: BaseException) -> bool:
     if not any(_is(exc, name, "LocalProtocolError") for name in _HTTP):
         return False
     return words_of(exc).startswith(_NO_HEADER)
+
+
+def _no_answer_by_urllib(exc: BaseException) -> bool:
+    """Whether urllib reached nobody; an error answer is of the same class there."""
+    return _is(exc, "urllib.error", "URLError") and not _is(exc, "urllib.error", "HTTPError")
 
 
 def _of_a_loop(exc: BaseException) -> bool:

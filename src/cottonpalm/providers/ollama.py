@@ -51,28 +51,47 @@ class OllamaChat:
 
     def stream(self) -> OllamaStream:
         """Return a reader of JSON lines."""
-        return OllamaStream()
+        return OllamaStream(self, "message", "content")
 
     def kind(self, complaint: Complaint) -> Kind | None:  # noqa: ARG002 - the status says all
         """Return None, since the status decides."""
         return None
 
 
+class OllamaText(OllamaChat):
+    """`/api/generate`: text in, text out."""
+
+    def is_request(self, body: dict[str, Any]) -> bool:
+        """Whether the body has a prompt."""
+        return isinstance(body.get("prompt"), str)
+
+    def read(self, body: Mapping[str, Any]) -> Answer:
+        """Read `response`, as if it were a message."""
+        if "response" not in body:
+            return super().read(body)
+        return super().read({**body, "message": {"content": text_of(body.get("response"))}})
+
+    def stream(self) -> OllamaStream:
+        """Return a reader of JSON lines whose text is beside the counters."""
+        return OllamaStream(self, "response")
+
+
 class OllamaStream:
     """Reads JSON lines. The last line holds the counters."""
 
-    def __init__(self) -> None:
+    def __init__(self, family: OllamaChat, *text: str) -> None:
         self._answer = Answer()
         self._kept = KeptLines()
+        self._family, self._text = family, text
 
     def feed(self, line: bytes) -> None:
         """Take one line."""
         self._kept.lines.append(line)
         if b'"done":true' in line.replace(b" ", b"") or line.startswith(b'{"error"'):
-            self._answer = OllamaChat().read(data(line))
+            self._answer = self._family.read(data(line))
 
     def answer(self) -> Answer:
         """Return the answer, from what the last line said."""
         if self._answer.text_wanted:
-            self._answer.text = self._kept.text(("message", "content"))
+            self._answer.text = self._kept.text(self._text)
         return self._answer

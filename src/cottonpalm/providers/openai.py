@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from cottonpalm.providers.answer import (
     CHAT,
     RESPONSES,
+    TEXT,
     Answer,
     Complaint,
     KeptLines,
+    Maximum,
     Stop,
     count,
     counted,
@@ -81,6 +83,7 @@ _TOO_LARGE: Final = re.compile(r"Limit:? ([0-9]+).{0,80}?Requested:? ([0-9]+)", 
 _TELLS: Final = re.compile(
     rb'"finish_reason"\s*:\s*"|"usage"\s*:\s*\{|"refusal"\s*:\s*"|"error"\s*:\s*[{"]|"type"\s*:\s*"error"'
 )
+_DELTAS: Final = (("choices", 0, "delta", "content"), ("choices", 0, "delta", "refusal"))
 _ENDS: Final = re.compile(rb'"type"\s*:\s*"(?:response\.(?:completed|incomplete|failed)|error)"')
 
 
@@ -153,12 +156,27 @@ class Chat:
         return kind(complaint)
 
 
+class Text(Chat):
+    """`/completions`: text in, text out, for models of the old style and base models on one's own servers."""
+
+    maximum: Maximum = TEXT
+
+    def is_request(self, body: dict[str, Any]) -> bool:
+        """Whether the body has a prompt, or several."""
+        return isinstance(body.get("prompt"), str | list)
+
+    def stream(self) -> ChatStream:
+        """Return a reader of chunks whose text is in the choice itself."""
+        return ChatStream(("choices", 0, "text"))
+
+
 class ChatStream:
     """Reads chunks. It does not parse a line that has none of the words we look for."""
 
-    def __init__(self) -> None:
+    def __init__(self, *texts: tuple[str | int, ...]) -> None:
         self._answer = Answer()
         self._kept = KeptLines()
+        self._texts = texts or _DELTAS
 
     def feed(self, line: bytes) -> None:
         """Take one line."""
@@ -185,8 +203,7 @@ class ChatStream:
     def answer(self) -> Answer:
         """Return the answer that the lines make together."""
         if self._answer.text_wanted:
-            delta = ("choices", 0, "delta")
-            self._answer.text = self._kept.text((*delta, "content"), (*delta, "refusal"))
+            self._answer.text = self._kept.text(*self._texts)
         if self._answer.error:
             self._answer.complete = False
         return self._answer
@@ -311,7 +328,9 @@ def _chat_stop(choice: object) -> Stop | None:
 
 def _chat_text(choice: object) -> str:
     message = sub(choice, "message")
-    return text_of(message.get("content")) or text_of(message.get("refusal"))
+    return (
+        text_of(message.get("content")) or text_of(message.get("refusal")) or text_of(sub(choice).get("text"))
+    )
 
 
 def _responses_stop(body: Mapping[str, Any]) -> Stop | None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from cottonpalm.providers.anthropic import Messages
 from cottonpalm.providers.google import GenerateContent
-from cottonpalm.providers.ollama import OllamaChat
-from cottonpalm.providers.openai import Chat, Responses
+from cottonpalm.providers.ollama import OllamaChat, OllamaText
+from cottonpalm.providers.openai import Chat, Responses, Text
 
 if TYPE_CHECKING:
     from cottonpalm.providers.answer import Family
@@ -19,9 +19,11 @@ ANTHROPIC: Final[Family] = Messages()
 GOOGLE: Final[Family] = GenerateContent()
 _ENDINGS: Final[tuple[tuple[str, Family], ...]] = (
     ("/chat/completions", OPENAI_CHAT),
+    ("/completions", Text()),
     ("/messages", ANTHROPIC),
     ("/responses", Responses()),
     ("/api/chat", OllamaChat()),
+    ("/api/generate", OllamaText()),
     (":generateContent", GOOGLE),
     (":streamGenerateContent", GOOGLE),
     ("/invoke", ANTHROPIC),

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 from cottonpalm.errors import CottonpalmError
 from cottonpalm.types import Kind
 
-_ROOTS: Final = (("openai", "OpenAIError"), ("anthropic", "AnthropicError"), ("groq", "GroqError"))
+_ROOTS: Final = (("openai", "OpenAIError"), ("anthropic", "AnthropicError"))
 E = TypeVar("E", bound=CottonpalmError)
 
 
@@ -61,6 +61,20 @@ def dressed(plain: type[E], message: str, **attributes: Any) -> E:
     for name, value in attributes.items():
         setattr(error, name, value)
     return error  # type: ignore[return-value]
+
+
+def lets_through() -> bool:
+    """Whether the SDK that called us lets exceptions of ours through, and does not take them for broken connections.
+
+    The SDKs that do name their root class in the module that sends. Those that know none of it (groq, fireworks,
+    perplexity, old ones of openai and anthropic) catch whatever comes, and ask again.
+    """
+    frame = sys._getframe(1)  # noqa: SLF001 - the SDK cannot be known by its client, which may be the user's own
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").endswith("._base_client"):
+            return any(name in frame.f_globals for _, name in _ROOTS)
+        frame = frame.f_back  # type: ignore[assignment]
+    return True
 
 
 @cache

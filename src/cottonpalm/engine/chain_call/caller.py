@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 
 _END: Final = object()  # marks the end of a stream
 _COPIED: Final = (dict, list)
+_UNTOLD: Final = (
+    "a model of this chain takes text and gives text (it is no chat model), and no request of it is seen: it cannot be "
+    "held to a budget, as nothing says what it costs"
+)
 
 
 class Caller:
@@ -70,6 +74,7 @@ class Caller:
         self._kwargs, self._many = dict(kwargs), many
         self._heard = False  # somebody listens to every call
         self._sampled = False  # the steps of some rows are measured
+        self._old = False  # a model takes text and gives text, and nobody says that it was called
         # Whether it is called on threads -> what gives permits to models that the hook does not see.
         self._gates: dict[bool, Any] = {}
         self._lean: Unheard | None = None
@@ -89,7 +94,7 @@ class Caller:
             self._gates = {True: callback.handler(threads=True), False: None if old else callback.handler()}
             self._lean = None if listened else self._leanly(crew)
         self._heard = self._many and listened
-        self._sampled = self._many and not old
+        self._sampled, self._old = self._many and not old, old
 
     def _leanly(self, crew: Crew) -> Unheard | None:
         """How to call the chain's steps where nobody hears it; None: by its own `ainvoke` or `invoke`."""
@@ -122,6 +127,8 @@ class Caller:
         try:
             output = await self._output(item)
             verdict = Verdict.SUCCESS
+            if self._old and self._run.ledger is not None and not account.attempts:
+                callback.unbounded(account, _UNTOLD)
         except Exception as exc:
             fault = self._judge(exc)
             if fault.kind is Kind.THROTTLE and account.spent is None:

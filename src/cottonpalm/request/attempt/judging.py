@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import orjson
+
 from cottonpalm.providers import CutAnswer, FilteredAnswer, dressed
 from cottonpalm.providers.answer import Answer, read_bytes
-from cottonpalm.providers.classify import is_bare_refusal, judge, judge_status, never_sent
+from cottonpalm.providers.classify import REFUSES, is_bare_refusal, judge, judge_status, never_sent
+from cottonpalm.providers.raised import lets_through
+from cottonpalm.request.attempt.steps import Done, KeptFailure
 from cottonpalm.types import Fault, Kind
 
 if TYPE_CHECKING:
@@ -73,3 +77,15 @@ def cut(row: RowAccount, call: Call, answer: Answer) -> Exception | None:
     return dressed(
         FilteredAnswer, f"{call.label} refused to answer, or its answer was filtered", partial=answer.text
     )
+
+
+def handed_out(refusal: CutAnswer | FilteredAnswer) -> Done:
+    """Hand a refusal to an SDK that would take an exception for a broken connection, as an answer that it lets be.
+
+    Raises:
+        CutAnswer, FilteredAnswer: the refusal itself; the SDK lets it through, if there is one.
+    """
+    if lets_through():
+        raise refusal
+    headers = {"content-type": "application/json", "x-should-retry": "false", REFUSES: type(refusal).__name__}
+    return Done(kept=KeptFailure(None, 422, headers, orjson.dumps({"error": {"message": str(refusal)}})))

@@ -227,11 +227,42 @@ def _was_known(response: LLMResult) -> bool:
 def _book(call: ModelCall, response: LLMResult) -> None:
     """Book what LangChain says the answer used. An answer from its cache was not billed."""
     for message in _messages(response):
-        told = getattr(message, "usage_metadata", None)
-        if not told or told.get("total_cost") == 0:
-            continue
         metadata = getattr(message, "response_metadata", None) or {}
-        _charge(call, usage_of(told), metadata.get("model_name"))
+        told = getattr(message, "usage_metadata", None) or _as_langchain_says(sub(metadata, "token_usage"))
+        if told.get("total_cost") == 0:
+            continue
+        if (usage := usage_of(told)).counted:
+            _charge(call, usage, metadata.get("model_name"))
+        else:
+            _untold(call)
+
+
+def _as_langchain_says(counts: dict[str, Any]) -> dict[str, Any]:
+    """Return counts that a package leaves as its provider names them; empty where there are none."""
+    into = counts.get("input_tokens", counts.get("prompt_tokens"))
+    out = counts.get("output_tokens", counts.get("completion_tokens"))
+    return {} if into is None or out is None else {"input_tokens": into, "output_tokens": out}
+
+
+def _untold(call: ModelCall) -> None:
+    """An answer came that does not say what it used: it may have cost anything, unless its model is free."""
+    run, model = call.row.run, call.name.partition("/")[2]
+    if (rates := run.pricing.prices.rates(model, None)) is not None and rates.free:
+        return
+    if run.ledger is None:
+        text = f"answers of {call.name} do not say what they used, so what they cost is not counted"
+        run.alerts.warn(f"usage of {call.name}", text)
+    else:
+        unbounded(
+            call.row, f"calls of {call.name} cannot be held to a budget: they do not say what they used"
+        )
+
+
+def unbounded(row: RowAccount, message: str) -> None:
+    """Stop the run, since it has a budget that cannot be kept; but not one that keeps it by estimates."""
+    if not row.run.refuses_unbounded:
+        return
+    row.stop_run(Fault(Kind.STOP_RUN, "BudgetReached", message, cause=dressed(BudgetReached, message)))
 
 
 def _charge(call: ModelCall, usage: Usage, served: str | None) -> None:

@@ -6,8 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from cottonpalm import clock
-from cottonpalm.providers import BudgetBusy, dressed
+from cottonpalm.providers import BudgetBusy, CutAnswer, FilteredAnswer, dressed
 from cottonpalm.request.attempt.attempts import attempts
+from cottonpalm.request.attempt.judging import handed_out
 from cottonpalm.request.attempt.steps import AskMoney, AskPermit, Hold, Send, Sleep
 from cottonpalm.request.limiter.rules.tokens import Tokens
 from cottonpalm.request.money.rules.grants import Ask, Grant
@@ -44,7 +45,10 @@ class Sends(Protocol):
 
 async def drive(row: RowAccount, call: Call, sender: Sender) -> Any:
     """Get the answer to a request of this row, as a task; return the response."""
-    done = await walk(row, call, sender, attempts(row, call))
+    try:
+        done = await walk(row, call, sender, attempts(row, call))
+    except (CutAnswer, FilteredAnswer) as refusal:
+        done = handed_out(refusal)
     return sender.response(done, row.run.timeout_s)
 
 
@@ -111,6 +115,8 @@ def drive_sync(row: RowAccount, call: Call, sender: Sender) -> Any:
                 step = steps.send(result)
     except StopIteration as stop:
         return sender.response_sync(stop.value)
+    except (CutAnswer, FilteredAnswer) as refusal:
+        return sender.response_sync(handed_out(refusal))
     finally:
         steps.close()
 
