@@ -8,6 +8,7 @@ import os
 import sqlite3
 import stat
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from queue import Queue
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,8 @@ class Bench:
     """A run in a real SQLite store and its output file."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
         self.store = HeldStore(open_store(folder / "s.db"), "s.db")
         self.run = self.store.open_run("r", None)
         self.path = folder / "out.jsonl"
@@ -52,7 +55,7 @@ class Bench:
     def _take_over(self) -> None:
         """As a new process does, which owes the output nothing yet."""
         self.store.release()
-        self.store = HeldStore(open_store(self.path.parent / "s.db"), "s.db")
+        self.store = HeldStore(open_store(self.folder / "s.db"), "s.db")
         self.run = self.store.open_run("r", None)
 
     def put(self, slot: int, outcome: Outcome) -> Outcome:
@@ -235,6 +238,42 @@ def test_an_empty_file_may_be_written_to(bench: Bench) -> None:
         pass
     bench.fill(1)
     assert bench.numbers() == [0]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("written", [0, 1])
+def test_a_file_that_another_run_is_writing_is_refused_until_it_ends(
+    bench: Bench, overwrite: bool, written: int
+) -> None:
+    """The other one may have another store, so that no lease tells of it, and no line yet."""
+    first, others = bench.jsonl(), Bench(bench.path.parent / "other")
+    others.path = bench.path
+    for n in range(written):
+        first.write(bench.put(n, bench.outcome(n)), n)
+    for _ in range(2):
+        with pytest.raises(Problem, match="is being written by another run: wait for it or stop it"):
+            others.jsonl(overwrite)
+        first.finish(Order(range(written)), complete=True)
+    first.write(bench.put(2, bench.outcome(2)), 2)
+    first.finish(Order([2]), complete=True)  # the file is replaced, and the new one no less claimed
+    with pytest.raises(Problem, match="is being written by another run: wait for it or stop it"):
+        others.jsonl(overwrite)
+    first.close()
+    assert bench.numbers() == [0]
+    others.jsonl(overwrite=True).close()
+    assert bench.numbers() == []
+    others.store.release()
+
+
+def test_a_table_that_another_run_has_written_meanwhile_is_refused_at_the_end(bench: Bench) -> None:
+    output = bench.csv()
+    output.write(bench.put(0, bench.outcome(0)), 0)
+    bench.csv_path.write_text("n,output\n7,precious\n")
+    with pytest.raises(Problem, match="exists and was not written by this run"):
+        output.finish(Order(range(1)), complete=True)
+    assert "precious" in bench.csv_path.read_text()
+    bench.csv(overwrite=True).finish(Order(range(1)), complete=True)
+    assert table(bench.csv_path)[1][0] == "0"
 
 
 def test_a_newer_outcome_supersedes_the_older_line(bench: Bench) -> None:
@@ -538,6 +577,22 @@ def test_a_half_written_file_of_a_killed_process_is_swept_and_one_at_work_is_not
         probe(str(path))
         first.write(b"whole")
     assert path.read_bytes() == b"whole"
+
+
+def test_many_who_begin_to_write_one_file_at_once_do_not_sweep_each_others_away(tmp_path: Path) -> None:
+    path, together = tmp_path / "out.csv", threading.Barrier(8)
+
+    def look(_: int) -> None:
+        together.wait(20)
+        for _ in range(100):
+            probe(str(path))
+            with replacing(str(path)) as file:
+                file.write(b"whole")
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(look, range(8)))  # raises what one of them met
+    assert path.read_bytes() == b"whole"
+    assert [file.name for file in tmp_path.iterdir()] == ["out.csv"]
 
 
 def test_a_file_put_in_the_way_of_the_new_one_is_not_written_to(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from cottonpalm.stores import open_store
+from cottonpalm.types import PICO
 from tests.support.loopback import Loopback
 from tests.support.replies import fails
 
@@ -42,6 +44,22 @@ def answers(folder: Path) -> dict[str, str]:
             assert row["text"] not in found
             found[row["text"]] = row["output"]
     return found
+
+
+def spent_at(server: Loopback) -> float:
+    """In dollars, at the prices that the test names."""
+    return (server.billed.input_tokens * 0.15 + server.billed.output_tokens * 0.6) / 1e6
+
+
+def spent_in(folder: Path) -> float:
+    """What the runs of the files cost by the store."""
+    store = open_store(folder / "cottonpalm.db")
+    try:
+        parts = [info for info in store.runs() if "/" in info.name]
+    finally:
+        store.close()
+    assert not any(info.uncertain_pico for info in parts)
+    return sum(info.cost_pico for info in parts) / PICO
 
 
 @pytest.fixture
@@ -106,12 +124,13 @@ def test_a_budget_holds_over_all_files_and_the_rest_is_done_with_a_higher_one(
     said = ask("in", "-o", "out", *money, *WORKERS)
     assert said.code == 4, said.err
     assert "budget" in said.err
-    billed = server.billed
-    spent = (billed.input_tokens * 0.15 + billed.output_tokens * 0.6) / 1e6
-    assert 0.5 * cap < spent <= cap
+    assert re.search(r"; 3 files: (0 done, 3 left|1 done, 2 left|2 done, 1 left)", said.err)
+    assert 0.5 * cap < spent_at(server) <= cap
+    assert spent_in(folder) == pytest.approx(spent_at(server)), "each file has its own rows' cost"
     said = ask("in", "-o", "out", *money[:2], "--budget", "1", *money[4:], *WORKERS)
     assert said.code == 0, said.err
     assert server.requests == len(texts)
+    assert spent_in(folder) == pytest.approx(spent_at(server))
     assert answers(folder / "out") == {text: f"answer to: say {text}" for text in texts}
 
 

@@ -147,7 +147,7 @@ class RunAccount:
         self.flex: Flex | None = None
         self.transports = Transports(wanted=fast)
 
-    def spent(self) -> Spent:
+    def spent(self) -> Spent | None:
         """Return what the store should hold now of this run's spending."""
         return self.spending.record() if self.ledger is None else self.ledger.record(self.spending)
 

@@ -26,7 +26,7 @@ from cottonpalm.config import AdaptiveConcurrency
 from cottonpalm.errors import ChainChanged, RunStopped
 from cottonpalm.observers.words.formatting import count, duration, money, told
 from cottonpalm.processor import BatchProcessor
-from cottonpalm.protocols import OK
+from cottonpalm.protocols import FAILED, OK
 from cottonpalm.shell import Code, command_on
 from cottonpalm.stores import open_store
 from cottonpalm.types import pico
@@ -213,7 +213,7 @@ class Whole:
             self._screen.error(wording.why(stopped))
         ok, failed = sum(part.ok for part in parts), sum(part.failed for part in parts)
         cost, uncertain = sum(part.cost_pico for part in parts), run.stats.uncertain_usd
-        left = len(self._rows) - sum(files.values())
+        left = max(0, len(self._rows) - files.get(OK, 0) - files.get(FAILED, 0))  # the same command does them
         say(
             f"{self._where.run}: {count(ok + failed, 'row')}: {ok:,} ok, {failed:,} failed;"
             f" {count(len(self._rows), 'file')}: {files.get(OK, 0):,} done"

@@ -119,6 +119,18 @@ def _was_added_to(file: BinaryIO, path: str, at: int) -> bool:
     return any(line.endswith(b"\n") and not line.startswith((OURS, b"\0")) for line in file)
 
 
+def claim(fd: int, path: str) -> None:
+    """Keep all others from writing this file until the descriptor is closed.
+
+    Raises:
+        Problem: another process, or another run of this one, is writing it.
+    """
+    if lock_file(fd) is False:
+        raise Problem(
+            f"{shown(path)} is being written by another run: wait for it or stop it, or choose another -o"
+        )
+
+
 def refusal(path: str, mark: Mark | None) -> str:
     """Return the message for a file that this run did not write, or that was changed since."""
     if mark is None:
@@ -156,7 +168,7 @@ def probe(path: str) -> None:
     try:
         fd, part = _new_part(path)
         os.close(fd)
-        part.unlink()
+        part.unlink(missing_ok=True)  # it is locked no more, so another process may sweep it away
     except OSError as error:
         raise os_problem("write", path, error) from error
 
@@ -167,11 +179,15 @@ def _new_part(path: str) -> tuple[int, Path]:
     begin = f".{target.name[:200]}."
     for left in target.parent.glob(f"{escape(begin)}*.part"):
         _sweep(left)
-    part = target.with_name(f"{begin}{secrets.token_hex(4)}.part")
-    fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | PLAIN, 0o666)
+    while True:
+        part = target.with_name(f"{begin}{secrets.token_hex(4)}.part")
+        fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | PLAIN, 0o666)
+        lock_file(fd, wait=True)
+        if part.exists():
+            break
+        os.close(fd)  # another process, which begins now too, swept it away before it was locked
     with suppress(OSError):  # a file that is replaced keeps its permissions; a new one has the usual ones
         part.chmod(stat.S_IMODE(target.stat().st_mode))
-    lock_file(fd)
     return fd, part
 
 

@@ -70,9 +70,11 @@ class WholeOutput:
     def begin(self, store: HeldRun) -> None:
         """Refuse a foreign file."""
         self._store = store
-        known = Mark.of(store.meta(), self._path)
-        self._mark = known or Mark(self._path)
-        self._changed = examine(self._path, known, overwrite=self._overwrite) != "whole"
+        self._mark = Mark.of(store.meta(), self._path) or Mark(self._path)
+        self._changed = self._examine() != "whole"
+
+    def _examine(self) -> str:
+        return examine(self._path, Mark.of(self._store.meta(), self._path), overwrite=self._overwrite)
 
     def write(self, outcome: Outcome, slot: int) -> None:  # noqa: ARG002 - the protocol's
         """Do nothing, since the store has the outcome already."""
@@ -87,6 +89,7 @@ class WholeOutput:
         order = layout_of(slots)
         known = self._mark.layout == self._named(order, table)
         if self._changed or not known or self._store.last_seq() > self._mark.seq:
+            self._examine()  # another run may have written it meanwhile
             self.put(table, order)
 
     def _named(self, order: str, table: Table) -> str:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from cottonpalm import clock
-from cottonpalm.cli.files.output_file import OURS, Mark, examine, replacing
+from cottonpalm.cli.files.output_file import OURS, Mark, claim, examine, replacing
 from cottonpalm.cli.problems import os_problem
 from cottonpalm.cli.store.held_store import Ranges
 from cottonpalm.cli.writers.lines import line_of
 from cottonpalm.cli.writers.output import PAGE, Slots, Unpack, is_straight, layout_of, records, write_all
-from cottonpalm.locks import PLAIN, read_at
+from cottonpalm.locks import PLAIN, lock_file, read_at
 from cottonpalm.shell import Code
 
 if TYPE_CHECKING:
@@ -61,11 +61,17 @@ class JsonlOutput:
         """Cut a torn tail, add what the store has and the file has not, drop lines that newer ones supersede."""
         self._store = store
         known = Mark.of(store.meta(), self._path)
-        state = examine(self._path, known, self._overwrite)
+        try:
+            self._open(os.O_RDWR | os.O_CREAT)
+            claim(self._fd, self._path)  # before we look at it: a run of another name may be writing it
+            state = examine(self._path, known, self._overwrite)
+        except BaseException:
+            self.close()
+            raise
         self._mark = known if known is not None and state == "whole" else Mark(self._path)
         if state != "whole":
             self._mark.keep(self._store)
-        self._open(os.O_RDWR | os.O_CREAT | (0 if state == "whole" else os.O_TRUNC))
+            os.ftruncate(self._fd, 0)
         self._take_stock()
         if self._mark.moved:  # the lines do not tell which stored row is theirs
             self._touched = self._store.found_seq > self._mark.seq
@@ -245,6 +251,7 @@ class JsonlOutput:
                 size += file.write(line)
         os.close(self._fd)
         self._open(os.O_RDWR)
+        lock_file(self._fd)
         os.lseek(self._fd, size, os.SEEK_SET)
         self._mark.size, self._mark.replacing, self._mark.doubles = size, False, False
         self._set_mark()

@@ -30,7 +30,7 @@ class Delivery:
         emit: Callable[[list[Outcome]], None],
         failed: Callable[[BaseException, list[Outcome]], None],
         loop: asyncio.AbstractEventLoop,
-        spent: Callable[[], Spent] | None = None,
+        spent: Callable[[], Spent | None] | None = None,
         *,
         waited: Callable[[float], None] = lambda _: None,
     ) -> None:

@@ -175,7 +175,7 @@ class Ledger(WaitQueue[int]):
             account.lease(ask.most, most, stands.set)
             stands.wait()
 
-    def record(self, account: Spending) -> Spent:
+    def record(self, account: Spending) -> Spent | None:
         """Return what the store should hold of this account now: if we are killed, the whole lease counts as spent."""
         with self._lock:
             account.lower_lease()
@@ -201,7 +201,7 @@ class Ledger(WaitQueue[int]):
             self.in_flight += amount > 0
             self._likely.end_loan(amount, spent)
 
-    def at_rest(self, account: Spending) -> Spent:
+    def at_rest(self, account: Spending) -> Spent | None:
         """Return the same where nothing is in flight, without what was leased for the next moments."""
         with self._lock:
             account.rest()

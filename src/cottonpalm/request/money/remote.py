@@ -108,6 +108,9 @@ class Purse(Spending):
     def lower_lease(self) -> None:
         """See `Spending`: what is not needed goes back to who lent it, by `told` alone: else it would be lost."""
 
+    def record(self) -> None:
+        """See `Spending`: who lent it keeps what was spent. Here it is that of several runs, one for each file."""
+
     @property
     def asks(self) -> bool:
         """Whether there is something to ask for."""

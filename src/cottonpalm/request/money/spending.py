@@ -180,8 +180,8 @@ class Spending:
             if not self._asked:
                 self._leased = self.committed
 
-    def record(self) -> Spent:
-        """Return what the store should hold now; it is written together with finished rows."""
+    def record(self) -> Spent | None:
+        """Return what the store should hold now, written together with finished rows; None: it is kept elsewhere."""
         with self._lock:
             return self._record(max(self._leased, self._asked))
 
