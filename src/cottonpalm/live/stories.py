@@ -39,6 +39,8 @@ def glanced(info: RunInfo, life: Kept | None, url: str) -> Story:
 def told(info: RunInfo, life: Kept | None, rows: RowsSeen, url: str) -> Story:
     """Put together what is known of a run."""
     name = info.name
+    # also of answers whose rows are not done, or were asked anew
+    rows.cost_pico = max(rows.cost_pico, info.cost_pico)
     facts = info.meta.get(FACTS, {})
     report = life.report if life is not None else kept.nothing()
     asked = info.meta.get(JOB, {})
