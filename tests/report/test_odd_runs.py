@@ -14,7 +14,7 @@ from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor, Budget, Cache
 from cottonpalm.observers.measures.reported import Spread
-from cottonpalm.testing import FlakyTransport, virtual_run
+from cottonpalm.testing import FlakyTransport, ScriptedChain, virtual_run
 from tests.report.drawn import Page, share
 from tests.report.made import NOTHING, made
 
@@ -83,6 +83,21 @@ def test_a_run_that_came_to_its_end_and_one_under_way_are_told_as_such() -> None
     report = virtual_run(main())
     assert not report.over
     assert "So far" in Page(report.to_html()).root.said
+
+
+def test_failed_rows_of_an_earlier_life_are_not_told_as_answered(tmp_path: Path) -> None:
+    """Without the rows nobody knows how those ended that were done before."""
+    run = None
+    for _ in range(2):
+        processor = BatchProcessor(
+            ScriptedChain(ValueError("never"), then=str), retry=0, store=tmp_path / "s.db", run="r"
+        )
+        processor.batch([str(n) for n in range(12)], return_exceptions=True)
+        run = processor.last_run
+    assert run is not None
+    assert "0 ok, 0 failed, 12 stored before" in repr(run)
+    assert "12 of 12 rows done" in Page(run.report.to_html()).root.said
+    assert "11 of 12 rows answered" in Page(run.report.to_html(run.outcomes())).root.said
 
 
 def test_rows_that_were_refused_cost_nothing_and_the_page_says_one_thing_of_money() -> None:
