@@ -11,7 +11,7 @@ from cottonpalm.engine.input.frames import rows_in
 from cottonpalm.engine.input.row_configs import for_rows, most_at_once, one_each, same_for_all
 from cottonpalm.engine.run_asked import RunAsked
 from cottonpalm.errors import ConfigError
-from cottonpalm.run import AsyncRun, BaseRun, Opening, Run
+from cottonpalm.run import AsyncRun, BaseRun, Run
 from cottonpalm.stores import is_in_memory
 
 if TYPE_CHECKING:
@@ -96,8 +96,7 @@ class RunMaker:
         """Make a run on the caller's loop; it is opened when it begins, if that touches the disk."""
         if not self._on_disk:
             return self.remember(AsyncRun(self.engine(asked)))
-        opening = Opening(partial(self.engine, asked), partial(self.aengine, asked))
-        return self.remember(AsyncRun(opening))
+        return self.remember(AsyncRun(partial(self.engine, asked)))
 
     def remember(self, run: AnyRun, *, keep: bool = False, asked: RunAsked | None = None) -> AnyRun:
         """Set `last_run`. A batch's run is kept with its outcomes; any other run lives only as long as its reader."""
@@ -140,10 +139,10 @@ class RunMaker:
 
     async def aengine(self, asked: RunAsked) -> Engine:
         """Do the same, but open the store on a thread if that touches the disk."""
-        from cottonpalm.engine.opened import on_a_thread  # noqa: PLC0415 - an import of the processor is quick
+        from cottonpalm.engine.opened import let_go, on_a_thread  # noqa: PLC0415 - an import of the processor is quick
 
         opening = self._builder.open_run
-        return self._made(await on_a_thread(opening) if self._on_disk else opening(), asked)
+        return self._made(await on_a_thread(opening, let_go) if self._on_disk else opening(), asked)
 
     @property
     def _on_disk(self) -> bool:

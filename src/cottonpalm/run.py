@@ -11,7 +11,8 @@ import asyncio
 import warnings
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple
+from threading import RLock
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic
 
 from cottonpalm.errors import RunBusy
 from cottonpalm.events import RowFinished
@@ -23,7 +24,7 @@ from cottonpalm.starting import Told
 from cottonpalm.types import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
     from typing import Self
 
     from cottonpalm.config import Budget
@@ -38,25 +39,19 @@ if TYPE_CHECKING:
 GRACE_S: Final = 5.0  # a reader that leaves a run waits at most so long until the run has settled
 
 
-class Opening(NamedTuple):
-    """How a run's engine is made when the run begins: at once, or while a thread opens the store."""
-
-    now: Callable[[], Engine]
-    beside: Callable[[], Awaitable[Engine]]
-
-
 class BaseRun:
     """The common part of both kinds of run, except the iteration."""
 
     _made_by: ClassVar[str]
     _made_to: ClassVar[str]  # what one writes to make it begin
 
-    def __init__(self, engine: Engine | Opening) -> None:
-        self._opening = engine if isinstance(engine, Opening) else None
+    def __init__(self, engine: Engine | Callable[[], Engine]) -> None:
+        self._opening = engine if callable(engine) else None  # makes it, and opens its run in the store
+        self._opens = RLock()
         self._made: Engine | None = None
         self._begun = False
         self._used = False  # begun, or left
-        if not isinstance(engine, Opening):
+        if not callable(engine):
             self._have(engine)
         self.stream: StreamEvents | None = None  # set where the reader gets events
         self._kept: list[Outcome] | None = None  # what `batch` or a generator of ours collected
@@ -80,8 +75,10 @@ class BaseRun:
     @property
     def _engine(self) -> Engine:
         if self._made is None:  # it was not begun: who asks before waits while the store is opened
-            assert self._opening is not None
-            return self._have(self._opening.now())
+            with self._opens:  # once: a thread may look on while the run begins
+                if self._made is None:
+                    assert self._opening is not None
+                    return self._have(self._opening())
         return self._made
 
     def __del__(self) -> None:
@@ -298,7 +295,7 @@ class AsyncRun(BaseRun, Generic[Told]):
 
     _made_by, _made_to = "made by astart", "`async with` or `async for`"
 
-    def __init__(self, engine: Engine | Opening) -> None:
+    def __init__(self, engine: Engine | Callable[[], Engine]) -> None:
         super().__init__(engine)
         self._task: asyncio.Task[None] | None = None
 
@@ -332,7 +329,7 @@ class AsyncRun(BaseRun, Generic[Told]):
             if used or self._opening is None:
                 return
             with suppress(RunBusy):  # nothing was to be done in it
-                self._have(await self._opening.beside())
+                await self._open()
         if self._made is None:
             return
         self._lost.detach()
@@ -350,7 +347,19 @@ class AsyncRun(BaseRun, Generic[Told]):
         self._used = True
         if self._task is None:
             if self._made is None and self._opening is not None:
-                self._have(await self._opening.beside())
+                await self._open()
             self._task = running_loop().create_task(self._begins().main())
             self._task.add_done_callback(self._engine.over)
             loop_shutdown.watch(self._task, self._engine)
+
+    async def _open(self) -> None:
+        """Make the engine on a thread, as that touches the disk."""
+        from cottonpalm.engine.opened import on_a_thread  # noqa: PLC0415 - an import of the processor is quick
+
+        await on_a_thread(lambda: self._engine, self._let_go)
+
+    def _let_go(self, engine: Engine) -> None:
+        """Release what was opened for a beginning that did not come; another one opens it anew."""
+        self._made = None
+        self._lost.detach()
+        engine.discard()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shlex
 from enum import IntEnum
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.stores import shown as store_shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DEFAULT_STORE: Final = "cottonpalm.db"
 # Keys in a run's own JSON object:
@@ -26,6 +29,12 @@ class Code(IntEnum):
     HUNG_UP = 129
     INTERRUPTED = 130
     TERMINATED = 143
+
+
+def rows_in_all(facts: Mapping[str, Any]) -> int | None:
+    """Rows of the input as they were counted last, and those that are stored beside them; None: not known."""
+    total = facts.get("total")
+    return None if total is None else int(total) + int(facts.get("beside", 0))
 
 
 def command_on(verb: str, name: str, store: str) -> str:

@@ -55,6 +55,26 @@ def test_a_run_in_detail_shows_its_failures_by_kind_with_the_first_of_each(cotto
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+", shown["begun"]), "local, and whose"
 
 
+def test_answers_of_rows_that_left_the_input_do_not_count_for_those_that_are_left(
+    ask: Command, cottonpalm: Command, server: Loopback, folder: Path
+) -> None:
+    """Ten rows are done, eight of them leave the input, twelve come, and the third of these ends the run."""
+    rows(folder / "in.jsonl", 10)
+    assert ask("in.jsonl", "-o", "out.jsonl").code == 0
+    server.script(lambda request: fails(400) if request.text.endswith("-22") else None)
+    rows(folder / "more.jsonl", 32)
+    lines = (folder / "more.jsonl").read_text().splitlines(keepends=True)
+    (folder / "in.jsonl").write_text("".join(lines[:2] + lines[20:]))
+    said = ask("in.jsonl", "-o", "out.jsonl", "--max-failures", "0", "--concurrency", "1")
+    assert "14 rows: 4 ok, 1 failed, 9 left" in said.err
+    [shown] = [json.loads(line) for line in cottonpalm("status", "--json").out.splitlines()]
+    assert (shown["ok"], shown["failed"], shown["total"], shown["left"]) == (12, 1, 14, 9)
+    assert re.search(r"^left +9$", cottonpalm("status", "out").out, re.MULTILINE)
+    assert "Stopped: 12 of 22 rows answered" in cottonpalm("report", "out", "-o", "-").out.replace(
+        "\u00a0", " "
+    )
+
+
 def test_a_long_run_shows_its_few_failures_without_reading_the_others_and_of_many_the_first(
     cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -727,6 +727,24 @@ def test_a_run_started_on_a_loop_opens_its_store_beside_it(
     assert (opened[0] == loops) is not entered
 
 
+@pytest.mark.parametrize("by", ["the loop", "a thread"])
+def test_a_run_that_is_looked_at_while_it_is_opened_is_opened_once(tmp_path: Path, by: str) -> None:
+    """Each look opened it anew, and the run was refused as one that somebody works on: itself."""
+
+    async def main(name: str) -> tuple[int, int]:
+        run = BatchProcessor(Probe(0), store=tmp_path / "s.db", run=name).astart(range(5))
+        begins = asyncio.ensure_future(run.__aenter__())
+        await asyncio.sleep(0)  # from now on a thread opens it
+        seen = run.stats if by == "the loop" else await asyncio.to_thread(lambda: run.stats)
+        assert (seen.total, seen.ok) == (5, 0)
+        async with await begins:
+            outcomes, error = await aread(run)
+            assert error is None
+        return len(outcomes), run.stats.ok
+
+    assert [asyncio.run(main(f"{n}")) for n in range(5)] == [(5, 5)] * 5
+
+
 def test_a_run_that_is_never_entered_holds_no_lease(tmp_path: Path) -> None:
     chain, runs = Probe(0), Runs(tmp_path / "s.db")
 

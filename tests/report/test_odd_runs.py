@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +13,18 @@ import pytest
 from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 
-from cottonpalm import BatchProcessor, Budget, Cache
+from cottonpalm import BatchProcessor, Budget, Cache, RunStopped
+from cottonpalm.live.stories import rows_of, told
+from cottonpalm.observers import kept
 from cottonpalm.observers.measures.reported import Spread
-from cottonpalm.testing import FlakyTransport, virtual_run
+from cottonpalm.stores import open_store
+from cottonpalm.testing import FlakyTransport, ScriptedChain, virtual_run
 from tests.report.drawn import Page, share
 from tests.report.made import NOTHING, made
 
 if TYPE_CHECKING:
     from cottonpalm.observers.report import Report
+    from cottonpalm.run import Run
 
 pytestmark = pytest.mark.core
 
@@ -83,6 +88,47 @@ def test_a_run_that_came_to_its_end_and_one_under_way_are_told_as_such() -> None
     report = virtual_run(main())
     assert not report.over
     assert "So far" in Page(report.to_html()).root.said
+
+
+def test_failed_rows_of_an_earlier_life_are_not_told_as_answered(tmp_path: Path) -> None:
+    """Without the rows nobody knows how those ended that were done before."""
+    run = None
+    for _ in range(2):
+        processor = BatchProcessor(
+            ScriptedChain(ValueError("never"), then=str), retry=0, store=tmp_path / "s.db", run="r"
+        )
+        processor.batch([str(n) for n in range(12)], return_exceptions=True)
+        run = processor.last_run
+    assert run is not None
+    assert "0 ok, 0 failed, 12 stored before" in repr(run)
+    assert "12 of 12 rows done" in Page(run.report.to_html()).root.said
+    assert "11 of 12 rows answered" in Page(run.report.to_html(run.outcomes())).root.said
+
+
+def test_a_run_whose_rows_are_all_done_is_done_whatever_ended_the_life_that_did_them(tmp_path: Path) -> None:
+    """It is stopped amid its last row, which is finished and kept; the call again finds nothing to do."""
+    runs: list[Run[Any]] = []
+
+    def says(row: str) -> str:
+        if row == "b":
+            runs[0].stop()
+        return row
+
+    def told_of(rows: list[str]) -> str:
+        processor = BatchProcessor(
+            ScriptedChain(then=says), store=tmp_path / "s.db", run="r", concurrency=1, fingerprint="v1"
+        )
+        with suppress(RunStopped), processor.start(rows) as run:
+            runs.append(run)
+            list(run)
+        with closing(open_store(tmp_path / "s.db")) as store:
+            [info] = store.runs()
+            story = told(info, kept.read(info.meta[kept.META]), rows_of(store.look("r")), "s.db")
+        return f"{story.state}: {story.ok} of {story.total}, {story.report.stopped}"
+
+    assert told_of(["a", "b"]) == "stopped: 2 of 2, interrupted"
+    assert told_of(["a"]) == "stopped: 2 of 2, interrupted", "that was only a part of it"
+    assert told_of(["a", "b"]) == "done: 2 of 2, None"
 
 
 def test_rows_that_were_refused_cost_nothing_and_the_page_says_one_thing_of_money() -> None:

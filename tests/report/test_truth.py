@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,15 +20,19 @@ from cottonpalm import (
     RunStopped,
     clock,
 )
+from cottonpalm.live.stories import rows_of, told
 from cottonpalm.observers.advice.rules import advice_of
 from cottonpalm.observers.measures.rates import widths as widths_of
+from cottonpalm.stores import open_store
 from cottonpalm.testing import Flaw, virtual_run
+from cottonpalm.types import PICO
+from tests.engine.combined import two_steps
 from tests.engine.helpers import Probe
 from tests.engine.test_report import chain_of, report_of
 from tests.engine.test_seeing import Provider, seen
 from tests.report.drawn import Page
 from tests.support.loopback import Loopback
-from tests.support.replies import fails, no_usage, ok
+from tests.support.replies import Reply, fails, no_usage, ok
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -178,6 +183,55 @@ def test_money_is_told_apart_by_what_it_brought_and_held_against_its_budget() ->
     assert report.money.budget_usd == 5.0
     assert report.money.ok_usd + report.money.failed_usd == pytest.approx(report.cost_usd)
     assert sums(report)["failed_tries"] == sum(used.failed for used in report.by_model.values()) > 0
+
+
+def test_what_was_spent_on_rows_that_are_left_amid_their_requests_is_in_every_sum(tmp_path: Path) -> None:
+    """The second request of each row is under way as the run ends: the first is paid."""
+    script = lambda request: Reply(ending="held") if request.text.startswith("again") else None  # noqa: E731
+    with Loopback(script=script) as server:
+        chain = two_steps(ChatOpenAI(model="gpt-4o-mini", base_url=server.openai_url, api_key="k"))
+        processor = BatchProcessor(chain, concurrency=4, store=tmp_path / "a.db", run="a")
+        with processor.start([{"x": f"row {n}"} for n in range(4)]) as run:
+            server.wait(requests=8)
+        report, billed = run.report, server.billed
+    used = report.usage
+    assert (used.input_tokens, used.output_tokens) == (billed.input_tokens, billed.output_tokens)
+    assert report.counts.skipped == 4
+    assert run.stats.binding.what == ""
+    assert report.cost_usd == report.money.left_usd == run.stats.cost_usd == run.stats.reported_usd > 0
+    assert sums(report)["cost_usd"] == pytest.approx(report.cost_usd)
+    assert report.money.ok_usd == report.money.failed_usd == 0
+    assert "Rows that are left" in Page(report.to_html()).section("Where it went").said
+    with closing(open_store(tmp_path / "a.db")) as store:
+        [info] = store.runs()
+        story = told(info, None, rows_of(store.look("a")), "a.db")
+    assert story.cost_usd == info.cost_pico / PICO == report.cost_usd
+
+
+def test_what_rows_cost_that_were_asked_again_in_another_life_is_in_the_page_of_the_run(
+    tmp_path: Path,
+) -> None:
+    """An answer of the first life is no answer in its eyes, and paid all the same."""
+    with Loopback() as server:
+        chain = chain_of(server)
+
+        def never(_: object) -> None:
+            raise ValueError("not this one")
+
+        for validate in (never, None):
+            processor = BatchProcessor(
+                chain, store=tmp_path / "a.db", run="a", retry=0, validate=validate, max_failures=1.0
+            )
+            processor.batch([{"x": "row 1"}], return_exceptions=True)
+            if validate is None:
+                processor.retry()
+        billed = server.billed
+    with closing(open_store(tmp_path / "a.db")) as store:
+        [info] = store.runs()
+        story = told(info, None, rows_of(store.look("a")), "a.db")
+    assert billed.answers > 1
+    assert (story.ok, story.failed) == (1, 0)
+    assert story.cost_usd == info.cost_pico / PICO
 
 
 def test_what_is_estimated_is_told_apart_from_what_was_counted(tmp_path: Path) -> None:

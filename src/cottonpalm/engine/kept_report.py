@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cottonpalm import clock
 from cottonpalm.errors import StoreError
-from cottonpalm.observers.kept import META, Kept, after, packed
+from cottonpalm.observers.kept import META, Kept, after, done, packed, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,9 +32,10 @@ class KeptReport:
 
     def write(self, *, reason: str | None = None, over: bool) -> None:
         """Store the report as it is now, unless this process did nothing. A store that fails is reported elsewhere."""
-        kept = self._now(reason, over=over)
-        if kept.rows or self._before is None:
+        now, earlier = self._now(reason, over=over), read(self._before)
+        kept = done(earlier, now) if earlier is not None and not now.rows else after(self._before, now)
+        if kept is not None:
             try:
-                self._store.set_meta(**{META: packed(after(self._before, kept))})
+                self._store.set_meta(**{META: packed(kept)})
             except StoreError:
                 return

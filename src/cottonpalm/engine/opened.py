@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cottonpalm.engine.shared import memory_of
 from cottonpalm.runtime.threads import running_loop
@@ -71,27 +71,26 @@ def go_on(settings: Settings, run_store: RunStore | None) -> str:
     )
 
 
-async def on_a_thread(opening: Callable[[], Opened | None]) -> Opened | None:
-    """Open the run on a thread. If the caller is cancelled or its loop is closed meanwhile, the run is closed again."""
+async def on_a_thread(opening: Callable[[], Any], let_go: Callable[[Any], None]) -> Any:
+    """Open the run on a thread. If the caller is cancelled or its loop is closed meanwhile, it is let go again."""
     loop = running_loop()
 
-    def open_for_the_loop() -> Opened | None:
+    def open_for_the_loop() -> Any:
         opened = opening()
         if loop.is_closed():
             let_go(opened)
         return opened
 
+    def opened_in_vain(task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and task.exception() is None:
+            let_go(task.result())
+
     task = asyncio.ensure_future(asyncio.to_thread(open_for_the_loop))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        task.add_done_callback(_opened_in_vain)
+        task.add_done_callback(opened_in_vain)
         raise
-
-
-def _opened_in_vain(task: asyncio.Task[Opened | None]) -> None:
-    if not task.cancelled() and task.exception() is None:
-        let_go(task.result())
 
 
 def _nothing() -> None:

@@ -10,7 +10,7 @@ from cottonpalm import clock
 from cottonpalm.engine.kept_report import KeptReport
 from cottonpalm.engine.monitor import Monitor
 from cottonpalm.engine.standing import standing
-from cottonpalm.events import CostSpike
+from cottonpalm.events import Binding, CostSpike
 from cottonpalm.observers.kept import SAMPLE
 from cottonpalm.observers.notes import Notes
 from cottonpalm.observers.profiler import Besides, Look, Profiler
@@ -195,7 +195,7 @@ class View:
             waiting=account.flow.waiting,
             limit=self._limit(),
             requests=self._requests(),
-            binding=self._monitor.binding,
+            binding=Binding("", "") if finished else self._monitor.binding,
             pause_s=self._pause_s(),
             silent_s=self._monitor.silent_s,
             trouble=account.reach.trouble or self._why_down(),

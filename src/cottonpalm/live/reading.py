@@ -12,6 +12,7 @@ from cottonpalm.errors import CottonpalmError
 from cottonpalm.live.stories import total_of
 from cottonpalm.observers import kept
 from cottonpalm.protocols import FAILED, OK, RETRYABLE
+from cottonpalm.shell import rows_in_all
 from cottonpalm.store_extras import FindsRows, GivesOrders, Orders
 from cottonpalm.stores.codec.records import unpack
 
@@ -78,7 +79,7 @@ class Standing:
     @property
     def about(self) -> int | None:
         """The same, or what was judged by the part that is read; None: nothing is known of it."""
-        guess = self.info.meta.get("facts", {}).get("total") if self.total is None else self.total
+        guess = rows_in_all(self.info.meta.get("facts", {})) if self.total is None else self.total
         return None if guess is None else max(int(guess), self.ok + self.failed)
 
     @property

@@ -10,7 +10,7 @@ from cottonpalm.observers.page.story import Story, stopped_state
 from cottonpalm.observers.words.formatting import count
 from cottonpalm.observers.words.kinds import why_stopped
 from cottonpalm.observers.words.numbers import money_usd
-from cottonpalm.shell import FACTS, JOB, Code, command_on
+from cottonpalm.shell import FACTS, JOB, Code, command_on, rows_in_all
 from cottonpalm.store_extras import ReadsOn
 from cottonpalm.stores import shown as store_shown
 from cottonpalm.stores.codec.glances import about, glances, tries
@@ -39,6 +39,8 @@ def glanced(info: RunInfo, life: Kept | None, url: str) -> Story:
 def told(info: RunInfo, life: Kept | None, rows: RowsSeen, url: str) -> Story:
     """Put together what is known of a run."""
     name = info.name
+    # also of answers whose rows are not done, or were asked anew
+    rows.cost_pico = max(rows.cost_pico, info.cost_pico)
     facts = info.meta.get(FACTS, {})
     report = life.report if life is not None else kept.nothing()
     asked = info.meta.get(JOB, {})
@@ -59,7 +61,7 @@ def told(info: RunInfo, life: Kept | None, rows: RowsSeen, url: str) -> Story:
 
 def total_of(facts: Mapping[str, Any], told: int | None, done: int) -> int | None:
     """Rows of the input: as the command line counted them, or else as the run was told; never fewer than are done."""
-    counted = facts.get("total") if facts.get("exact") else None
+    counted = rows_in_all(facts) if facts.get("exact") else None
     total = told if counted is None else counted
     return None if total is None else max(int(total), done)
 

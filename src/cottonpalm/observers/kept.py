@@ -82,6 +82,14 @@ def after(before: Any, kept: Kept) -> Kept:
     return replace(kept, lives=lives[-LIVES:])
 
 
+def done(earlier: Kept, now: Kept) -> Kept | None:
+    """The earlier life, over: one that did nothing has found its rows done. None: it was stopped, or had fewer rows."""
+    if not now.over or now.reason is not None or (now.report.total or 0) < (earlier.report.total or 0):
+        return None
+    report = replace(earlier.report, over=True, stopped=None)
+    return replace(earlier, report=report, reason=None, over=True)
+
+
 def read(data: Any) -> Kept | None:
     """What `packed` gave, also of another version; None where it is not that.
 

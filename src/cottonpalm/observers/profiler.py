@@ -92,7 +92,9 @@ class Profiler:
         self._models = ModelsAsked()
         self._tokens = [0, 0, 0, 0, 0]
         self._cost_pico, self._cost_known = 0, True
-        self._failed_pico = self._failed_tries_pico = self._estimated_pico = self._estimated = 0
+        self._failed_pico = self._left_pico = self._failed_tries_pico = self._estimated_pico = (
+            self._estimated
+        ) = 0
         self._ok = self._failed = self._skipped = self._hits = self._coalesced = 0
         self._retries = self._restarts = self._hedges = self._overtaken = 0
         self._live_rows = self._live_pico = 0  # what did not go through the batch lane
@@ -123,6 +125,9 @@ class Profiler:
     def _count_row(self, ended_s: float, item: Item, outcome: Outcome) -> None:
         if outcome.status == "skipped":
             self._skipped += 1
+            if outcome.attempts:  # it was left amid its requests
+                self._spent(outcome)
+                self._left_pico += outcome.cost_pico or 0
             return
         latency_s = outcome.latency_s
         self._latency.note(latency_s)
@@ -151,7 +156,8 @@ class Profiler:
         """A streamed row starts over."""
         self._restarts += 1
 
-    def _used(self, item: Item, outcome: Outcome) -> None:
+    def _spent(self, outcome: Outcome) -> int:
+        """Count what a row's requests used and cost, and return its tokens."""
         used = 0
         if (usage := outcome.usage) is not None:
             tokens = self._tokens
@@ -162,11 +168,14 @@ class Profiler:
             tokens[4] += usage.reasoning_tokens
             used = usage.input_tokens + usage.output_tokens
             self._course.tokens += used
-        cost = outcome.cost_pico or 0
-        if cost:
-            self._paid(cost, estimated=outcome.cost_source == "estimated")
+        if outcome.cost_pico:
+            self._paid(outcome.cost_pico, estimated=outcome.cost_source == "estimated")
         elif outcome.cost_pico is None and (usage is not None or outcome.status == "ok"):
             self._cost_known = False  # a row that was refused costs nothing
+        return used
+
+    def _used(self, item: Item, outcome: Outcome) -> None:
+        used, cost = self._spent(outcome), outcome.cost_pico or 0
         if outcome.lane == "live":
             self._live_rows += 1
             self._live_pico += cost
@@ -326,8 +335,9 @@ class Profiler:
 
     def _money(self, besides: Besides) -> Money:
         return Money(
-            ok_usd=(self._cost_pico - self._failed_pico) / PICO,
+            ok_usd=(self._cost_pico - self._failed_pico - self._left_pico) / PICO,
             failed_usd=self._failed_pico / PICO,
+            left_usd=self._left_pico / PICO,
             failed_tries_usd=self._failed_tries_pico / PICO,
             saved_usd=besides.saved_usd,
             budget_usd=besides.budget_usd,

@@ -49,7 +49,9 @@ class Report(Reported):
     def short(self) -> str:
         """One line: rows, time, money."""
         counts, cost = self.counts, self.cost_usd
-        parts = [f"{counts.ok + counts.stored:,} ok", f"{counts.failed:,} failed", duration(self.wall_s)]
+        parts = [f"{counts.ok:,} ok", f"{counts.failed:,} failed"]
+        parts += [f"{counts.stored:,} stored before"] if counts.stored else []
+        parts += [duration(self.wall_s)]
         parts += [rate(self.rows_per_s)] if self.rows_per_s else []
         parts += [_dollars(cost)] if cost else []
         return ", ".join(parts)

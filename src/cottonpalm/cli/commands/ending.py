@@ -78,7 +78,7 @@ class Ending:
         mine = RunSlots(run).marked(work.store.kept.last_slot())
         counts = summary.counts_of(work.store.kept, mine)
         code = self._code(counts.failed)
-        self.facts.note(run, code=code, left_out=self._left_out(counts))
+        self.facts.note(run, code=code, left_out=self._left_out(counts), **self._beside(counts))
         self._say_why()
         if not self.tally.answers and (advice := self._advice()) is not None:
             work.screen.error(advice)
@@ -123,6 +123,12 @@ class Ending:
                 f"hold as {was} asked; the store keeps {them} ({export} --all -o FILE)"
             )
         return left_out
+
+    def _beside(self, counts: summary.Counts) -> dict[str, int]:
+        """How many stored rows are none of the input, so that `status` does not take them for some; {}: not known."""
+        if not self.work.rows.ended:
+            return {}
+        return {"beside": sum(self.work.store.kept.counts().values()) - counts.ok - counts.failed}
 
     def _page(self) -> str | None:
         """Write the report, where one is asked for; its name."""

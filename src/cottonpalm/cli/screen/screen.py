@@ -15,7 +15,7 @@ from rich.text import Text
 from cottonpalm import clock
 from cottonpalm.observers.terminal.progress import Progress
 from cottonpalm.observers.words.formatting import as_it_can_be_shown, clean, money, rate
-from cottonpalm.shell import JOB
+from cottonpalm.shell import JOB, rows_in_all
 from cottonpalm.urls import shown
 
 if TYPE_CHECKING:
@@ -207,9 +207,9 @@ def cost_of(info: RunInfo) -> str:
 def left_of(info: RunInfo) -> str:
     """Say how many rows are not done; `~` before a guess, `?` if unknown."""
     facts = info.meta.get("facts", {})
-    if facts.get("total") is None:
+    if (rows := rows_in_all(facts)) is None:
         return "?"
-    left = max(0, facts["total"] - info.ok - info.failed)
+    left = max(0, rows - info.ok - info.failed)
     return f"{left:,}" if facts.get("exact") else f"~{left:,}"
 
 

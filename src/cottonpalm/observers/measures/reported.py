@@ -143,11 +143,12 @@ class Money:
     Attributes:
         ok_usd: rows that were answered, all their tries included.
         failed_usd: rows that failed.
-        failed_tries_usd: tries of requests that brought no answer; part of the two above.
+        left_usd: rows that are not done: the run ended amid their requests.
+        failed_tries_usd: tries of requests that brought no answer; part of the three above.
         saved_usd: what answers from the cache would have cost; None: not known.
         budget_usd: the bound that was set; None without one.
         estimated_usd: rows whose answers did not say what they used, by the length of their texts; part of the first
-            two...
+            three...
         estimated_rows: ...and how many these are.
         uncertain_usd: the most that is charged besides, for requests whose answer never came or did not say what it
             cost; a budget counts it. What is estimated of such answers is part of it, too.
@@ -155,6 +156,7 @@ class Money:
 
     ok_usd: float = 0.0
     failed_usd: float = 0.0
+    left_usd: float = 0.0
     failed_tries_usd: float = 0.0
     saved_usd: float | None = 0.0
     budget_usd: float | None = None
@@ -180,8 +182,8 @@ class Reported:
             in the provider's cache).
         over_time: at most 120 moments.
         errors: failed rows by kind, then by type.
-        usage: tokens of all rows.
-        cost_usd: what all rows cost, None where that is not known.
+        usage: tokens of all rows, also of those that the end of the run left amid their requests.
+        cost_usd: what these cost, None where that is not known.
         cost_per_row_usd: the same over the rows that are ok or failed.
         by_model: what each model was asked.
         slowest, dearest: at most ten rows each.

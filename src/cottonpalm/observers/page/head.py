@@ -87,11 +87,13 @@ def _when(began: float, ended: float | None) -> str:
 
 def verdict(story: Story) -> str:
     """How it went, in one sentence."""
-    total = story.total if story.total is not None else story.ok + story.failed
+    total = story.total if story.total is not None else story.done
     if not total and story.state == "done":
         return "There were no rows."
     done = f"{story.ok:,} of {count(total, 'row')} answered"
     money = "" if story.cost_usd is None else f" for {kept(money_usd(story.cost_usd))}"
+    if story.before:  # what those cost is not known either
+        done, money = f"{story.done:,} of {count(total, 'row')} done", ""
     took = (
         f" in {kept(duration(story.report.wall_s))}" if story.known and not story.report.counts.stored else ""
     )
@@ -143,11 +145,10 @@ def _units(said: str) -> Markup:
 
 
 def _answered(story: Story) -> Markup:
-    total = story.total if story.total is not None else story.ok + story.failed
-    share = story.ok / total if total else 0.0
-    return _figure(
-        "Answered", f"{story.ok:,}", share_bar(share, "accent"), f"{kept(percent(share))} of {total:,}"
-    )
+    total = story.total if story.total is not None else story.done
+    name, rows = ("Done", story.done) if story.before else ("Answered", story.ok)
+    share = rows / total if total else 0.0
+    return _figure(name, f"{rows:,}", share_bar(share, "accent"), f"{kept(percent(share))} of {total:,}")
 
 
 def _failed(story: Story) -> Markup:

@@ -110,6 +110,7 @@ def _where(report: Reported) -> Markup:
     if report.cost_per_row_usd is not None:
         note = f"{money_usd(report.cost_per_row_usd)} a row; {note}"
     parts: list[tuple[str, float]] = [("Answered rows", spent.ok_usd), ("Failed rows", spent.failed_usd)]
+    parts += [("Rows that are left", spent.left_usd)] if spent.left_usd else []
     most = max(*(value for _, value in parts), spent.failed_tries_usd, 1e-15)
     known = report.cost_usd is not None
     rows: list[list[Part | Cell]] = [

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 def page_of_outcomes(report: Reported, outcomes: Iterable[Outcome], name: str | None) -> str:
     """One HTML file; without outcomes it holds no text of any row."""
+    outcomes = list(outcomes)
     rows = rows_seen([outcome for outcome in outcomes if outcome.status != "skipped"])
+    if rows is not None:
+        rows.cost_pico += sum(outcome.cost_pico or 0 for outcome in outcomes if outcome.status == "skipped")
     failed = rows.failed if rows is not None else report.counts.failed
     now = clock.wall()
     return page_of(

@@ -61,12 +61,22 @@ class Story:
     @property
     def ok(self) -> int:
         """Rows that are answered, in all lives where that is known."""
-        return self.report.counts.ok + self.report.counts.stored if self.rows is None else self.rows.ok
+        return self.report.counts.ok if self.rows is None else self.rows.ok
 
     @property
     def failed(self) -> int:
         """Rows that failed, likewise."""
         return self.report.counts.failed if self.rows is None else self.rows.failed
+
+    @property
+    def before(self) -> int:
+        """Rows that were done before this life; the report alone does not know how they ended."""
+        return self.report.counts.stored if self.rows is None else 0
+
+    @property
+    def done(self) -> int:
+        """All of these."""
+        return self.ok + self.failed + self.before
 
     @property
     def cost_usd(self) -> float | None:
