@@ -119,9 +119,9 @@ def test_a_silence_in_between_may_have_run_over_so_the_rate_lies_between_both_re
     bucket.begin(0.0)
     bucket.silent_s = 15.0
     assert bucket.sample(20.0, 100.0, SOON_S) == pytest.approx(math.sqrt(100 / 20 * 100 / 5))
-    bucket.silent_s = 19.9
-    assert bucket.sample(20.0, 100.0, SOON_S) == pytest.approx(math.sqrt(100 / 20 * 100 / 5)), (
-        "a quarter at least"
+    bucket.silent_s = 20.0
+    assert bucket.sample(20.0, 100.0, SOON_S) == pytest.approx(math.sqrt(100 / 20 * 100 / SOON_S)), (
+        "the time of a rejection at least"
     )
     bucket._depth_known, bucket.depth, bucket.silent_s = True, 40.0, 15.0
     assert bucket.sample(20.0, 100.0, SOON_S) == pytest.approx((100 - 40) / 5), "what was saved up is known"

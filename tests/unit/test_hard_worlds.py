@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 from bench.admission.drawn import one
-from bench.admission.drawn_clients import CLIENTS
-from bench.admission.family import draw
+from bench.admission.drawn_clients import CLIENTS, Ours
+from bench.admission.family import Limit, draw
 from bench.admission.strange import Lottery, Sliding
-from bench.admission.virtual import ideal
+from bench.admission.virtual import Run, ideal
 
+from cottonpalm import clock
 from cottonpalm.request.limiter.rules.admission import Admission
 from cottonpalm.request.limiter.rules.bucket import Bucket
 from cottonpalm.request.limiter.rules.causes import ENOUGH, Cause
@@ -195,3 +196,24 @@ def test_a_provider_that_shows_quotas_with_room_is_asked_by_twice_as_many_for_ea
 def test_worlds_that_once_stood_still(seed: int, least: float) -> None:
     world = draw(seed, most_rows=20_000)
     assert one("ours", world, ideal(world).wall_s).score > least
+
+
+@pytest.mark.parametrize(("named_s", "rate"), [(60.0, 1.0), (10.0, 1.0), (60.0, 20.0)])
+def test_a_provider_that_names_the_same_long_wait_each_time_is_found_in_a_few_of_them(
+    named_s: float, rate: float
+) -> None:
+    """Where each rejection cost a minute, two went in one breath after each: one was admitted in a minute."""
+
+    class Same(Run):
+        def _named_s(self, waits: list[float]) -> float:
+            return named_s
+
+    limits = (Limit("requests", rate, 1.0),)
+    world = replace(PLAIN, rows=300, limits=limits, says="retry-after", latency_s=0.3, latency_sigma=0.1)
+    try:
+        took = Same(world, Ours(world)).run()
+    finally:
+        clock.replace()
+    assert took.done == 300
+    assert took.rejected <= 15
+    assert took.wall_s < ideal(world).wall_s + 15 * named_s

@@ -304,7 +304,7 @@ class Bucket:
         passed, admitted = at_s - self.mark_s, total - self.mark
         if passed < patience_s or admitted < 1:
             return 0.0
-        active_s = max(APART * passed, passed - self.silent_s)
+        active_s = max(patience_s, passed - self.silent_s)
         if self._depth_known:
             rate = max(admitted / passed, (admitted - max(1, self._silences) * self.depth) / active_s)
         else:

@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cottonpalm.request.limiter.rules.bucket import Bucket
-from cottonpalm.request.limiter.rules.causes import SURE, USUAL, Cause, Doubt, Overload, Refusals
+from cottonpalm.request.limiter.rules.causes import HOLD, SURE, USUAL, Cause, Doubt, Overload, Refusals
 from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, Ceiling, Ceilings
 from cottonpalm.request.limiter.rules.concurrency import SOON, Fitting
 from cottonpalm.request.limiter.rules.quotas import Quotas
@@ -245,6 +245,8 @@ class Gates(ABC):
         if self._unsure >= recovery.window:
             return max(1e-4, self._young[0].at_s + patience_s - now)
         news_s = min(patience_s, self.trip_s) if self.trip_s else patience_s  # an answer is news too
+        if self.bucket.learning:  # nobody knows at what pace, and a rejection costs the wait that is named
+            news_s = max(news_s, recovery.named_s / HOLD)
         return self._sent_s + news_s / recovery.window - now
 
     def sent(self, sent: Sent) -> None:

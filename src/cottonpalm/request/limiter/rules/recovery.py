@@ -32,6 +32,7 @@ class Recovery:
         window: requests without news in the ramp.
         refused: probes that were rejected in this silence.
         silent_s: when it began.
+        named_s: the longest wait that was named in this silence.
         named_until_s: the end of the latest wait that was named; obeyed whatever is found meanwhile.
         dead: the provider did not answer at all: a probe that fails as late as others did tells the same.
     """
@@ -41,6 +42,7 @@ class Recovery:
         "_over_s",
         "_refused_s",
         "dead",
+        "named_s",
         "named_until_s",
         "probe",
         "refused",
@@ -55,7 +57,7 @@ class Recovery:
         self.window = first
         self.probe: Sent | None = None
         self.refused, self.dead = 0, False
-        self.silent_s = self.until_s = self.named_until_s = self._refused_s = 0.0
+        self.silent_s = self.until_s = self.named_s = self.named_until_s = self._refused_s = 0.0
         self._over_s = math.inf  # when the probe was sent that was admitted
         self._needed_s = 0.0  # the silence after which a probe was admitted, the last time that it took one
 
@@ -65,7 +67,7 @@ class Recovery:
 
     def begin(self, now: float) -> None:
         """A silence begins."""
-        self.silent_s, self.refused, self._over_s = now, 0, math.inf
+        self.silent_s, self.refused, self.named_s, self._over_s = now, 0, 0.0, math.inf
         self._refused_s = now
 
     def refuse(self, probe_s: float) -> None:
@@ -76,6 +78,7 @@ class Recovery:
     def hold(self, now: float, named_s: float, least_s: float) -> None:
         """Nobody goes for the time named, or a third of the silence so far; then one."""
         self.state, self.probe = State.HELD, None
+        self.named_s = max(self.named_s, named_s)
         self.named_until_s = max(self.named_until_s, now + named_s)
         own_s = max(BACKOFF * (now - self.silent_s), BACKOFF * self._needed_s, least_s)
         own_s = min(own_s, LONGEST_S)
