@@ -333,6 +333,18 @@ def test_the_more_are_rejected_by_chance_the_more_have_to_fall_together() -> Non
     assert rejected <= 4, "a limit rejects all"
 
 
+def test_what_led_to_a_cause_does_not_make_the_next_one_harder_to_find() -> None:
+    doubt, took = Doubt(), list[int]()
+    for time in range(200):
+        doubt.sent = asked = 1_000 * (time + 1)
+        for rejected in range(1, 10):
+            if doubt.surprising(asked + rejected, told=False, silent=False, trial=False):
+                break
+        took.append(rejected)
+        doubt.settled()
+    assert set(took) == {2}
+
+
 def test_a_silent_one_where_others_speak_weighs_little_and_one_that_speaks_is_enough() -> None:
     doubt = Doubt()
     found = [doubt.surprising(nth, told=False, silent=True, trial=False) for nth in range(1, 12)]

@@ -128,11 +128,12 @@ class Doubt:
         suspect: as many have to be in flight to ask as much; below any number: everybody does.
     """
 
-    __slots__ = ("_odd", "_recent", "_untold", "sent", "suspect")
+    __slots__ = ("_alone", "_odd", "_recent", "_untold", "sent", "suspect")
 
     def __init__(self) -> None:
         # Rejections of late: which that asked as much, and its weight.
         self._recent: list[tuple[int, float]] = []
+        self._alone = 0  # rejections that led to no cause
         self._untold = 0.0  # rejections that nobody explained, and no trial was to meet
         self._odd = 0  # that named a wait, though no more was asked than had been admitted
         self.sent = 0
@@ -170,7 +171,7 @@ class Doubt:
         share = TOLD if told else CHANCE[1] if silent else self.share
         weight, bar = -math.log(2 * share), TRIAL if trial else SURPRISE
         if not told:  # the more there were by chance, the sooner some of them fall together
-            bar += math.log1p(self._untold / ENOUGH)
+            bar += math.log1p(self._alone / ENOUGH)
             self._untold += not trial
         recent = self._recent
         insort(recent, (asked, weight))
@@ -180,8 +181,10 @@ class Doubt:
             ratio += weight
             if ratio - DOUBT * max(0, newest - which + 1 - rejected) > bar:
                 return True
+        self._alone += not told
         return False
 
     def settled(self) -> None:
         """A cause was found: from here on anew. It may be the wrong one, so they still count as chance."""
+        self._alone = max(0, self._alone + 1 - len(self._recent))
         self._recent.clear()
