@@ -16,6 +16,7 @@ from cottonpalm.observers.measures.pace import SLOT_S, SLOTS, Left, Pace
 from cottonpalm.observers.terminal.panel import Faults, Numbers, ShownFault, line, panel, sparks
 from cottonpalm.observers.terminal.progress import Progress
 from cottonpalm.types import ErrorRecord, Kind, Outcome
+from tests.cli.test_progress import Numbers as Going
 from tests.report.stories import HOSTILE
 
 pytestmark = pytest.mark.core
@@ -254,3 +255,32 @@ def test_sparks_are_as_high_as_the_rate() -> None:
     assert sparks([0, 5, 10]) == "▁▄█"
     assert sparks([0, 0]) == "▁▁"
     assert sparks([]) == ""
+
+
+def test_what_all_will_cost_is_reckoned_by_the_rows_of_this_process() -> None:
+    """Rows that an earlier life had done are done, but what they cost is no part of what this one has spent."""
+    resumed = replace(SHOWN, done=950, stored=900, total=1000, cost_usd=0.5, budget_usd=None)
+    assert "  money  $0.50  about $1.00 at the end" in text(resumed)
+    assert not [said for said in text(replace(resumed, done=900, cost_usd=0.0)) if "at the end" in said]
+
+
+def test_a_budget_that_ends_the_run_sooner_says_how_long_it_lasts() -> None:
+    """It was told that all would cost five times the budget, and how long all rows would take."""
+    progress = Progress(console=Console(file=io.StringIO()), budget_usd=0.5)
+    now = 0.0
+    clock.replace(lambda: now)
+    try:
+        for second in range(21):
+            now = float(second)
+            seen = Going(ok=5 * second, total=1000, cost_usd=0.0025 * 5 * second)
+            numbers = progress.numbers(seen)
+    finally:
+        clock.replace()
+    assert numbers.enough_for == 200
+    assert numbers.left is not None
+    assert numbers.left.seconds == pytest.approx(20.0), "a hundred rows more, at five a second"
+    assert "budget lasts 20 s" in line(numbers, 120)
+    shown = "\n".join(text(numbers))
+    assert "left   20 s, then the budget is spent" in shown
+    assert "enough for about 200 rows" in shown
+    assert "at the end" not in shown
