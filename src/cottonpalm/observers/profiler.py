@@ -302,7 +302,12 @@ class Profiler:
             slowest=_top(self._slowest, 1.0),
             dearest=_top(self._dearest, 1 / PICO),
             bound_by=bound_by(
-                states_s, wall_s, clock.cpu() - self._cpu, self._look().limit, dict(self._whys)
+                states_s,
+                wall_s,
+                clock.cpu() - self._cpu,
+                self._look().limit,
+                dict(self._whys),
+                seen=self._models.requests > 0,
             ),
             bound_s={state: seconds for state, seconds in sorted(states_s.items()) if state},
             sizes=self._sizes.classes(),

@@ -223,7 +223,9 @@ def lede(a: Story, b: Story) -> str:
     shares = [(_share(a.report, state), _share(b.report, state), state) for state in _states(a, b)]
     moved = [row for row in shares if abs(row[0] - row[1]) >= MOVED]
     for one, other, state in sorted(moved, key=lambda row: -abs(row[0] - row[1]))[:2]:
-        said.append(f"{name_of(state)} bound {percent(one)} of A and {percent(other)} of B.")
+        said.append(
+            f"{name_of(state, seen=_seen(a, b))} bound {percent(one)} of A and {percent(other)} of B."
+        )
     cached = b.report.counts.cached - a.report.counts.cached
     if abs(cached) >= EQUAL * max(1, b.ok):
         who = ("B", "A") if cached > 0 else ("A", "B")
@@ -292,6 +294,10 @@ def _share(report: Reported, state: str) -> float:
     return min(1.0, report.bound_s.get(state, 0.0) / report.wall_s) if report.wall_s else 0.0
 
 
+def _seen(a: Story, b: Story) -> bool:
+    return bool(a.report.by_model or b.report.by_model)
+
+
 def _bound(a: Story, b: Story) -> Markup:
     columns = [
         Column(""),
@@ -304,7 +310,7 @@ def _bound(a: Story, b: Story) -> Markup:
     for state in _states(a, b):
         one, other = _share(a.report, state), _share(b.report, state)
         shown = [kept(percent(one)), cell_bar(one, "plain"), kept(percent(other)), cell_bar(other)]
-        rows.append([name_of(state), *shown])
+        rows.append([name_of(state, seen=_seen(a, b)), *shown])
     return section("What bound", "share of each run", table(columns, rows) if rows else none())
 
 
