@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console, Group
 
 from cottonpalm import clock
-from cottonpalm.events import RowFinished, RunEnded, RunStarted
+from cottonpalm.events import Binding, RowFinished, RunEnded, RunStarted
 from cottonpalm.observers.measures.pace import SLOT_S, SLOTS, Left, Pace
 from cottonpalm.observers.terminal.panel import Faults, Numbers, ShownFault, line, panel, sparks
 from cottonpalm.observers.terminal.progress import Progress
@@ -249,6 +249,35 @@ def test_a_steady_pace_has_a_narrow_range_and_an_unsteady_one_a_wide_one() -> No
     assert unsteady.most is not None
     assert unsteady.least < 270 < 330 < unsteady.most
     assert unsteady.least < unsteady.seconds < unsteady.most
+
+
+def test_a_pace_that_changed_has_the_end_that_it_now_goes_to_in_its_range() -> None:
+    pace, done = Pace(), 0
+    for second in range(50):
+        pace.note(float(second), done)
+        done += 30 if second < 42 else 12
+    found = pace.left(600)
+    assert found is not None
+    assert found.most is not None
+    assert found.most >= 600 / 12 - 1, "at the pace of the last seconds"
+
+
+def test_the_last_rows_have_no_range_as_they_do_not_come_at_the_pace_of_those_before() -> None:
+    """Two rows were left for four seconds while 0.1 to 0.3 s were told."""
+    progress, now = Progress(console=Console(file=io.StringIO())), 0.0
+    clock.replace(lambda: now)
+    try:
+        for second in range(30):
+            now = float(second)
+            progress.numbers(Going(ok=10 * second, total=292))
+        last = progress.numbers(Going(ok=290, total=292, binding=Binding("tail", "")))
+        before = progress.numbers(Going(ok=290, total=292))
+    finally:
+        clock.replace()
+    assert last.left is not None
+    assert last.left.most is None
+    assert before.left is not None
+    assert before.left.most is not None
 
 
 def test_sparks_are_as_high_as_the_rate() -> None:

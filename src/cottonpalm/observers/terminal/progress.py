@@ -306,7 +306,9 @@ class Progress:
         enough_for = self._enough_for(stats, done, total)
         last = total if enough_for is None else enough_for
         rows = None if last is None or waits else max(0, last - done)
-        left = None if rows is None else self._pace.left(rows, _allowed(stats, done_here))
+        last_rows = stats.binding.what == "tail"
+        allowed = _allowed(stats, done_here)
+        left = None if rows is None else self._pace.left(rows, allowed, last=last_rows)
         return Numbers(
             name=self._name,
             done=done,
