@@ -131,14 +131,17 @@ class Measure(Protocol):
     def request(
         self,
         model: str,
-        seconds: float,
+        seconds: float | None,
         usage: Usage | None,
         cost_pico: int | None,
         *,
         ok: bool,
         flex: bool = False,
     ) -> None:
-        """One try of a request is over; `flex`: it was served at the flex tier."""
+        """One try of a request is over; `flex`: it was served at the flex tier.
+
+        `seconds` are None where nobody timed it, as in a batch.
+        """
 
     def retried(self) -> None:
         """The try that was just told of was a request's second or later one."""

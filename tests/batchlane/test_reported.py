@@ -61,3 +61,31 @@ def test_what_was_served_at_the_flex_tier_would_cost_no_less_in_a_batch(server: 
         assert run is not None
         assert run.report.cost_usd
         assert run.report.batch.saves_usd == pytest.approx(share * run.report.cost_usd)
+
+
+def test_requests_of_batches_have_no_time_and_count_among_the_others(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    server.live_latency_s = 0.05
+    server.faults = Faults(missing=frozenset({0}))
+    with batched(simple(server), server, tmp_path).start(rows(6)) as run:
+        lanes = sorted(outcome.lane for outcome in run)
+    assert lanes == ["batch"] * 5 + ["live"], "one row got no answer from two batches"
+    report = run.report
+    assert report.counts.requests == 6
+    assert report.request_latency_s.count == 1, "the others were timed by nobody"
+    assert report.request_latency_s.p50 >= 0.05
+
+
+def test_a_request_that_a_batch_refuses_is_counted_as_one_that_failed(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    server.faults = Faults(refused=frozenset({1}))
+    with batched(simple(server), server, tmp_path, max_failures=1.0).start(rows(6)) as run:
+        failed = [outcome for outcome in run if outcome.status == "failed"]
+    assert [outcome.attempts for outcome in failed] == [1]
+    report = run.report
+    assert report.counts.requests == run.stats.attempts == 6
+    [used] = report.by_model.values()
+    assert (used.requests, used.failed) == (6, 1)
+    assert "\nrequest " not in report.text(), "no time is shown where none was measured"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor, Cache, RetryPolicy
@@ -232,3 +233,22 @@ def test_a_run_that_stops_counts_the_rows_that_were_in_flight_at_that_moment() -
     done, message = virtual_run(main())
     assert done == 5
     assert message.startswith("the run stopped after 5 rows: 1 row failed, max_failures=0. ")
+
+
+def test_where_no_request_was_seen_no_limit_of_a_provider_is_blamed() -> None:
+    """Three hundred rows that fail at once are begun at a pace of ours, and no provider is there to ask for more."""
+
+    def fails(_: int) -> str:
+        raise ValueError("no")
+
+    processor = BatchProcessor(RunnableLambda(fails), max_failures=1.0)
+    processor.batch(list(range(40)), return_exceptions=True)
+    run = processor.last_run
+    assert run is not None
+    report = run.report
+    assert report.bound_s.get("pace"), "it is what held them"
+    assert report.bound_by[0].startswith("The rate at which calls could begin bound ")
+    page = report.to_html()
+    assert "provider&#x27;s limits" not in page
+    assert "the provider's limits" not in page
+    assert "Rate of calls" in page

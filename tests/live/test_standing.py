@@ -13,6 +13,7 @@ from langchain_core.runnables import RunnableLambda
 
 from cottonpalm import BatchProcessor, RunStopped
 from cottonpalm.live import now_view, runs_view
+from cottonpalm.live.ending import left
 from cottonpalm.live.reading import Reading, Standing
 from cottonpalm.observers.kept import Kept
 from cottonpalm.observers.measures.reported import Moment
@@ -115,3 +116,12 @@ def test_a_run_that_is_going_says_in_the_list_when_it_may_be_ready() -> None:
     life = Kept(made(600, 60.0, over_time=course, over=False), 0.0, 60.0, None, ())
     each = replace(standing({"total": 2000, "exact": True}), life=life)
     assert ">about\u00a0" in runs_view.parts_of([each], "s.db")["runs"]
+
+
+def test_while_all_waits_for_batches_the_page_guesses_no_end_either() -> None:
+    """A batch that came back a moment ago says nothing of when the next one does."""
+    course = tuple(Moment(float(n), 5.0, None, None) for n in range(40))
+    report = made(244, 40.0, over_time=course)
+    each = standing({"total": 2000, "exact": True})
+    assert left(report, each) is not None
+    assert left(report, replace(each, said={**SAID, "binding": "batch"})) is None

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cottonpalm.observers.measures.reported import Counts
 from cottonpalm.observers.page.compare import compare, compared, compared_text, verdict
 from cottonpalm.observers.page.head import verdict as verdict_of
 from cottonpalm.observers.page.run_page import page_of
+from cottonpalm.observers.page.story import Story
 from tests.report import stories
+from tests.report.made import made
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from cottonpalm.observers.page.story import Story
 
 VOID = {"meta", "br", "col", "line", "rect", "path"}
 STORIES = [stories.long_story, stories.hostile_story, stories.empty_story]
@@ -148,6 +149,18 @@ def test_a_long_report_is_small() -> None:
 def test_a_run_that_was_stopped_says_so_in_its_heading() -> None:
     assert verdict_of(stories.hostile_story()).startswith("Stopped: 6 of 12 rows answered")
     assert verdict_of(stories.empty_story()) == "There were no rows."
+
+
+def test_a_run_of_more_rows_is_not_called_worse_for_taking_more() -> None:
+    """A run of one row beside one of 120 was "+1,023 % worse" in time, in money and in failed rows."""
+    few = Story(made(100, 10.0, cost_usd=1.0), "few")
+    many = Story(made(0, 100.0, counts=Counts(ok=1900, failed=100), cost_usd=10.0), "many")
+    rows = {row.name: row.verdict for row in compared(few, many)}
+    assert (rows["Time"], rows["Money"], rows["Failed rows"]) == ("", "", "")
+    assert rows["Money a row"] == "better", "half as much"
+    assert verdict(few, many) == (
+        "B took 1 min 40 s for 2,000 rows, A 10 s for 100 rows; in all, B cost $9.00 more; 100 rows more failed."
+    )
 
 
 def test_two_runs_are_compared_in_words_and_in_numbers() -> None:

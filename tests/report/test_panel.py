@@ -11,11 +11,12 @@ import pytest
 from rich.console import Console, Group
 
 from cottonpalm import clock
-from cottonpalm.events import RowFinished, RunEnded, RunStarted
+from cottonpalm.events import Binding, RowFinished, RunEnded, RunStarted
 from cottonpalm.observers.measures.pace import SLOT_S, SLOTS, Left, Pace
 from cottonpalm.observers.terminal.panel import Faults, Numbers, ShownFault, line, panel, sparks
 from cottonpalm.observers.terminal.progress import Progress
 from cottonpalm.types import ErrorRecord, Kind, Outcome
+from tests.cli.test_progress import Numbers as Going
 from tests.report.stories import HOSTILE
 
 pytestmark = pytest.mark.core
@@ -250,7 +251,65 @@ def test_a_steady_pace_has_a_narrow_range_and_an_unsteady_one_a_wide_one() -> No
     assert unsteady.least < unsteady.seconds < unsteady.most
 
 
+def test_a_pace_that_changed_has_the_end_that_it_now_goes_to_in_its_range() -> None:
+    pace, done = Pace(), 0
+    for second in range(50):
+        pace.note(float(second), done)
+        done += 30 if second < 42 else 12
+    found = pace.left(600)
+    assert found is not None
+    assert found.most is not None
+    assert found.most >= 600 / 12 - 1, "at the pace of the last seconds"
+
+
+def test_the_last_rows_have_no_range_as_they_do_not_come_at_the_pace_of_those_before() -> None:
+    """Two rows were left for four seconds while 0.1 to 0.3 s were told."""
+    progress, now = Progress(console=Console(file=io.StringIO())), 0.0
+    clock.replace(lambda: now)
+    try:
+        for second in range(30):
+            now = float(second)
+            progress.numbers(Going(ok=10 * second, total=292))
+        last = progress.numbers(Going(ok=290, total=292, binding=Binding("tail", "")))
+        before = progress.numbers(Going(ok=290, total=292))
+    finally:
+        clock.replace()
+    assert last.left is not None
+    assert last.left.most is None
+    assert before.left is not None
+    assert before.left.most is not None
+
+
 def test_sparks_are_as_high_as_the_rate() -> None:
     assert sparks([0, 5, 10]) == "▁▄█"
     assert sparks([0, 0]) == "▁▁"
     assert sparks([]) == ""
+
+
+def test_what_all_will_cost_is_reckoned_by_the_rows_of_this_process() -> None:
+    """Rows that an earlier life had done are done, but what they cost is no part of what this one has spent."""
+    resumed = replace(SHOWN, done=950, stored=900, total=1000, cost_usd=0.5, budget_usd=None)
+    assert "  money  $0.50  about $1.00 at the end" in text(resumed)
+    assert not [said for said in text(replace(resumed, done=900, cost_usd=0.0)) if "at the end" in said]
+
+
+def test_a_budget_that_ends_the_run_sooner_says_how_long_it_lasts() -> None:
+    """It was told that all would cost five times the budget, and how long all rows would take."""
+    progress = Progress(console=Console(file=io.StringIO()), budget_usd=0.5)
+    now = 0.0
+    clock.replace(lambda: now)
+    try:
+        for second in range(21):
+            now = float(second)
+            seen = Going(ok=5 * second, total=1000, cost_usd=0.0025 * 5 * second)
+            numbers = progress.numbers(seen)
+    finally:
+        clock.replace()
+    assert numbers.enough_for == 200
+    assert numbers.left is not None
+    assert numbers.left.seconds == pytest.approx(20.0), "a hundred rows more, at five a second"
+    assert "budget lasts 20 s" in line(numbers, 120)
+    shown = "\n".join(text(numbers))
+    assert "left   20 s, then the budget is spent" in shown
+    assert "enough for about 200 rows" in shown
+    assert "at the end" not in shown

@@ -18,7 +18,7 @@ LATELY: Final = 0.25  # of the run: what the end is judged by
 
 def left(report: Reported, each: Standing) -> tuple[float, float, float] | None:
     """Seconds until the end by how it went lately: most likely, least, most; None where that cannot be told."""
-    if each.about is None:
+    if each.about is None or (each.said or {}).get("binding") == "batch":  # nobody knows until when
         return None
     rows = each.about - each.ok - each.failed
     moments = report.over_time[max(0, len(report.over_time) - 1 - int(len(report.over_time) * LATELY) - 3) :]

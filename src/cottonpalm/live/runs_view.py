@@ -166,14 +166,16 @@ def _why(each: Standing, story: Story, name: str) -> Part:
     if story.reason:
         return tag("span", story.reason, class_="worse" if name == "failed" else None)
     found = lanes(story.report)
-    return name_of(found[0][0]) if found else ""
+    return name_of(found[0][0], seen=bool(story.report.by_model)) if found else ""
 
 
 def binds_now(said: Mapping[str, Any] | None) -> str:
     """What keeps it from being faster, as its process says."""
     if said is None:
         return ""
-    return binds(said["binding"], said["pause_s"], said["silent_s"], said["trouble"])
+    return binds(
+        said["binding"], said["pause_s"], said["silent_s"], said["trouble"], seen=said.get("key") != ""
+    )
 
 
 def _end(each: Standing, story: Story, name: str) -> Part:

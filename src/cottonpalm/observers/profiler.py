@@ -219,7 +219,7 @@ class Profiler:
     def request(
         self,
         model: str,
-        seconds: float,
+        seconds: float | None,
         usage: Usage | None,
         cost_pico: int | None,
         *,
@@ -227,7 +227,8 @@ class Profiler:
         flex: bool = False,
     ) -> None:
         """See `protocols.Measure`."""
-        self._waits["call"].note(seconds)
+        if seconds is not None:
+            self._waits["call"].note(seconds)
         with self._lock:
             self._models.add(model, usage, cost_pico, ok=ok, flex=flex)
             if not ok:
@@ -285,7 +286,7 @@ class Profiler:
         cost_usd = self._cost_pico / PICO if self._cost_known else None
         waits = {name: values.counted() for name, values in self._waits.items()}
         return Report(
-            counts=self._counted(besides.stored, waits["call"].count),
+            counts=self._counted(besides.stored),
             wall_s=wall_s,
             active_s=max(0.0, wall_s - idle_s),
             rows_per_s=done / wall_s if wall_s else 0.0,
@@ -301,7 +302,12 @@ class Profiler:
             slowest=_top(self._slowest, 1.0),
             dearest=_top(self._dearest, 1 / PICO),
             bound_by=bound_by(
-                states_s, wall_s, clock.cpu() - self._cpu, self._look().limit, dict(self._whys)
+                states_s,
+                wall_s,
+                clock.cpu() - self._cpu,
+                self._look().limit,
+                dict(self._whys),
+                seen=self._models.requests > 0,
             ),
             bound_s={state: seconds for state, seconds in sorted(states_s.items()) if state},
             sizes=self._sizes.classes(),
@@ -316,7 +322,7 @@ class Profiler:
             stopped=besides.stopped,
         )
 
-    def _counted(self, stored: int, requests: int) -> Counts:
+    def _counted(self, stored: int) -> Counts:
         asked = self._ok + self._failed - self._hits
         return Counts(
             ok=self._ok,
@@ -326,7 +332,7 @@ class Profiler:
             cached=self._hits,
             cache_misses=asked if self._cached else 0,
             coalesced=self._coalesced,
-            requests=requests,
+            requests=self._models.requests,
             retries=self._retries,
             restarts=self._restarts,
             hedges=self._hedges,

@@ -57,6 +57,11 @@ class ModelsAsked:
             used.cost_pico += cost_pico
             used.priced = True
 
+    @property
+    def requests(self) -> int:
+        """Of all models."""
+        return sum(used.requests for used in self._models.values())
+
     def uses(self) -> dict[str, ModelUse]:
         """What each was asked, by name."""
         return {name: used.use() for name, used in sorted(self._models.items())}

@@ -73,7 +73,7 @@ class Pace:
         """Rows a second in each slot that is over, the oldest first."""
         return [rows / SLOT_S for rows in self._slots]
 
-    def left(self, rows: int, allowed: float | None = None) -> Left | None:
+    def left(self, rows: int, allowed: float | None = None, *, last: bool = False) -> Left | None:
         """How long so many rows take at this pace, or as long again as nothing has moved; None while nothing moves.
 
         The last rows, which all wait for one that is slow or tried again, do not come at the pace of those before.
@@ -81,6 +81,7 @@ class Pace:
         Args:
             rows: that are left.
             allowed: rows a second by the user's own ceiling, where that is what binds: it goes on as it says.
+            last: no more rows begin. How fast many came says nothing of how long a few take: there is no range then.
         """
         if allowed is not None:
             return Left(rows / allowed)
@@ -88,10 +89,11 @@ class Pace:
         if not rate:
             return None
         recent = self.bars[-LATELY:]
-        if len(recent) < SURE:
+        if last or len(recent) < SURE:
             return Left(max(rows / rate, self.still_s))
         mean = sum(recent) / len(recent)
         error = sqrt(sum((bar - mean) ** 2 for bar in recent) / (len(recent) - 1) / len(recent))
         slow, fast = rate - WIDE * error, rate + WIDE * error
+        slow, fast = min(slow, recent[-1]), max(fast, recent[-1])  # it may go on as it went last
         most = max(rows / slow, self.still_s) if slow > rate / 4 else None
         return Left(max(rows / rate, self.still_s), rows / fast, most)

@@ -66,14 +66,15 @@ def compared(a: Story, b: Story) -> list[Measured]:
     """All that is compared."""
     one, other = a.report, b.report
     whole = not (_goes_on(a) or _goes_on(b))  # else the two did not do the same work in that time
+    less = -1 if _as_many(a, b) else 0  # more rows take more, and nothing is better or worse for that
     return [
-        Measured("Time", one.wall_s or None, other.wall_s or None, duration, -1 if whole else 0),
+        Measured("Time", one.wall_s or None, other.wall_s or None, duration, less if whole else 0),
         Measured(
             "Rows a second", one.rows_per_s or None, other.rows_per_s or None, per_second, 1 if whole else 0
         ),
-        Measured("Money", a.cost_usd, b.cost_usd, money_usd),
+        Measured("Money", a.cost_usd, b.cost_usd, money_usd, less),
         Measured("Money a row", _a_row(a), _a_row(b), money_usd),
-        Measured("Failed rows", a.failed, b.failed, _whole),
+        Measured("Failed rows", a.failed, b.failed, _whole, less),
         Measured("A row, p50", *_both(one, other, "p50"), _seconds),
         Measured("A row, p99", *_both(one, other, "p99"), _seconds),
         Measured("First token, p50", *_first(one, other), _seconds),
@@ -87,9 +88,19 @@ def _goes_on(story: Story) -> bool:
     return story.report.counts.stored > 0
 
 
+def _as_many(a: Story, b: Story) -> bool:
+    """Whether both have done about as many rows."""
+    rows = a.ok + a.failed, b.ok + b.failed
+    return max(rows) - min(rows) <= EQUAL * max(rows)
+
+
 def _did(story: Story) -> str:
     counts = story.report.counts
     return f"{counts.ok + counts.failed:,} of its {count(round(story.ok + story.failed), 'row')}"
+
+
+def _rows(story: Story) -> str:
+    return count(round(story.ok + story.failed), "row")
 
 
 def _whole(value: float) -> str:
@@ -183,10 +194,10 @@ def verdict(a: Story, b: Story) -> str:
     by_name = {row.name: row for row in compared(a, b)}
     cost = list(_cost(by_name["Money"]))
     said = " and ".join([_took(by_name["Time"]), *cost])
-    if (_goes_on(a) or _goes_on(b)) and a.report.wall_s and b.report.wall_s:
-        took = (
-            f"B took {duration(b.report.wall_s)} for {_did(b)}, A {duration(a.report.wall_s)} for {_did(a)}"
-        )
+    went_on = _goes_on(a) or _goes_on(b)
+    if (went_on or not _as_many(a, b)) and a.report.wall_s and b.report.wall_s:
+        did = _did if went_on else _rows
+        took = f"B took {duration(b.report.wall_s)} for {did(b)}, A {duration(a.report.wall_s)} for {did(a)}"
         said = "; ".join([took, *(f"in all, B {each}" for each in cost)])
     failed = round(b.failed - a.failed)
     if failed:
@@ -223,7 +234,9 @@ def lede(a: Story, b: Story) -> str:
     shares = [(_share(a.report, state), _share(b.report, state), state) for state in _states(a, b)]
     moved = [row for row in shares if abs(row[0] - row[1]) >= MOVED]
     for one, other, state in sorted(moved, key=lambda row: -abs(row[0] - row[1]))[:2]:
-        said.append(f"{name_of(state)} bound {percent(one)} of A and {percent(other)} of B.")
+        said.append(
+            f"{name_of(state, seen=_seen(a, b))} bound {percent(one)} of A and {percent(other)} of B."
+        )
     cached = b.report.counts.cached - a.report.counts.cached
     if abs(cached) >= EQUAL * max(1, b.ok):
         who = ("B", "A") if cached > 0 else ("A", "B")
@@ -292,6 +305,10 @@ def _share(report: Reported, state: str) -> float:
     return min(1.0, report.bound_s.get(state, 0.0) / report.wall_s) if report.wall_s else 0.0
 
 
+def _seen(a: Story, b: Story) -> bool:
+    return bool(a.report.by_model or b.report.by_model)
+
+
 def _bound(a: Story, b: Story) -> Markup:
     columns = [
         Column(""),
@@ -304,7 +321,7 @@ def _bound(a: Story, b: Story) -> Markup:
     for state in _states(a, b):
         one, other = _share(a.report, state), _share(b.report, state)
         shown = [kept(percent(one)), cell_bar(one, "plain"), kept(percent(other)), cell_bar(other)]
-        rows.append([name_of(state), *shown])
+        rows.append([name_of(state, seen=_seen(a, b)), *shown])
     return section("What bound", "share of each run", table(columns, rows) if rows else none())
 
 

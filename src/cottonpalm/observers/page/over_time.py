@@ -58,14 +58,16 @@ class Seen(NamedTuple):
         return (self.start + self.end) / 2
 
 
-def family(state: str) -> str:
-    """Whose doing it is."""
+def family(state: str, report: Reported) -> str:
+    """Whose doing it is. Where no request was seen, it is no provider's."""
+    if _FAMILY.get(state) == "limits" and not report.by_model:
+        return "nobody"
     return _FAMILY.get(state, "nobody")
 
 
-def name_of(state: str) -> str:
-    """What bound, as the name of a lane."""
-    said = _NAMES.get(state) or binds(state, 0.0) or state  # type: ignore[arg-type]  # also of a newer version
+def name_of(state: str, *, seen: bool = True) -> str:
+    """What bound, as the name of a lane; `seen`: there were requests whose limit it could be."""
+    said = (_NAMES.get(state) if seen else "") or binds(state, 0.0, seen=seen) or state  # type: ignore[arg-type]  # also of a newer version
     return said[:1].upper() + said[1:]
 
 
@@ -119,8 +121,10 @@ def over_time(report: Reported) -> Markup | None:
         data_starts=" ".join(f"{each.start:.4f}" for each in moments),
         data_times="|".join(kept(duration(each.moment.at_s)) for each in moments),
     )
-    legend = _legend([family(state) for state, _ in shown])
-    return section("Over time", note, body, legend, unfold(_as_table(moments)), aside=_grain(report, moments))
+    legend = _legend([family(state, report) for state, _ in shown])
+    return section(
+        "Over time", note, body, legend, unfold(_as_table(report, moments)), aside=_grain(report, moments)
+    )
 
 
 def _grain(report: Reported, moments: Sequence[Seen]) -> Markup:
@@ -311,10 +315,10 @@ def _lanes(report: Reported, moments: Sequence[Seen], shown: Sequence[tuple[str,
     )
     for state, seconds in shown:
         share = percent(min(1.0, seconds / report.wall_s))
-        name = name_of(state)
+        name = name_of(state, seen=bool(report.by_model))
         label = f"{name} bound {share} of the run, {duration(seconds)}."
         values = join((tag("span", kept(share), class_="ink"), tag("span", kept(duration(seconds)))))
-        drawn = lane(spans(moments, state), family(state), label)
+        drawn = lane(spans(moments, state), family(state, report), label)
         yield tag(
             "div",
             tag("div", name, class_="name"),
@@ -357,16 +361,16 @@ def _legend(families: Sequence[str]) -> Markup | None:
     return tag("p", *keys, two, class_="legend")
 
 
-def _as_table(moments: Sequence[Seen]) -> Markup:
+def _as_table(report: Reported, moments: Sequence[Seen]) -> Markup:
     columns = [
         Column("from"),
         *(Column(name, number=True) for name in ("rows/s", "in flight", "limit", "tokens", "failed tries")),
         Column("bound by"),
     ]
-    return table(columns, [_line(each) for each in moments])
+    return table(columns, [_line(each, seen=bool(report.by_model)) for each in moments])
 
 
-def _line(each: Seen) -> list[Part]:
+def _line(each: Seen, *, seen: bool) -> list[Part]:
     moment = each.moment
     bound = sorted(((seconds, state) for state, seconds in moment.bound_s.items() if state), reverse=True)
     return [
@@ -376,5 +380,5 @@ def _line(each: Seen) -> list[Part]:
         _whole(moment.limit),
         f"{moment.tokens:,}",
         f"{moment.failed_tries:,}",
-        ", ".join(name_of(state) for _, state in bound[:2]),
+        ", ".join(name_of(state, seen=seen) for _, state in bound[:2]),
     ]

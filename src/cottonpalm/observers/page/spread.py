@@ -39,8 +39,7 @@ def spreads(report: Reported) -> dict[tuple[str, str], Spread]:
     found = {("A row", "from its start to its answer"): report.row_latency_s}
     if "first" in report.waits_s:
         found[_NAMES["first"]] = report.waits_s["first"]
-    if report.request_latency_s.max >= NO_TIME:  # those of a batch have no time of their own
-        found["A request", "sent to the end of its answer"] = report.request_latency_s
+    found["A request", "sent to the end of its answer"] = report.request_latency_s
     for name, spread in report.waits_s.items():
         if name in _NAMES and name != "first" and spread.total >= 0.01 * report.row_latency_s.total:
             found[_NAMES[name]] = spread

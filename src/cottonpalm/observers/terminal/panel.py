@@ -79,6 +79,8 @@ class Numbers:
     coming: Sequence[Coming] = ()  # answers that stream: those that are shown...
     streams: int = 0  # ...of so many
     why: str = ""  # why it is believed that this binds
+    stored: int = 0  # of the done rows: found done, so that `cost_usd` has nothing of them
+    enough_for: int | None = None  # rows in all, until the budget is spent; None: it is enough for all
     over: bool = False  # it has ended, perhaps before its rows did
 
 
@@ -91,13 +93,17 @@ def line(numbers: Numbers, width: int = 80) -> str:
     if numbers.fails:
         parts, why = [*parts, why], ""
     kept = len(parts)
-    parts += [f"{duration(numbers.left.seconds)} left"] if numbers.left is not None else []
+    parts += [_lasts(numbers, numbers.left.seconds)] if numbers.left is not None else []
     parts += [f"{numbers.failed:,} failed", f"{numbers.in_flight}/{numbers.limit:.0f} in flight"]
     cost = "" if numbers.cost_usd is None or not numbers.cost_known else money(round(numbers.cost_usd * PICO))
     parts += [part for part in (why, _moving(numbers.per_s), numbers.more, cost, _streams(numbers)) if part]
     while len(", ".join(parts)) > width and len(parts) > kept:
         parts.pop()
     return ", ".join(parts)
+
+
+def _lasts(numbers: Numbers, seconds: float) -> str:
+    return f"{duration(seconds)} left" if numbers.enough_for is None else f"budget lasts {duration(seconds)}"
 
 
 def _moving(per_s: float | None) -> str:
@@ -226,6 +232,8 @@ def _left(numbers: Numbers, width: int) -> Text | None:
     if least is not None and most is not None and roughly(least) != roughly(most):
         said.append(f" ({_range(least, most)})")
     ready = [Text(f"ready about {numbers.ready}")] if numbers.ready else []
+    if numbers.enough_for is not None:
+        ready = [Text("then the budget is spent")]
     return _join(_line("left"), [said, *ready], width, ", ")
 
 
@@ -244,9 +252,24 @@ def _money(numbers: Numbers, width: int, *, unicode: bool) -> Text | None:
     if budget:
         head.append(f" of {money_usd(budget)} ").append_text(bar(cost / budget, BUDGET_BAR, unicode=unicode))
     parts = [head]
-    if not numbers.over and numbers.total and MONEY_FROM <= numbers.done / numbers.total < 1:
-        parts.append(Text(f"about {money_usd(cost * numbers.total / numbers.done)} at the end"))
+    if numbers.enough_for is not None:
+        parts += [] if numbers.over else [Text(f"enough for about {numbers.enough_for:,} rows")]
+    elif not numbers.over and (whole := at_the_end(cost, numbers.done, numbers.stored, numbers.total)):
+        parts.append(Text(f"about {money_usd(whole)} at the end"))
     return _join(_line("money"), parts, width)
+
+
+def at_the_end(cost: float, done: int, stored: int, total: int | None) -> float | None:
+    """What a process will have spent when all is done, at the price of its rows so far; None while these are too few.
+
+    Args:
+        cost: what its rows have cost.
+        done: rows that are, those included that were found done.
+        stored: those; whatever they cost, it is not part of `cost`.
+        total: rows in all.
+    """
+    here, its = done - stored, (total or 0) - stored
+    return cost * its / here if 0 < here < its and here >= MONEY_FROM * its else None
 
 
 def _failed(numbers: Numbers, width: int, *, unicode: bool) -> Iterator[Text]:

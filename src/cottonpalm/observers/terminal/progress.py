@@ -31,7 +31,7 @@ from cottonpalm.events import (
 )
 from cottonpalm.observers.measures.pace import Pace
 from cottonpalm.observers.terminal.coming import ComingRows
-from cottonpalm.observers.terminal.panel import Faults, Numbers, line, panel
+from cottonpalm.observers.terminal.panel import Faults, Numbers, at_the_end, line, panel
 from cottonpalm.observers.told import Told
 from cottonpalm.observers.words.formatting import binds, clean, duration, money, told
 from cottonpalm.observers.words.numbers import share_of_budget
@@ -303,8 +303,12 @@ class Progress:
             total = None  # nothing was read yet
         done, per_s = done_here + stats.stored, self._pace.note(clock.now(), done_here)
         waits = stats.binding.what == "batch"  # nobody knows until when
-        rows = None if total is None or waits else max(0, total - done)
-        left = None if rows is None else self._pace.left(rows, _allowed(stats, done_here))
+        enough_for = self._enough_for(stats, done, total)
+        last = total if enough_for is None else enough_for
+        rows = None if last is None or waits else max(0, last - done)
+        last_rows = stats.binding.what == "tail"
+        allowed = _allowed(stats, done_here)
+        left = None if rows is None else self._pace.left(rows, allowed, last=last_rows)
         return Numbers(
             name=self._name,
             done=done,
@@ -312,7 +316,13 @@ class Progress:
             exact=exact,
             in_flight=stats.requests,
             limit=stats.limit,
-            binds=binds(stats.binding.what, stats.pause_s, stats.silent_s, stats.trouble),
+            binds=binds(
+                stats.binding.what,
+                stats.pause_s,
+                stats.silent_s,
+                stats.trouble,
+                seen=bool(stats.binding.key),
+            ),
             fails=stats.binding.what in FAILS or bool(stats.trouble),
             per_s=per_s,
             bars=self._pace.bars,
@@ -329,8 +339,18 @@ class Progress:
             coming=self.coming.shown,
             streams=len(self.coming),
             why=clean(stats.binding.why),
+            stored=stats.stored,
+            enough_for=enough_for,
             over=stats.finished,
         )
+
+    def _enough_for(self, stats: Snapshot, done: int, total: int | None) -> int | None:
+        """After how many rows in all the budget will be spent; None where it is enough for all, as far as is known."""
+        budget, cost = self._budget_usd, stats.cost_usd
+        whole = at_the_end(cost, done, stats.stored, total)
+        if not budget or not whole or whole <= budget or not stats.cost_known:
+            return None
+        return max(done, stats.stored + int((done - stats.stored) * budget / cost))
 
     def picture(self, numbers: Numbers) -> Group:
         """The live display, as wide as the terminal."""

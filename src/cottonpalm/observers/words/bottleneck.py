@@ -39,6 +39,11 @@ _SAID: Final[Mapping[Bottleneck, str]] = {
     "batch": "For {share} of the run rows waited for batches.",
     "tail": "For {share} of the run only its last rows were under way.",
 }
+# Where no request was seen, it is no provider's limit.
+_UNSEEN: Final[Mapping[Bottleneck, str]] = {
+    "concurrency": "The limit on calls at once ({limit:.0f} at the end) bound {share} of the run; no request was seen.",
+    "pace": "The rate at which calls could begin bound {share} of the run, as no request was seen; answers raise it.",
+}
 
 
 def bound_by(
@@ -47,6 +52,8 @@ def bound_by(
     cpu_s: float,
     limit: float,
     whys: Mapping[Bottleneck, str] = NO_REASONS,
+    *,
+    seen: bool = True,
 ) -> tuple[str, ...]:
     """At most two sentences, what took the longest first.
 
@@ -56,6 +63,7 @@ def bound_by(
         cpu_s: how much CPU time this process used meanwhile.
         limit: requests that may be in flight at the end.
         whys: why that was believed, at last, where it is a limit of a provider or of the user.
+        seen: requests were, whose limit it could be.
     """
     if wall_s <= 0:
         return ()
@@ -65,7 +73,8 @@ def bound_by(
     said: list[str] = []
     for state, share in sorted(shares.items(), key=lambda pair: -pair[1]):
         if state and share >= WORTH_SAYING:
-            sentence = _SAID[state].format(share=percent(share), limit=limit)
+            words = _SAID[state] if seen else _UNSEEN.get(state, _SAID[state])
+            sentence = words.format(share=percent(share), limit=limit)
             if state == "tail" and (share >= ALL or _tail_alone(states_s, wall_s)):
                 sentence = "All its rows were under way from the start."
             why = whys.get(state)

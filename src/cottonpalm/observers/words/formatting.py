@@ -41,15 +41,19 @@ _BINDS: Final[Mapping[Bottleneck, str]] = {
     "batch": "waits for batches",
     "tail": "last rows",
 }
+# Where no request is seen, it is no provider's limit: calls begin ever faster as they are answered.
+_NO_REQUESTS: Final[Mapping[Bottleneck, str]] = {"pace": "rate of calls"}
 
 
-def binds(what: Bottleneck, pause_s: float, silent_s: float = 0.0, trouble: str = "") -> str:
+def binds(
+    what: Bottleneck, pause_s: float, silent_s: float = 0.0, trouble: str = "", *, seen: bool = True
+) -> str:
     """What keeps a run from being faster, in two or three words, with the seconds of a pause; "" for nothing.
 
     A provider that has answered nothing for so many seconds goes before all that would bind if it did, and so does
-    the `trouble` of one that cannot be reached.
+    the `trouble` of one that cannot be reached. `seen`: there are requests whose limit it could be.
     """
-    words = _BINDS.get(what, "")
+    words = _BINDS.get(what, "") if seen else _NO_REQUESTS.get(what, _BINDS.get(what, ""))
     if trouble:
         words, silent_s = clean(trouble), 0.0
     if what in ("pause", "down"):

@@ -9,7 +9,7 @@ from cottonpalm.request.money.rules.grants import Ask
 from cottonpalm.request.pricing import call_in
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Iterable
 
     from cottonpalm.providers.batches.lanes import Lane
     from cottonpalm.providers.batches.stages import Batch, Book, Member
@@ -69,18 +69,7 @@ class BatchMoney:
     def settle(self, batch: Batch) -> list[Member]:
         """Book what its answers cost; returns what was in it. It reads the book: call it on a thread."""
         run, members = self._run, self._book.members(batch.tag)
-        call = call_in(batch.lane)
-        reported = unsaid = 0
-        for member in members:
-            result = self._book.asked(member.row).get(member.key)
-            if result is None or not result.good or result.body is None:
-                continue
-            answer = call.family.read(result.body)
-            cost = run.pricing.cost(call, answer)
-            reported += cost or 0
-            unsaid += cost is None
-            if run.measure is not None:
-                run.measure.request(call.label, 0.0, answer.usage, cost, ok=True)
+        reported, unsaid = self._counted(batch, members)
         if batch.tag in self._given_up:
             self.paid_twice[batch.tag] = reported
         amount = self._held.pop(batch.tag, 0)
@@ -92,6 +81,24 @@ class BatchMoney:
         elif reported or uncertain:
             run.spending.book(reported, uncertain)
         return members
+
+    def _counted(self, batch: Batch, members: Iterable[Member]) -> tuple[int, int]:
+        """Count its requests; returns what they cost, and how many answers did not say what they cost."""
+        run, call = self._run, call_in(batch.lane)
+        reported = unsaid = 0
+        for member in members:
+            result = self._book.asked(member.row).get(member.key)
+            if result is None or result.body is None:
+                continue
+            usage = cost = None
+            if result.good:  # one that was refused for good costs nothing
+                answer = call.family.read(result.body)
+                usage, cost = answer.usage, run.pricing.cost(call, answer)
+                reported += cost or 0
+                unsaid += cost is None
+            if run.measure is not None:
+                run.measure.request(call.label, None, usage, cost, ok=result.good)
+        return reported, unsaid
 
     def settle_ended(self) -> None:
         """Book batches that were written down as over when this run ended: no other looks at them again."""
