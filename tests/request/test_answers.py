@@ -18,7 +18,7 @@ from cottonpalm import BatchProcessor, RetryPolicy
 from cottonpalm.providers import CutAnswer, FilteredAnswer
 from cottonpalm.providers.answer import Answer, read_bytes
 from cottonpalm.providers.paths import ANTHROPIC, COHERE, GOOGLE, OPENAI_CHAT, family_of
-from cottonpalm.testing import FlakyTransport
+from cottonpalm.testing import FlakyTransport, Flaw
 from cottonpalm.types import Kind, Usage
 from tests.request.forms import Label
 from tests.request.kit import a_run, anthropic, in_flight, one, openai
@@ -561,6 +561,43 @@ def test_such_an_answer_is_asked_once_of_an_sdk_that_lets_no_exception_through(
         assert outcome.error.kind is kind
         assert outcome.error.message.startswith(f"{name}: ")
         assert outcome.output == ("half" if name == "CutAnswer" else "")
+
+
+SPEAKEASYS: Final = """
+import httpx
+
+def retry(client, url, body):
+    asked.append(url)
+    try:
+        response = client.post(url, json=body)
+    except (httpx.NetworkError, httpx.TimeoutException):
+        if len(asked) == 20:  # in truth, minutes later
+            raise
+        return retry(client, url, body)
+    return retry(client, url, body) if response.status_code >= 500 and len(asked) < 20 else response
+"""
+
+
+@pytest.mark.parametrize(
+    ("flaw", "words"),
+    [(500, "500 Internal Server Error"), (Flaw.STALL, "The read operation timed out")],
+    ids=["status", "lost"],
+)
+def test_an_sdk_that_asks_again_for_minutes_whatever_it_is_told_is_stopped_at_once(
+    flaw: Any, words: str
+) -> None:
+    network = FlakyTransport(then=lambda _: flaw)
+    sdk: dict[str, Any] = {"__name__": "an_sdk.utils.retries", "asked": []}
+    exec(SPEAKEASYS, sdk)
+    client = httpx.Client(transport=network, timeout=0.01)
+    question = {"model": "m-1", "messages": [{"role": "user", "content": "hi"}]}
+    chain = RunnableLambda(lambda _: sdk["retry"](client, "http://h.test/v1/chat/completions", question))
+    processor = BatchProcessor(chain, retry=RetryPolicy(base_s=0.01))
+    processor.batch(["hi"], return_exceptions=True)
+    [outcome] = processor.last_run.outcomes()
+    assert (len(sdk["asked"]), len(network.requests), outcome.attempts) == (2, 4, 4)
+    assert outcome.error.kind is Kind.TRANSIENT
+    assert outcome.error.message.startswith(words)
 
 
 def test_the_chains_own_fallbacks_take_a_cut_answer() -> None:
