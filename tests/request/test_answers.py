@@ -6,16 +6,19 @@ import asyncio
 import json
 from typing import Any, Final
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.language_models import SimpleChatModel
 from langchain_core.output_parsers import StrOutputParser
+from langchain_core.runnables import RunnableLambda
 
-from cottonpalm import BatchProcessor
+from cottonpalm import BatchProcessor, RetryPolicy
 from cottonpalm.providers import CutAnswer, FilteredAnswer
 from cottonpalm.providers.answer import Answer, read_bytes
-from cottonpalm.providers.paths import ANTHROPIC, GOOGLE, OPENAI_CHAT, family_of
+from cottonpalm.providers.paths import ANTHROPIC, COHERE, GOOGLE, OPENAI_CHAT, family_of
+from cottonpalm.testing import FlakyTransport, Flaw
 from cottonpalm.types import Kind, Usage
 from tests.request.forms import Label
 from tests.request.kit import a_run, anthropic, in_flight, one, openai
@@ -317,7 +320,7 @@ def test_gemini_and_ollama_streams_end_with_their_counts() -> None:
 )
 def test_any_json_is_read_without_an_exception(value: Any) -> None:
     content = json.dumps(value).encode()
-    for family in (OPENAI_CHAT, RESPONSES, ANTHROPIC, GOOGLE, OLLAMA):
+    for family in (OPENAI_CHAT, RESPONSES, ANTHROPIC, GOOGLE, OLLAMA, COHERE):
         assert family is not None
         read_bytes(family, content)
         read_bytes(family, b"data: " + content + b"\n")
@@ -366,6 +369,106 @@ def test_text_for_text_is_read_as_messages_are(path: str, body: Any, stream: lis
         assert (answer.complete, answer.usage, answer.stop, answer.text) == (True, Usage(5, 7), "cut", "half")
         assert answer.model == "m-1"
     assert not read(family, {"id": "x"}).complete
+
+
+def cohere(finish: str = "COMPLETE", text: str = "half", **usage: Any) -> dict[str, Any]:
+    content = [{"type": "text", "text": text}]
+    message = {"role": "assistant", "content": content}
+    return {"id": "x", "finish_reason": finish, "message": message, "usage": usage}
+
+
+OF_COHERE = {
+    "billed_units": {"input_tokens": 5.0, "output_tokens": 7.0},
+    "tokens": {"input_tokens": 71, "output_tokens": 7},
+}
+ENDED = {"finish_reason": "MAX_TOKENS", "usage": OF_COHERE}
+OF_OLD = {"text": "half", "finish_reason": "MAX_TOKENS", "meta": OF_COHERE}
+
+
+@pytest.mark.parametrize(
+    ("body", "stream"),
+    [
+        (
+            cohere("MAX_TOKENS", **OF_COHERE),
+            [
+                b"event: content-delta",
+                b'data: {"type":"content-delta","index":0,"delta":{"message":{"content":{"text":"ha"}}}}',
+                b'data: {"type":"content-delta","index":0,"delta":{"message":{"content":{"text":"lf"}}}}',
+                b"data: " + json.dumps({"type": "message-end", "delta": ENDED}).encode(),
+                b"data: [DONE]",
+            ],
+        ),
+        (
+            OF_OLD,
+            [
+                b'{"is_finished": false, "event_type": "text-generation", "text": "half"}',
+                json.dumps(
+                    {"event_type": "stream-end", "finish_reason": "MAX_TOKENS", "response": OF_OLD}
+                ).encode(),
+            ],
+        ),
+    ],
+    ids=["v2", "v1"],
+)
+def test_of_cohere_that_is_counted_what_is_billed(body: Any, stream: list[bytes]) -> None:
+    reader = COHERE.stream()
+    for line in stream:
+        reader.feed(line)
+    for answer in (read(COHERE, body), reader.answer()):
+        assert (answer.complete, answer.usage, answer.stop, answer.text) == (True, Usage(5, 7), "cut", "half")
+
+
+@pytest.mark.parametrize(
+    ("usage", "read_as"),
+    [
+        ({"tokens": {"input_tokens": 71, "output_tokens": 7}}, Usage(71, 7)),
+        ({"billed_units": {"search_units": 1}, "tokens": {"input_tokens": 71}}, Usage(71, 0)),
+        ({"billed_units": {"input_tokens": 0.5, "output_tokens": "many"}}, Usage()),
+        ({}, None),
+    ],
+)
+def test_where_cohere_bills_no_tokens_those_of_its_model_count(usage: Any, read_as: Usage | None) -> None:
+    assert read(COHERE, cohere(**usage)).usage == read_as
+
+
+def test_how_an_answer_of_cohere_ended() -> None:
+    calls = {"finish_reason": "TOOL_CALL", "message": {"role": "assistant", "tool_calls": [{"id": "t"}]}}
+    assert (read(COHERE, calls).complete, read(COHERE, calls).stop) == (True, None)
+    assert read(COHERE, cohere("ERROR_TOXIC")).stop == "filtered"
+    assert not read(COHERE, {"id": "x", "message": {}}).complete
+    assert not read(COHERE, {"finish_reason": "COMPLETE"}).complete
+    broke = read(COHERE, cohere("TIMEOUT"))
+    assert broke.error is not None
+    assert not broke.complete
+    reader = COHERE.stream()  # the SDK raises nothing there
+    reader.feed(b'data: {"type": "message-end", "delta": {"finish_reason": "ERROR", "error": "oops"}}')
+    assert (reader.answer().complete, reader.answer().error) == (False, None)
+
+
+def test_each_request_to_cohere_is_sent_once_for_each_try_and_counted() -> None:
+    network = FlakyTransport(500, cohere("ERROR"), cohere(text="fine", **OF_COHERE), then=lambda _: 500)
+
+    async def by_sdk(text: str) -> str:  # it sends a failing request three times
+        body = {"model": "m-1", "messages": [{"role": "user", "content": text}], "stream": False}
+        async with httpx.AsyncClient(transport=network) as client:
+            for _ in range(3):
+                response = await client.post("http://cohere.test/v2/chat", json=body)
+                if response.status_code == 200:
+                    return str(response.json()["message"]["content"][0]["text"])
+        response.raise_for_status()
+        raise AssertionError
+
+    processor = BatchProcessor(
+        RunnableLambda(by_sdk), retry=RetryPolicy(base_s=0.01), prices={"m-1": (1.0, 2.0)}
+    )
+    assert processor.batch(["hi"]) == ["fine"]
+    [outcome] = processor.last_run.outcomes()
+    assert outcome.attempts == len(network.requests) == 3
+    assert outcome.cost_usd > (5 + 7 * 2) / 1e6  # and what the broken one may have cost
+    processor.batch(["never"], return_exceptions=True)
+    [outcome] = processor.last_run.outcomes()
+    assert outcome.error.kind is Kind.TRANSIENT
+    assert outcome.attempts == len(network.requests) - 3 == 4
 
 
 STRUCTURED = [
@@ -458,6 +561,43 @@ def test_such_an_answer_is_asked_once_of_an_sdk_that_lets_no_exception_through(
         assert outcome.error.kind is kind
         assert outcome.error.message.startswith(f"{name}: ")
         assert outcome.output == ("half" if name == "CutAnswer" else "")
+
+
+SPEAKEASYS: Final = """
+import httpx
+
+def retry(client, url, body):
+    asked.append(url)
+    try:
+        response = client.post(url, json=body)
+    except (httpx.NetworkError, httpx.TimeoutException):
+        if len(asked) == 20:  # in truth, minutes later
+            raise
+        return retry(client, url, body)
+    return retry(client, url, body) if response.status_code >= 500 and len(asked) < 20 else response
+"""
+
+
+@pytest.mark.parametrize(
+    ("flaw", "words"),
+    [(500, "500 Internal Server Error"), (Flaw.STALL, "The read operation timed out")],
+    ids=["status", "lost"],
+)
+def test_an_sdk_that_asks_again_for_minutes_whatever_it_is_told_is_stopped_at_once(
+    flaw: Any, words: str
+) -> None:
+    network = FlakyTransport(then=lambda _: flaw)
+    sdk: dict[str, Any] = {"__name__": "an_sdk.utils.retries", "asked": []}
+    exec(SPEAKEASYS, sdk)
+    client = httpx.Client(transport=network, timeout=0.01)
+    question = {"model": "m-1", "messages": [{"role": "user", "content": "hi"}]}
+    chain = RunnableLambda(lambda _: sdk["retry"](client, "http://h.test/v1/chat/completions", question))
+    processor = BatchProcessor(chain, retry=RetryPolicy(base_s=0.01))
+    processor.batch(["hi"], return_exceptions=True)
+    [outcome] = processor.last_run.outcomes()
+    assert (len(sdk["asked"]), len(network.requests), outcome.attempts) == (2, 4, 4)
+    assert outcome.error.kind is Kind.TRANSIENT
+    assert outcome.error.message.startswith(words)
 
 
 def test_the_chains_own_fallbacks_take_a_cut_answer() -> None:

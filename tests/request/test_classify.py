@@ -29,7 +29,7 @@ from cottonpalm.providers import (
     dressed,
 )
 from cottonpalm.providers.classify import judge_status, never_sent
-from cottonpalm.providers.paths import ANTHROPIC, GOOGLE, OPENAI_CHAT
+from cottonpalm.providers.paths import ANTHROPIC, COHERE, GOOGLE, OPENAI_CHAT
 from cottonpalm.types import ErrorRecord, Kind
 
 pytestmark = pytest.mark.core
@@ -133,6 +133,27 @@ def test_a_raw_answer_and_the_sdks_exception_mean_the_same(
 def test_googles_reasons_are_understood(status: int, body: Any, kind: Kind) -> None:
     assert judge_status(GOOGLE, status, {}, json.dumps({"error": body}).encode()).kind is kind
     assert judge_status(GOOGLE, status, {}, json.dumps([{"error": body}]).encode()).kind is kind
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "kind"),
+    [
+        (400, "too many tokens: size limit exceeded by 11326 tokens. Try using shorter or fewer inputs", D),
+        (400, "invalid request: temperature must be between 0 and 1.0 inclusive.", F),
+        (401, "invalid api token", S),
+        (402, "Please add or update your payment method", S),
+        (404, "model 'command-x' not found, make sure the correct model ID was used", S),
+        (404, "no such dataset", F),
+        (429, "You are using a Trial key, which is limited to 20 API calls / minute", H),
+        (429, "trial token rate limit exceeded, limit is 100000 tokens per minute", H),
+        (429, "You are using a Trial key, which is limited to 1000 API calls / month", S),
+        (498, "the prompt holds a word of the deny list", F),
+        (500, "internal server error", T),
+    ],
+)
+def test_coheres_words_are_understood(status: int, message: str, kind: Kind) -> None:
+    fault = judge_status(COHERE, status, {}, json.dumps({"id": "x", "message": message}).encode())
+    assert (fault.kind, fault.message) == (kind, message)
 
 
 @pytest.mark.parametrize(

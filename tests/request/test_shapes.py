@@ -51,6 +51,8 @@ def key(**headers: str) -> str:
         ("/v1beta/models/gemini-x:streamGenerateContent", {"contents": [{"parts": []}]}, "gemini-x"),
         ("/openai/v1/chat/completions", {"model": "groq-m", "messages": MESSAGES}, "groq-m"),
         ("/api/chat", {"model": "llama", "messages": MESSAGES}, "llama"),
+        ("/v2/chat", {"model": "command-a", "messages": MESSAGES, "stream": False}, "command-a"),
+        ("/v1/chat", {"model": "command-r", "message": "hi", "stream": True}, "command-r"),
     ],
 )
 def test_a_listed_path_with_a_body_of_that_shape_is_a_model_request(path: str, body: Any, model: str) -> None:
@@ -69,6 +71,8 @@ def test_a_listed_path_with_a_body_of_that_shape_is_a_model_request(path: str, b
         ("/invoke", {"max_tokens": 5, "messages": MESSAGES}),
         ("/v1/embeddings", {"model": "m", "input": "hi"}),
         ("/graphql", {"messages": MESSAGES, "model": "m"}),
+        ("/v2/chat", {"messages": MESSAGES, "model": "m"}),  # a service of the user's own
+        ("/v1/chat", {"message": "hi", "model": "m", "stream": False, "connectors": [{"id": "web-search"}]}),
     ],
 )
 def test_anything_else_is_none(path: str, body: Any) -> None:

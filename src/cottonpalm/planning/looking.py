@@ -32,6 +32,7 @@ SEEN_AT_SEND: Final = frozenset(  # providers whose integrations send through cl
     (
         "anthropic",
         "azure",
+        "cohere",
         "deepseek",
         "fireworks",
         "google_genai",
@@ -39,6 +40,7 @@ SEEN_AT_SEND: Final = frozenset(  # providers whose integrations send through cl
         "mistral",
         "ollama",
         "openai",
+        "openrouter",
         "xai",
     )
 )

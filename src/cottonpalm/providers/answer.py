@@ -270,6 +270,7 @@ GENERATE = Maximum(
     ),
 )
 OLLAMA = Maximum((("options", "num_predict"),))
+COHERE = Maximum((("max_tokens",),), thinking=(("thinking", "token_budget"),))
 
 
 def _first(body: dict[str, Any], paths: tuple[Path, ...]) -> int:

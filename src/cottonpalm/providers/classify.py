@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 from cottonpalm.errors import RowFailed, words_of
 from cottonpalm.providers import hints, langchain, raised, unseen
 from cottonpalm.providers.answer import Complaint, Family, loads, status_of, sub, text_of
-from cottonpalm.providers.paths import ANTHROPIC, GOOGLE, OPENAI_CHAT, family_of
+from cottonpalm.providers.paths import ANTHROPIC, COHERE, GOOGLE, OPENAI_CHAT, family_of
 from cottonpalm.types import Fault, Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from types import FrameType
 
 BY_STATUS: Final[dict[int, Kind]] = {
@@ -225,8 +225,7 @@ def _status_error(exc: BaseException) -> Fault | None:
     response = getattr(exc, "response", None)
     body = unseen.body_of(exc)
     body = body if body is not None else getattr(exc, "details", None)
-    headers = getattr(response, "headers", None)
-    headers = headers if isinstance(headers, Mapping) else {}
+    headers = unseen.headers_of(exc)
     text = words_of(exc).encode(errors="replace")
     return judge(family, _complaint(_status(exc, response), body, text, headers), headers)
 
@@ -248,6 +247,8 @@ def _family(exc: BaseException) -> Family | None:
             return ANTHROPIC if name == "anthropic" else OPENAI_CHAT
     if _is(exc, "google.genai.errors", "APIError"):
         return GOOGLE
+    if _is(exc, "cohere.core.api_error", "ApiError"):
+        return COHERE
     if _is(exc, "ollama", "ResponseError"):
         return OPENAI_CHAT
     for name in _HTTP:

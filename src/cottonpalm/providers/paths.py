@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.providers.anthropic import Messages
+from cottonpalm.providers.cohere import CohereChat
 from cottonpalm.providers.google import GenerateContent
 from cottonpalm.providers.ollama import OllamaChat, OllamaText
 from cottonpalm.providers.openai import Chat, Responses, Text
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 OPENAI_CHAT: Final[Family] = Chat()
 ANTHROPIC: Final[Family] = Messages()
 GOOGLE: Final[Family] = GenerateContent()
+COHERE: Final[Family] = CohereChat()
 _ENDINGS: Final[tuple[tuple[str, Family], ...]] = (
     ("/chat/completions", OPENAI_CHAT),
     ("/completions", Text()),
@@ -24,6 +26,8 @@ _ENDINGS: Final[tuple[tuple[str, Family], ...]] = (
     ("/responses", Responses()),
     ("/api/chat", OllamaChat()),
     ("/api/generate", OllamaText()),
+    ("/v2/chat", COHERE),
+    ("/v1/chat", COHERE),
     (":generateContent", GOOGLE),
     (":streamGenerateContent", GOOGLE),
     ("/invoke", ANTHROPIC),

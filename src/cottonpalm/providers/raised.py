@@ -77,6 +77,16 @@ def lets_through() -> bool:
     return True
 
 
+def asks_on() -> bool:
+    """Whether the SDK that called us asks again, for minutes, whatever its answer says: Speakeasy's (OpenRouter)."""
+    frame = sys._getframe(1)  # noqa: SLF001 - as above
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").endswith(".utils.retries"):
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
 @cache
 def _class(plain: type[CottonpalmError], roots: tuple[type, ...]) -> type[CottonpalmError]:
     fresh = tuple(root for root in roots if not issubclass(plain, root))

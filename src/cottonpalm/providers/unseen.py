@@ -46,7 +46,7 @@ def error_answer(exc: BaseException, frames: list[FrameType]) -> ErrorAnswer | N
     links = [exc] if origin is None or not _was_caught_in(origin, frames) else [exc, origin]
     for link in links:
         if (status := next(_statuses(link), None)) is not None:
-            return ErrorAnswer(status, _headers(link), body_of(link))
+            return ErrorAnswer(status, headers_of(link), body_of(link))
     return _of_nvidia(exc, frames)
 
 
@@ -71,7 +71,8 @@ def _statuses(exc: BaseException) -> Iterator[int]:
             yield status
 
 
-def _headers(exc: BaseException) -> dict[str, str]:
+def headers_of(exc: BaseException) -> dict[str, str]:
+    """Return the headers of the error answer that an exception carries, in lower case; empty where it has none."""
     found: Any = getattr(getattr(exc, "response", None), "headers", None) or getattr(exc, "headers", None)
     if not isinstance(found, Mapping) and not hasattr(found, "items"):
         return {}

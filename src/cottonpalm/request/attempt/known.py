@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
+from cottonpalm.errors import CottonpalmError, words_of
 from cottonpalm.providers import dressed
 from cottonpalm.providers.answer import read_bytes
 from cottonpalm.providers.batches.lines import Result as Known
 from cottonpalm.providers.classify import judge_status
+from cottonpalm.providers.raised import BrokenAnswer, asks_on
 from cottonpalm.request.attempt.judging import broken, cut
 from cottonpalm.request.attempt.reservation import Reservation
 from cottonpalm.request.attempt.steps import FOREVER_S, Done, KeptFailure, Sleep
@@ -81,5 +83,8 @@ def _replayed(row: RowAccount, call: Call, result: Known) -> Done:
 
 def _again(kept: KeptFailure) -> Done:
     if kept.error is not None:
-        raise kept.error.with_traceback(None)
+        error = kept.error.with_traceback(None)
+        if asks_on() and not isinstance(error, CottonpalmError):
+            raise dressed(BrokenAnswer, words_of(error)) from error
+        raise error
     return Done(kept=kept)

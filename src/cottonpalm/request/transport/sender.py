@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
+from cottonpalm.providers.raised import asks_on
 from cottonpalm.request.attempt.steps import Done, KeptFailure, Reply
 from cottonpalm.request.transport.stream_reader import AsyncTap, Reading, SyncTap, tap_class
 from cottonpalm.request.transports import BY_SDK
@@ -134,9 +135,18 @@ class Sender:
             raise
 
     def _again(self, kept: KeptFailure) -> Any:
-        """Make a response again from a failure known before."""
+        """Make a response again from a failure known before.
+
+        Raises:
+            HTTPStatusError: of the library, to an SDK that would ask again and again whatever the answer says.
+        """
         headers = {name: value for name, value in kept.headers.items() if name not in _OF_THE_WIRE}
-        return self.http.Response(kept.status, headers=headers, content=kept.content, request=self.request)
+        response = self.http.Response(
+            kept.status, headers=headers, content=kept.content, request=self.request
+        )
+        if kept.status >= 400 and asks_on():
+            raise self._as_error(response)
+        return response
 
     def timed_out(self, seconds: float, cause: BaseException | None = None) -> Exception:
         """Return the library's own exception for an answer that took too long."""
