@@ -92,9 +92,8 @@ class Profiler:
         self._models = ModelsAsked()
         self._tokens = [0, 0, 0, 0, 0]
         self._cost_pico, self._cost_known = 0, True
-        self._failed_pico = self._left_pico = self._failed_tries_pico = self._estimated_pico = (
-            self._estimated
-        ) = 0
+        self._failed_pico = self._left_pico = self._failed_tries_pico = 0
+        self._estimated_pico = self._estimated = 0
         self._ok = self._failed = self._skipped = self._hits = self._coalesced = 0
         self._retries = self._restarts = self._hedges = self._overtaken = 0
         self._live_rows = self._live_pico = 0  # what did not go through the batch lane

@@ -39,7 +39,6 @@ SLOWER: Final = frozenset({"slow_down"})  # a 503 that means the one who asks
 STOPS: Final = "x-cottonpalm-stops"
 # put into the answer that stands for an exception of ours: its class
 REFUSES: Final = "x-cottonpalm-refuses"
-_REFUSALS: Final = {"CutAnswer": Kind.DEGRADE, "FilteredAnswer": Kind.FAIL_ROW}
 OURS: Final[tuple[tuple[type[BaseException], Kind], ...]] = (
     (raised.CutAnswer, Kind.DEGRADE),
     (raised.FilteredAnswer, Kind.FAIL_ROW),
@@ -48,6 +47,7 @@ OURS: Final[tuple[tuple[type[BaseException], Kind], ...]] = (
     (raised.ProviderDown, Kind.TRANSIENT),
     (raised.SignatureExpired, Kind.TRANSIENT),
 )
+_OUR_KINDS: Final = {known.__name__: kind for known, kind in OURS}
 _SDKS: Final = ("openai", "anthropic", "groq", "cerebras.cloud.sdk", "together", "fireworks", "perplexity")
 _HTTP: Final = ("httpx", "httpx2")
 _BROKEN: Final = (
@@ -82,10 +82,10 @@ def classify(exc: BaseException) -> Fault:
     for link in _causes(exc):
         if (ours := _lost_in_litellm(link)) is not None:
             return replace(classify(ours), cause=exc)
-        frames = frames or unseen.frames_in_model(link)
         if fault := _tell(link):
             said = _answered(exc) if link is exc else None
             return replace(fault, type=type(exc).__name__, message=said or words_of(exc), cause=exc)
+        frames = frames or unseen.frames_in_model(link)
         if frames and (fault := _of_unseen(link, frames)):
             return replace(fault, type=type(exc).__name__, cause=exc)
     return _of(Kind.FAIL_ROW, exc)
@@ -105,8 +105,8 @@ def is_bare_refusal(family: Family, status: int, headers: Mapping[str, str], con
 
 def judge(family: Family, complaint: Complaint, headers: Mapping[str, str]) -> Fault:
     """Say what an error object means, by its codes, then by its status."""
-    if (refusal := headers.get(REFUSES)) in _REFUSALS:
-        return Fault(_REFUSALS[refusal], refusal, complaint.message)
+    if (refusal := headers.get(REFUSES)) in _OUR_KINDS:
+        return Fault(_OUR_KINDS[refusal], refusal, complaint.message)
     kind = Kind.STOP_RUN if STOPS in headers else family.kind(complaint) or by_status(complaint.status)
     wait = hints.wait_s(headers, complaint.message, complaint.details)
     overload = kind is Kind.THROTTLE and _is_of_all(complaint)

@@ -69,22 +69,23 @@ def lets_through() -> bool:
     The SDKs that do name their root class in the module that sends. Those that know none of it (groq, fireworks,
     perplexity, old ones of openai and anthropic) catch whatever comes, and ask again.
     """
-    frame = sys._getframe(1)  # noqa: SLF001 - the SDK cannot be known by its client, which may be the user's own
-    while frame is not None:
-        if frame.f_globals.get("__name__", "").endswith("._base_client"):
-            return any(name in frame.f_globals for _, name in _ROOTS)
-        frame = frame.f_back  # type: ignore[assignment]
-    return True
+    sends = _caller("._base_client")
+    return sends is None or any(name in sends for _, name in _ROOTS)
 
 
 def asks_on() -> bool:
     """Whether the SDK that called us asks again, for minutes, whatever its answer says: Speakeasy's (OpenRouter)."""
-    frame = sys._getframe(1)  # noqa: SLF001 - as above
+    return _caller(".utils.retries") is not None
+
+
+def _caller(ending: str) -> dict[str, Any] | None:
+    """The nearest module above us whose name ends so; an SDK is not known by its client: that may be the user's own."""
+    frame = sys._getframe(1)  # noqa: SLF001 - there is no other way to see who called
     while frame is not None:
-        if frame.f_globals.get("__name__", "").endswith(".utils.retries"):
-            return True
+        if frame.f_globals.get("__name__", "").endswith(ending):
+            return frame.f_globals
         frame = frame.f_back  # type: ignore[assignment]
-    return False
+    return None
 
 
 @cache

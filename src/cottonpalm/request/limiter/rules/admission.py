@@ -112,9 +112,8 @@ class Admission(Gates):
         room = self.quotas.room if self.quotas.shown and number.grows(in_flight + 1) else 0.0
         number.answered(now, sent, in_flight + 1, gated=gated, left=left, room=room)
         if number.limit > limit + SOON and self.recovery.state is State.OPEN:
-            self.recovery.ramp(
-                max(2.0, limit / SOON)
-            )  # evenly, so that a rejection stops what was not sent yet
+            # Many more at once go evenly, so that a rejection stops those that were not sent yet.
+            self.recovery.ramp(max(2.0, limit / SOON))
         return number.limit != limit or number.starting is not starting or number.knee.times is not None
 
     def _heard(self, now: float, sent: Sent, in_flight: int, usage: Usage | None) -> bool:

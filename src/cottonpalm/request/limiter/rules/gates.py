@@ -173,10 +173,8 @@ class Gates(ABC):
         patience_s, wait_s = self.refusals.patience_s, math.inf
         blind = number.starting and self.answers < SOON * number.first and not number.busy
         if blind and more <= min(number.blind, number.maximum):
-            evenly_s = patience_s / math.sqrt(
-                2 * number.first * more
-            )  # those who come late do not go all at once
             grown_s = patience_s * math.sqrt(2 * more / number.first)
+            evenly_s = grown_s / (2 * more)  # so that those who come late do not go all at once
             wait_s = max(self._calm_s + grown_s, self._sent_s + evenly_s) - now
             if wait_s <= TINY_S:
                 number.set(more)
