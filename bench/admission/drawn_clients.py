@@ -93,6 +93,13 @@ class Ours:
         return tries.nap_s(until_s - now, self.run, self.limiter) if tries.slowed else 0.0
 
 
+class Overloaded(Ours):
+    """The limiter, at a provider that says of its own limits too that all its users overload it (503)."""
+
+    def came(self, now: float, call: Call, status: int, told: Told) -> float:
+        return super().came(now, call, 503 if status == 429 else status, told)
+
+
 class Present(Ours):
     """What the limiter was before, in a limiter of its own; all else is as a run has it."""
 
@@ -204,6 +211,7 @@ class Informed:
 
 CLIENTS: Final[dict[str, Callable[[World], Client]]] = {
     "ours": Ours,
+    "overloaded": Overloaded,
     "present": Present,
     "told": Informed,
     "aimd": Aimd,

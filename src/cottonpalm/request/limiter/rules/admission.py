@@ -16,7 +16,7 @@ from cottonpalm.request.limiter.rules.causes import (
     explain,
 )
 from cottonpalm.request.limiter.rules.concurrency import SOON
-from cottonpalm.request.limiter.rules.gates import Gates
+from cottonpalm.request.limiter.rules.gates import NUMBERS, Gates
 from cottonpalm.request.limiter.rules.recovery import BACKOFF, State
 from cottonpalm.request.limiter.rules.sent import Sent
 
@@ -253,11 +253,7 @@ class Admission(Gates):
 
     def _rejected_before(self, sent: Sent) -> None:
         """Another one of a burst whose cause is found."""
-        if (
-            self.cause in (Cause.NUMBER, Cause.BOTH)
-            and self._saved
-            and sent.ordinal <= self._saved[1].ordinal
-        ):
+        if self.cause in NUMBERS and self._saved and sent.ordinal <= self._saved[1].ordinal:
             if sent.ordinal > 1:
                 self.concurrency.fewer()
             else:  # nobody else was there: it is not the number
@@ -268,18 +264,19 @@ class Admission(Gates):
         self, now: float, sent: Sent, quotas: Sequence[Quota], named_s: float, overload: bool
     ) -> Cause:
         number, bucket, doubt = self.concurrency, self.bucket, self._doubt
-        overload = overload and not self._overload.is_ours(self._good, number.limit)
         empty = self.quotas.empty(sent, quotas)
         speaks = named_s > 0 or bool(quotas)
         self._speaks = self._speaks or speaks
-        surprising = doubt.surprising(
+        off = self._off(now)
+        above = sent.ordinal > max(1, number.known - off)
+        fits = number.known if above else math.inf
+        overload = overload and not self._overload.is_ours(self._good, number.limit, fits=fits)
+        surprising = not overload and doubt.surprising(
             sent.asked,
             told=(named_s > 0 and doubt.waits_tell) or empty,  # a quota that is left explains nothing
             silent=self._speaks and not speaks,
             trial=bucket.extra > 0 or number.testing,
         )
-        off = self._off(now)
-        above = sent.ordinal > max(1, number.known - off)
         doubt.suspect = sent.ordinal - off if above else -math.inf
         fast = self._may_be_fast(bool(quotas))
         # Where time alone had helped, the pace explains it: as many in flight had been admitted soon after.
@@ -325,7 +322,7 @@ class Admission(Gates):
                 bucket.learn(sent.at_s, mine)
             else:
                 bucket.empty(now, sent.at_s, mine, named_s, self.refusals.patience_s)
-        if cause in (Cause.NUMBER, Cause.BOTH):
+        if cause in NUMBERS:
             known = known or number.wall is not None
             lost = named_s * sent.ordinal / self.trip_s if self.trip_s else 0.0
             number.rejected(sent.ordinal, self._off(now), 1 + lost)
@@ -358,7 +355,9 @@ class Admission(Gates):
         window = 2.0
         if bucket.rate and cause is not Cause.CHANGED:
             window = max(2.0, bucket.rate * self.refusals.patience_s)
-        elif cause is Cause.OVERLOAD or (cause in (Cause.NUMBER, Cause.BOTH) and number.wall is not None):
+        elif cause is Cause.OVERLOAD:
+            window = max(2.0, min(number.limit / 4, self._overload.since))
+        elif cause in NUMBERS and number.wall is not None:
             window = max(2.0, number.limit / 4)
         silence_s = recovery.revive(probe.at_s, window)
         bucket.silent(silence_s)
@@ -373,7 +372,7 @@ class Admission(Gates):
         recovery, number, bucket, cause = self.recovery, self.concurrency, self.bucket, self.cause
         was, sent, mine = saved
         crowd = probe.ordinal - self.refusals.seen + probe.refusals
-        if cause in (Cause.NUMBER, Cause.BOTH) and crowd >= (number.wall or sent.ordinal):
+        if cause in NUMBERS and crowd >= (number.wall or sent.ordinal):
             # As many in flight as were rejected before: it was time that helped.
             number.restore(was._replace(known=probe.ordinal))
             bucket.blamed = True

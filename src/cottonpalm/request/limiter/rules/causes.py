@@ -99,21 +99,31 @@ class Overload:
 
     What is for everybody comes and goes by itself. What comes back each time that as much is asked again is a limit of
     our own.
+
+    Attributes:
+        since: requests that were admitted between the last two times that it was said.
     """
 
-    __slots__ = ("_soon", "_then")
+    __slots__ = ("_soon", "_then", "since")
 
     def __init__(self) -> None:
         self._then: int | None = None  # admitted, when it was said last
         self._soon = 0.0
+        self.since = 0
 
-    def is_ours(self, admitted: int, limit: float) -> bool:
-        """Whether it means us, said again after so many were admitted of whom so many may be in flight."""
-        since, self._then = 0 if self._then is None else admitted - self._then, admitted
-        if since > HOLD * limit:
+    def is_ours(self, admitted: int, limit: float, *, fits: float = math.inf) -> bool:
+        """Whether it means us, said again after so many were admitted of whom so many may be in flight.
+
+        Args:
+            admitted: requests so far.
+            limit: of them may be in flight.
+            fits: as many are known to, where one more was rejected.
+        """
+        first, self.since, self._then = self._then is None, admitted - (self._then or 0), admitted
+        if first or (self._soon < ENOUGH and self.since > HOLD * limit):
             self._soon = 0.0
         else:
-            self._soon += 1.0 if since >= ENOUGH else 1 / ENOUGH
+            self._soon += 1.0 if 2 * self.since >= min(2 * ENOUGH, fits) else 1 / ENOUGH
         return self._soon >= ENOUGH
 
 
