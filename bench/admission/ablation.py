@@ -44,8 +44,9 @@ APART: Final = (
     "reasons",
     "__init__",
 )  # no part of what is learnt
-# No choice was made: what is as good as none, how many are worked in together, a root, what follows from others.
-GIVEN: Final = ("LEAST", "LEAST_S", "MANY", "NOTHING", "ROOT_2", "TINY_S", "TOLD")
+# No choice was made: what is as good as none, how many are worked in together, a root, what follows from others or
+# from a distribution.
+GIVEN: Final = ("FEW", "LEAST", "LEAST_S", "MANY", "NOTHING", "QUICKEST", "ROOT_2", "TINY_S", "TOLD", "_FAR")
 Value: TypeAlias = float | tuple[float, ...]
 
 
@@ -125,6 +126,7 @@ PARTS: Final[dict[str, tuple[tuple[Any, str, Any], ...]]] = {
     "the ramp after a silence": ((Gates, "_ramp_s", lambda _self, _now, wait_s: wait_s),),
     "connections that break count": ((Admission, "_dropped", _nothing),),
     "growth before the first answer": ((gates, "SOON", 1e-9),),
+    "who is answered late asks whether it is full": ((Concurrency, "_doubt", _nothing),),
     "a start as quick as the run is short": ((Concurrency, "expects", _nothing),),
 }
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # answered, so many times as many again, or one in so many of all that will ask: the shorter a run, the more a careful
 # start costs of it; and too many cost about the part of the run that they are. Then so many more for each answer.
 SOON: Final = 4.0
+LONG_S: Final = 60.0  # an answer hardly takes, unless so many share the server that it is full
 
 
 class Fitting(NamedTuple):
@@ -157,9 +158,14 @@ class Concurrency:
             return
         took_s = now - sent.at_s
         first = not knee.usual_s and sent.number - sent.refusals <= FEW
+        # Nobody knows what one takes among few, and who shows quotas rejects what is too much.
+        doubtful = took_s > LONG_S and self.starting and not (knee.usual_s or room)
         knee.took(now, took_s, sent.ordinal, in_flight, first=first)
         if knee.found:
             self._search(now, sent, in_flight, gated)
+            return
+        if doubtful and self.known > 2 * SOON * self.first:
+            self._doubt(now, in_flight)
             return
         late = knee.late(took_s, counts=not left)
         if not late and self.grows(in_flight):
@@ -170,6 +176,19 @@ class Concurrency:
                 self.set(self.limit + SOON)
         if knee.full and (self.starting or WIDE * knee.fits < self.limit):
             self._settle(now, min(knee.fits, self.limit), self.limit)
+
+    def _doubt(self, now: float, in_flight: int) -> None:
+        """So many may fill the server, and an answer takes long only for that: see what it takes among fewer.
+
+        A full server does no less meanwhile; each that took its place would keep it full.
+        """
+        knee, crowd = self.knee, self.known
+        fits = crowd / SOON
+        if knee.usual_s:
+            self._settle(now, fits, crowd)
+            knee.compare(crowd)
+        else:
+            self.set(max(fits, in_flight - 1))
 
     def _search(self, now: float, sent: Sent, in_flight: int, gated: bool) -> None:
         """Where the knee is, by how much is done at two numbers in turn."""

@@ -131,6 +131,11 @@ class Knee:
         self.begin(0.0)
         self.times = AnswerTimes() if self._crowd > limit else None
 
+    def compare(self, crowd: float) -> None:
+        """What is known of an answer's time was seen among so many: compare fewer with them."""
+        self._varies = variance_of(self._first)
+        self._here = Seen(crowd, crowd / self.usual_s, ENOUGH)
+
     def leave(self) -> None:
         """Something else is in the way, or it was not full: nothing is looked for here any more."""
         self.found, self.times = False, None
