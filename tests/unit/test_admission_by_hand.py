@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cottonpalm.request.limiter.rules.causes import Cause, unlikely
+from cottonpalm.request.limiter.rules.causes import ENOUGH, Cause, Overload, unlikely
 from cottonpalm.request.limiter.rules.recovery import State
 from cottonpalm.types import Quota
 from tests.support.sent import sent_at
@@ -1010,6 +1010,41 @@ def test_after_an_overload_a_quarter_of_what_fits_goes_first_as_nothing_was_cut(
     admitted_probe(line)
     assert line.gates.cause is Cause.OVERLOAD
     assert (line.gates.concurrency.limit, line.gates.recovery.window) == (40, 10.0 + 1)
+
+
+def test_after_an_overload_that_comes_back_as_many_go_first_as_were_admitted_since() -> None:
+    line = settled(first=40.0)
+    line.reject(line.send(), overload=True)
+    admitted_probe(line)
+    line.reject(crowd(line, 3)[-1], overload=True)
+    admitted_probe(line)
+    assert line.gates.cause is Cause.OVERLOAD
+    assert line.gates.recovery.window == max(2.0, line.gates._overload.since) + 1
+    assert line.gates._overload.since <= 4
+
+
+def test_who_says_overload_above_what_fits_soon_means_a_limit_of_ours() -> None:
+    ours, all_users = Overload(), Overload()
+    admitted = 0
+    for nth in range(1 + ENOUGH):
+        assert not ours.is_ours(admitted, 20.0, fits=5.0) or nth == ENOUGH
+        assert not all_users.is_ours(admitted, 20.0)
+        admitted += 4  # of five that fit
+    assert ours.is_ours(admitted, 20.0, fits=5.0)
+    assert ours.is_ours(admitted + 10_000, 20.0, fits=5.0), "from then on, however rarely it is said"
+
+
+def test_an_overload_long_after_the_last_one_is_none_of_ours() -> None:
+    rare = Overload()
+    for nth in range(3 * ENOUGH):
+        assert not rare.is_ours(nth * 1_000, 20.0, fits=5.0)
+
+
+def test_an_overload_of_all_is_no_evidence_of_chance() -> None:
+    line = settled(first=40.0)
+    before = line.gates._doubt.share
+    line.reject(line.send(), overload=True)
+    assert line.gates._doubt.share <= before
 
 
 @pytest.mark.parametrize(("silence_s", "full"), [(0.0, True), (0.4, True), (2.0, False)])

@@ -637,3 +637,37 @@ def test_one_that_was_admitted_in_just_the_time_of_a_rejection_tells_something()
     bucket = Bucket()
     bucket.begin(0.0)
     assert bucket.sample(SOON_S, 1.0, SOON_S) == pytest.approx(1 / SOON_S)
+
+
+# -- what is no rate
+
+
+def test_a_pace_of_which_an_eighth_is_rejected_as_well_was_not_the_reason() -> None:
+    bucket, chance = known(16.0), random.Random(7)
+    bucket._believe(16.0)
+    now, rates = 0.0, []
+    for _ in range(4_000):  # half of all are rejected, however few are sent
+        wait_s = bucket.wait_s(now, 1.0)
+        now += max(0.0, wait_s) + 1e-6
+        bucket.take(now, 1.0)
+        if chance.random() < 0.5:
+            bucket.lose(now)
+        else:
+            bucket.news(now)
+        rates.append(bucket.rate)
+        if not bucket.rate:
+            break
+    assert rates[-1] == 0.0
+    assert min(rate for rate in rates if rate) >= 16.0 / 8
+
+
+def test_a_rate_that_was_raised_counts_from_there() -> None:
+    bucket = known(1.0)
+    bucket._believe(20.0)
+    bucket._believe(3.0)
+    assert bucket.rate == 3.0
+    bucket._believe(2.4)
+    assert bucket.rate == 0.0
+    assert not bucket.trial
+    bucket._believe(2.4)
+    assert bucket.rate == 2.4, "found again, it begins anew"

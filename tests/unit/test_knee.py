@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from itertools import pairwise
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -327,6 +328,74 @@ class Batching(Server):
 def test_of_a_server_whose_speed_grows_ever_less_most_is_used(most: int) -> None:
     server = Batching(most)
     assert server.run(max(1_000, 40 * most)) >= 0.7 * most
+
+
+class Flooded:
+    """Shares its speed. Two hundred were let go before the first answer; a crowd disturbs each other."""
+
+    def __init__(self, most: int, alone_s: float) -> None:
+        self.most, self.alone_s, self.now, self.done = most, alone_s, 0.0, 0
+        self.limit = Concurrency(10.0, 1, 500)
+        self.limit.set(200)
+        self.limit.known = 200
+        self.left: dict[int, float] = {}  # of what each has to do, by its number
+        self.sent: dict[int, Sent] = {}
+        self._chance, self._nth = Random(most), 0
+
+    def run(self, answers: int) -> list[float]:
+        """Ask as many at once as it allows until so many are answered; the limits meanwhile."""
+        limits = []
+        for _ in range(answers):
+            while len(self.left) < int(self.limit.limit):
+                self._send()
+            least = min(self.left, key=self.left.__getitem__)
+            work, more = self.left.pop(least), max(0.0, (len(self.left) + 1) / self.most - 1)
+            self.now += work * self.alone_s * (1 + more) * (1 + 0.3 * more)
+            self.left = {number: left - work for number, left in self.left.items()}
+            self.limit.answered(self.now, self.sent.pop(least), len(self.left) + 1)
+            limits.append(self.limit.limit)
+        self.done += answers
+        return limits
+
+    def _send(self) -> None:
+        self._nth += 1
+        sent = sent_at(self.now, len(self.left) + 1)
+        sent.number = self._nth
+        self.left[sent.number], self.sent[sent.number] = self._chance.lognormvariate(0.0, 0.4), sent
+        if self.limit.knee.times is not None:
+            self.limit.knee.times.sent(sent)
+
+
+@pytest.mark.parametrize("most", [5, 20, 30])
+def test_a_server_flooded_before_its_first_answer_is_not_kept_full(most: int) -> None:
+    server = Flooded(most, 5.0)
+    server.run(180)
+    assert server.limit.knee.found
+    assert server.limit.limit <= 200 / 4, "none takes the place of those that are answered so late"
+    server.run(400)
+    began_s = server.now
+    server.run(400)
+    assert 400 / (server.now - began_s) >= 0.7 * most / 5.0
+
+
+@pytest.mark.parametrize(("alone_s", "least"), [(90.0, 50), (30.0, 200)])
+def test_who_is_slow_and_not_full_is_asked_for_as_many_again(alone_s: float, least: int) -> None:
+    server = Flooded(1_000, alone_s)
+    limits = server.run(1_500)
+    assert min(limits) == least, "fewer for a while only where an answer takes more than a minute"
+    assert limits[-1] > 200, "and it grows from there"
+
+
+def test_who_shows_quotas_is_not_thought_to_be_flooded() -> None:
+    limit = Concurrency(10, 1, 500)
+    limit.set(200)
+    limit.known = 200
+    for nth in range(30):
+        sent = sent_at(0.0, nth + 1)
+        sent.number = nth + 1
+        limit.answered(100.0 + nth, sent, 200, room=1.0)
+    assert limit.limit >= 200
+    assert not limit.knee.found
 
 
 def test_a_limit_that_our_own_work_holds_back_learns_nothing() -> None:
