@@ -44,7 +44,6 @@ class Bucket:
         "_held",
         "_hold",
         "_lost",
-        "_most",
         "_next_s",
         "_opened",
         "_opened_s",
@@ -90,7 +89,6 @@ class Bucket:
         self._bound, self._held = False, 0  # whether it held the next one back; how many in this stage
         self._lost = 0  # in this stage, rejected as if by chance
         self._sure = False  # two samples agreed
-        self._most = 0.0  # the highest rate that was believed since it was off
         self._hold, self._cost = HOLD, 1.0
 
     def begin(self, now: float) -> None:
@@ -223,17 +221,8 @@ class Bucket:
             self._hold = min(int(1 / BUDGET), 2 * self._hold) if alike else HOLD
         if not tried:
             self.depth = max(self.depth, 1 + self._trial.stored(rate))
-        self.extra, self._since = 0.0, 0
+        self.rate, self.extra, self._since = rate, 0.0, 0
         self.rejections += 1
-        self._believe(rate)
-
-    def _believe(self, rate: float) -> None:
-        """That is the rate now; but where an eighth of what it was is rejected as well, no pace was the reason."""
-        self._most = max(self._most, rate)
-        if rate * CATCH_UP**3 < self._most:
-            self.off()
-        else:
-            self.rate = rate
 
     def empty(self, now: float, at_s: float, total: float, named_s: float, patience_s: float) -> None:
         """A rejection for it: it was empty when that request came, sent at `at_s` as the last of `total`.
@@ -254,7 +243,7 @@ class Bucket:
         self._hold = min(int(1 / BUDGET), 2 * self._hold) if self._sure else told
         if rate:
             self.learning = False
-            self._believe(0.5 * (self.rate + rate) if alike and not self.extra else rate)
+            self.rate = 0.5 * (self.rate + rate) if alike and not self.extra else rate
             if not self._depth_known and self._first:
                 self.depth, self._depth_known = max(1.0, self._first - rate * self._first_s), True
         if self.level > 1 and not held_less:
@@ -349,7 +338,7 @@ class Bucket:
 
     def off(self) -> None:
         """It is not what stands in the way."""
-        self.rate = self.extra = self._most = 0.0
+        self.rate = self.extra = 0.0
         self.rejections = 0
         self.learning = self.blamed = False
 
