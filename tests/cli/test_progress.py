@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
+import threading
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -169,6 +171,32 @@ def test_on_a_terminal_the_display_is_redrawn_and_taken_away_at_the_end() -> Non
     assert "night" in shown(console)
     assert "5 of 10 (50 %)" in shown(console)
     assert shown(console).endswith("\x1b[2K")  # the last thing is an erased line
+
+
+def test_what_a_handler_logs_that_was_made_before_the_display_stands_above_it() -> None:
+    console, drawn, log = screen(terminal=True), threading.Event(), logging.getLogger("tests.of.a.user")
+    handler = logging.StreamHandler()
+    before = handler.stream
+    log.addHandler(handler)
+    try:
+        progress = Progress(console=console, total=lambda: (10, True))
+        progress.watch(lambda: (drawn.set(), Numbers(ok=5))[1])
+        progress.start()
+        assert drawn.wait(20)
+        log.warning("a line of the user's own")
+        progress.close()
+    finally:
+        log.removeHandler(handler)
+    assert "a line of the user's own\n" in shown(console)
+    assert handler.stream is before
+
+
+def test_what_the_terminal_echoes_of_an_interrupt_fits_behind_the_last_line() -> None:
+    console = screen(terminal=True, width=60)
+    progress = Progress(console=console, total=lambda: (1000, True))
+    progress.see(RowFinished(Outcome(3, "failed", error=replace(ERROR, message="long " * 40))))
+    lines = progress.picture(progress.numbers(Numbers(ok=5, failed=1))).renderables
+    assert lines[-1].cell_len + len("^C") == 60
 
 
 def told(*events: object, verbose: bool) -> list[str]:

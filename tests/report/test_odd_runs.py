@@ -16,11 +16,11 @@ from langchain_openai import ChatOpenAI
 from cottonpalm import BatchProcessor, Budget, Cache, RunStopped
 from cottonpalm.live.stories import rows_of, told
 from cottonpalm.observers import kept
-from cottonpalm.observers.measures.reported import Spread
+from cottonpalm.observers.measures.reported import Counts, Money, Spread
 from cottonpalm.stores import open_store
 from cottonpalm.testing import FlakyTransport, ScriptedChain, virtual_run
 from tests.report.drawn import Page, share
-from tests.report.made import NOTHING, made
+from tests.report.made import NOTHING, made, moments
 
 if TYPE_CHECKING:
     from cottonpalm.observers.report import Report
@@ -170,6 +170,22 @@ def test_what_cost_nothing_and_what_has_no_price_are_told_apart() -> None:
     _, unknown = page_of(model().bind(model="nobody-s"), [f"row {n}" for n in range(30)])
     assert unknown.section("Money").said == "Money What the rows cost is not known."
     assert "$0" not in unknown.section("Where it went").said
+
+
+def test_the_money_of_one_life_is_not_held_against_a_budget_that_counts_all_of_them() -> None:
+    spent = Money(ok_usd=0.4, budget_usd=1.0)
+    course = moments(40, 1.0)  # a cent each
+    alone, later = (
+        Page(made(counts=counts, cost_usd=0.4, money=spent, over_time=course).to_html())
+        for counts in (Counts(ok=40), Counts(ok=40, stored=55))
+    )
+    assert alone.section("Money").said.startswith("Money $0.40 of $1.00. ")
+    assert alone.section("Where it went").all("tr")[3].said == "In all $0.40"
+    said = "Money $0.40 in this life; the budget of $1.00 counts earlier ones too. "
+    assert later.section("Money").said.startswith(said)
+    assert later.section("Where it went").all("tr")[3].said == "In this life $0.40"
+    assert "budget $1.00" in alone.section("Money").said
+    assert "budget $1.00" not in later.section("Money").said, "no line is drawn where it does not belong"
 
 
 def test_of_few_rows_each_is_a_dot_and_no_share_of_them_is_named() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import threading
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +20,7 @@ from cottonpalm.request.money.rules.grants import Ask
 from cottonpalm.request.money.spending import Spending
 from cottonpalm.stores import open_store
 from cottonpalm.types import PICO
+from tests.request.kit import a_run
 from tests.request.test_attempts import GOOD, a_call, answer
 from tests.request.test_tightening import LIKELY, near_the_ceiling
 from tests.support.loopback import Loopback
@@ -130,6 +133,36 @@ def test_a_lease_that_the_store_refuses_at_once_is_told_to_whoever_waits_for_it(
     assert account.failure is not None
     assert not account.covers(10**12)
     assert not account.wants_lease(5, None), "none is asked for again"
+
+
+def test_a_request_whose_money_is_only_being_written_down_does_not_wait_for_money(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "runs.db")
+    ledger, line = Ledger(PICO), threading.Event()
+    run = a_run(ledger=ledger, spending=Spending(store.open_run("night", None)))
+
+    def asks(amount: int) -> threading.Thread:
+        def grant() -> None:
+            with run.flow.waiting_for_money():
+                ledger.grant(amount, account=run.spending)
+
+        thread = threading.Thread(target=grant)
+        thread.start()
+        while not ledger.waiting:
+            line.wait(0.001)
+        return thread
+
+    with closing(sqlite3.connect(tmp_path / "runs.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # nothing can be written meanwhile
+        first = asks(1_000)
+        assert (run.flow.unpaid, run.unpaid) == (1, 0)
+        other.execute("ROLLBACK")
+    first.join(20)
+    second = asks(PICO)
+    assert (run.flow.unpaid, run.unpaid) == (1, 1), "the first one holds a part of it"
+    ledger.settle(1_000, 0, account=run.spending)
+    second.join(20)
+    assert (run.flow.unpaid, ledger.reserved) == (0, PICO)
+    store.close()
 
 
 @pytest.mark.parametrize("wakes", [True, False], ids=["a thread that wakes late", "a request on its way"])

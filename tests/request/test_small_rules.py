@@ -160,12 +160,18 @@ def test_an_even_pace_after_a_resume_goes_by_what_a_request_costs_now() -> None:
 
 def test_why_there_is_no_money_is_said_with_its_figures() -> None:
     prices = PriceBook({"gpt-4o-mini": (1.0, 1.0)})
-    hand = a_hand(call=a_call(max_tokens=10), ledger=Ledger(5 * PICO // 10**6), prices=prices)
+    ledger = Ledger(5 * PICO // 10**6)
+    hand = a_hand(call=a_call(max_tokens=10), ledger=ledger, prices=prices)
     pricing, bound = hand.row.run.pricing, 40 * PICO // 10**6
     assert pricing.budget_left() == 5_000_000
     said = pricing.why_no_money("'gpt-4o-mini'", lambda: bound)
     assert "for another request to 'gpt-4o-mini', which can cost $0.000040; $0.000005 is left" in said
     assert "set aside" not in said
+    in_flight = ledger.grant(5_000_000)
+    assert pricing.why_no_money("'gpt-4o-mini'", lambda: bound) == said, (
+        "what others hold comes back, and is too little"
+    )
+    ledger.settle(in_flight, 0)
     hand.row.run.spending.book(3, 36_000_000)
     said = pricing.why_no_money("'gpt-4o-mini'", lambda: bound)
     assert said.endswith("$0.000036 is set aside for answers that never came, or did not say what they cost")

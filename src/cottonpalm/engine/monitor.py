@@ -95,7 +95,7 @@ class Monitor:
         account = self._account
         found = standings(account)
         busy = self._busy >= SURE
-        what, key = binding(self._rows(), account.flow.unpaid, found, busy=busy, hot=self._hot)
+        what, key = binding(self._rows(), account.unpaid, found, busy=busy, hot=self._hot)
         here = Binding(what, key, next((each.why for each in found if each.key == key and key), ""))
         return here if self.workers is None else self.workers.binding(here)
 

@@ -152,10 +152,11 @@ class Pricing:
         """Say why a request, or a streaming one, was not sent whose bound is at least `least()` pico-dollars."""
         if (failure := self._spending.failure) is not None:
             return f"what is spent cannot be made durable, and so no request is sent: {failure}"
-        if self._ledger is not None:
-            self._alerts.tell_share(1.0, self._ledger)
         why = f"the budget does not allow for another request to {whom}"
-        bound, left = least(), self.budget_left()
+        if self._ledger is None:
+            return why
+        self._alerts.tell_share(1.0, self._ledger)
+        bound, left = least(), self._ledger.unspent()  # what is reserved did not keep it from waiting
         if left is None or left >= bound:  # money was freed since, but too late for this request
             return why
         why += f", which can cost ${bound / PICO:.6f}; ${max(0, left) / PICO:.6f} is left"

@@ -147,6 +147,13 @@ class RunAccount:
         self.flex: Flex | None = None
         self.transports = Transports(wanted=fast)
 
+    @property
+    def unpaid(self) -> int:
+        """How many requests wait for money; not those whose money is there and is just being written down."""
+        if self.ledger is None or self.spending.lent or self.ledger.full:
+            return self.flow.unpaid
+        return 0
+
     def spent(self) -> Spent | None:
         """Return what the store should hold now of this run's spending."""
         return self.spending.record() if self.ledger is None else self.ledger.record(self.spending)

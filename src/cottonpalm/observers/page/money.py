@@ -31,15 +31,11 @@ def money(report: Reported) -> Markup | None:
 
 
 def _spent(report: Reported) -> Markup:
-    total, budget = sum(moment.cost_usd for moment in report.over_time), report.money.budget_usd
+    total = sum(moment.cost_usd for moment in report.over_time)
     if not total:
         return section("Money", "", tag("p", _without_a_course(report), class_="none"))
-    if report.cost_usd is None:
-        note = "What some rows cost is not known."
-    elif budget is None:
-        note = f"{money_usd(report.cost_usd)}, without a budget."
-    else:
-        note = f"{money_usd(report.cost_usd)} of {money_usd(budget)}{_held(report.money.uncertain_usd)}."
+    # What earlier lives spent is part of the budget, and not of this course: the two are not to be compared.
+    note, budget = _note(report), None if report.counts.stored else report.money.budget_usd
     drawn_budget = budget if budget is not None and budget <= FAR * total else None
     top = max(total, drawn_budget or 0.0)
     label = f"Money over {duration(report.wall_s)}: {money_usd(total)} in the end"
@@ -66,6 +62,19 @@ def _spent(report: Reported) -> Markup:
         axis(times(report.wall_s, 5), report.wall_s, last),
         unfold(_as_table(report)),
     )
+
+
+def _note(report: Reported) -> str:
+    """What was spent, against what might be."""
+    cost_usd, budget = report.cost_usd, report.money.budget_usd
+    if cost_usd is None:
+        return "What some rows cost is not known."
+    if budget is None:
+        return f"{money_usd(cost_usd)}{' in this life' if report.counts.stored else ''}, without a budget."
+    held = _held(report.money.uncertain_usd)
+    if report.counts.stored:
+        return f"{money_usd(cost_usd)} in this life{held}; the budget of {money_usd(budget)} counts earlier ones too."
+    return f"{money_usd(cost_usd)} of {money_usd(budget)}{held}."
 
 
 def _held(uncertain_usd: float) -> str:
@@ -132,7 +141,7 @@ def _where(report: Reported) -> Markup:
         rows.append(
             [tag("span", "of it, estimated", class_="under"), bar, money_usd(spent.estimated_usd)],
         )
-    rows.append(["In all", None, whole])
+    rows.append(["In this life" if report.counts.stored else "In all", None, whole])
     columns = [Column("for"), Column("", class_="bars"), Column("money", number=True)]
     more = _tokens_kept(report)
     guessed = _estimated(spent.estimated_rows)

@@ -9,6 +9,7 @@ import datetime as dt
 import sys
 import threading
 from collections import deque
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from rich.console import Console, Group
@@ -30,6 +31,7 @@ from cottonpalm.events import (
     Unreachable,
 )
 from cottonpalm.observers.measures.pace import Pace
+from cottonpalm.observers.terminal import logs
 from cottonpalm.observers.terminal.coming import ComingRows
 from cottonpalm.observers.terminal.panel import Faults, Numbers, at_the_end, line, panel
 from cottonpalm.observers.told import Told
@@ -46,6 +48,7 @@ REFRESH_S: Final = 0.25  # of the live display
 PLAIN_EVERY_S: Final = 10.0  # between lines where there is no terminal
 READY_S: Final = 120.0  # left, from where on the time of day is told
 DAY_S: Final = 86_400.0
+ECHOED: Final = 2  # columns of a `^C` that the terminal shows behind the display
 FAILS: Final = ("pause", "down", "probe")  # the provider's doing, which passes
 OWN: Final = ("own requests", "own tokens")  # the user's ceilings
 LONG_REST_S: Final = 8.0  # rests of an endpoint from here on are told to everybody
@@ -260,16 +263,13 @@ class Progress:
             self._tell()
 
     def _run(self) -> None:
-        if self._redraws:
-            self._live.start()
         try:
-            while not self._stop.is_set():
-                self._tick()
-                self._wake.wait(self.every_s)
-                self._wake.clear()
+            with logs.shown(self._live) if self._redraws else nullcontext():
+                while not self._stop.is_set():
+                    self._tick()
+                    self._wake.wait(self.every_s)
+                    self._wake.clear()
         finally:
-            if self._redraws:
-                self._live.stop()
             self._tell()
 
     def _tick(self) -> None:
@@ -353,10 +353,10 @@ class Progress:
         return max(done, stats.stored + int((done - stats.stored) * budget / cost))
 
     def picture(self, numbers: Numbers) -> Group:
-        """The live display, as wide as the terminal."""
+        """The live display, as wide as the terminal, but for a `^C`: one line more, and the first would stay behind."""
         console = self._console
         unicode = console.encoding.startswith("utf")
-        return Group(*panel(numbers, console.width, unicode=unicode))
+        return Group(*panel(numbers, max(1, console.width - ECHOED), unicode=unicode))
 
 
 def _allowed(stats: Snapshot, done: int) -> float | None:

@@ -283,6 +283,11 @@ class Ledger(WaitQueue[int]):
         with self._lock:
             return self._room().now
 
+    def unspent(self) -> int | None:
+        """Return what is not spent: what is left once nothing is in flight; None without a limit."""
+        with self._lock:
+            return self._room().ever
+
     @property
     def full(self) -> bool:
         """Whether the first in line waits for money that is reserved; a lease being written down comes by itself."""

@@ -64,6 +64,8 @@ class Purse(Spending):
         wake: called, from any thread, when there is something to say of money.
     """
 
+    lent = True
+
     def __init__(self, ledger: Ledger, wake: Callable[[], None]) -> None:
         super().__init__()
         self.lasting, self._ledger = True, ledger

@@ -45,7 +45,10 @@ class Spending:
         alarm: when this amount of the budget is spent, `settle` tells the run.
         unbounded: how many requests got no answer and had no bound for their cost.
         failure: the error because of which a lease did not become durable.
+        lent: True: another process leases, and may have to wait for the money itself.
     """
+
+    lent = False
 
     def __init__(self, store: RunStore | None = None, *, timed: bool = False, out: int = 0) -> None:
         self._store, self.timed, self._out = store, timed, out
