@@ -56,8 +56,15 @@ def refused(said: object, *parts: str) -> None:
         ("in.jsonl", b'[\n{"text": "a"}]', "the JSON goes on over several lines; write one object a line"),
         ("in.jsonl", b'[{"text": "a"}]', "this is an array; write one object a line"),
         ("in.jsonl", b"id,text\n", "looks like the header of a CSV: name the file .csv"),
+        (
+            "in.jsonl",
+            b"text\nfoo\n",
+            "if it names a column of texts, name the file .csv, or say --input-format csv",
+        ),
+        ("in.tsv", b"id,text\n1,a\n", "in.tsv line 1: the header holds no tab, but ',': it is a .csv"),
         ("in.csv", b'{"text": "a"}\n{"text": "b"}\n', "holds lines of JSON, no CSV: name it .jsonl"),
         ("in.csv", b"# from a tool\nid,text\n", "line 1, '# from a tool', is taken for the header"),
+        ("in.csv", b"text\nHello, you\n", "if each line is one text, name the file .tsv"),
         ("in.xlsx", b"PK", "in.xlsx is no Excel file that can be read"),
     ],
 )

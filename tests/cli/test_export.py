@@ -54,6 +54,20 @@ def test_a_run_is_exported_in_every_format_without_a_call(
     assert server.requests == 3
 
 
+@pytest.mark.parametrize("separator", [";", "|", "~"])
+def test_a_csv_has_the_separator_that_the_run_s_own_output_has(
+    ask: Command, cottonpalm: Command, folder: Path, separator: str
+) -> None:
+    (folder / "in.csv").write_text("id,text\n1,a\n2,b\n".replace(",", separator))
+    said = ("--delimiter", separator) if separator == "~" else ()
+    assert ask("in.csv", "-o", "out.csv", *said).code == 0
+    for name, also in (("a.csv", ()), ("b.csv", ("--all",))):
+        assert cottonpalm("export", "out", "-o", name, *also).code == 0
+        assert (folder / name).read_text() == (folder / "out.csv").read_text()
+    assert cottonpalm("export", "out", "-o", "c.tsv").code == 0
+    assert (folder / "c.tsv").read_text().startswith("id\ttext\toutput\t")
+
+
 def test_the_input_as_it_is_now_decides_over_rows_and_order_and_all_adds_the_others(
     ask: Command, cottonpalm: Command, folder: Path
 ) -> None:

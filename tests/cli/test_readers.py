@@ -85,6 +85,16 @@ def test_a_later_undecodable_byte_is_a_failed_row_that_names_the_byte(tmp_path: 
     assert read(csv)[2] == {"text": "y"}
 
 
+def test_what_could_be_read_of_a_row_with_an_undecodable_byte_is_kept(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", b"id,text\n1,x\n2,na\xefve\n3,\xff,z\n")
+    with closing(open_rows(path)) as rows:
+        _, undecodable, ragged_too = list(rows)
+    assert isinstance(undecodable, Broken)
+    assert isinstance(ragged_too, Broken)
+    assert undecodable.row == {"id": "2", "text": "na\ufffdve"}
+    assert ragged_too.row == {"id": "3", "text": "\ufffd", "cottonpalm_more": ["z"]}
+
+
 def test_a_missing_column_is_a_failed_row_that_names_the_line_and_what_is_there(tmp_path: Path) -> None:
     path = write(tmp_path, "a.jsonl", '{"text": "x"}\n{"txt": "y"}\n')
     assert read(path, ("text",))[1] == "broken: a.jsonl line 2: no column 'text'; this row has 'txt'"

@@ -311,6 +311,7 @@ def test_no_missing_cell_of_a_table_is_asked_as_a_word(table: Any) -> None:
         ({"text": "a"}, "one dict"),
         (Path("reviews.csv"), "cottonpalm run FILE"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "'a' twice"),
+        (pd.DataFrame({"text": ["a"]}).set_index("text"), "no columns to ask of.*reset_index"),
         (5, "not int"),
     ],
 )

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.messages import SystemMessage
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, RunnableParallel
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 
+from cottonpalm import BatchProcessor
 from cottonpalm.chain import installed
 from cottonpalm.chain.cache_key import Untold, digest, lasting_digest
 from cottonpalm.chain.code import class_code, code_of
@@ -220,6 +221,33 @@ def test_a_memory_in_this_process_goes_by_what_is_read_and_not_by_state(
 
     assert len(digests(direct, "WORD", "negative")) == 2
     assert len(digests(counting, "CALLS", 9)) == 1
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        RunnableLambda(direct),
+        RunnableLambda(direct) | RunnableLambda(inner),
+        (RunnableLambda(direct) | inner).with_fallbacks([RunnableLambda(inner)]),
+        RunnableParallel(a=RunnableLambda(direct)),
+    ],
+)
+def test_a_function_that_calls_a_chain_with_settings_of_its_own_is_read_to_its_end(
+    inside: Runnable[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, bound in enumerate((inside, inside.with_config(tags=["a"]), inside.bind(stop=["."]))):
+        asking = RunnableLambda(lambda row, chain=bound: chain.invoke(row))
+        assert digest([asking]) == digest([asking])
+        told = changes(lambda asking=asking: asking, monkeypatch, "WORD", f"negative {number}")
+        assert "WORD, which RunnableLambda uses, changed" in told[0]
+
+
+def test_a_fallback_of_a_function_whose_types_are_for_the_checker_alone_runs() -> None:
+    def given(row: OnlyForTheChecker) -> OnlyForTheChecker:  # type: ignore[name-defined]  # noqa: F821
+        return row
+
+    chain = RunnableLambda(given).with_fallbacks([RunnableLambda(given)])
+    assert BatchProcessor(chain).batch(["a", "b"]) == ["a", "b"]
 
 
 def test_what_is_unchanged_is_not_told() -> None:

@@ -30,7 +30,7 @@ from pydantic import BaseModel
 
 from cottonpalm.chain.installed import is_library
 from cottonpalm.chain.reads import attributes, closed_over
-from cottonpalm.chain.walk import children, functions, parts
+from cottonpalm.chain.walk import children, functions, own, parts
 from cottonpalm.stores.codec.kinds import qualified
 
 _LIBRARIES = ("langchain", "langchain_core", "langgraph", "openai", "anthropic")
@@ -57,7 +57,7 @@ def _form(runnable: Any) -> str | None:
     for cls, form in _FORMS:
         if isinstance(runnable, cls):
             return form(runnable)
-    if hasattr(runnable, "func") or hasattr(runnable, "afunc"):
+    if own(runnable, "func") is not None or own(runnable, "afunc") is not None:
         return _function_form(runnable)
     if is_library(runnable):  # containers, parsers and the like have both forms
         return None
@@ -86,9 +86,9 @@ def _model_form(model: Any) -> str:
 
 def _function_form(runnable: Any) -> str | None:
     """Return the form of a function in a lambda, a passthrough or a graph's node; LangChain's own do not count."""
-    if (afunc := getattr(runnable, "afunc", None)) is not None:
+    if (afunc := own(runnable, "afunc")) is not None:
         return None if is_library(afunc) else "async"
-    if (func := getattr(runnable, "func", None)) is None:
+    if (func := own(runnable, "func")) is None:
         return None
     return None if is_library(func) else "sync"
 
@@ -118,7 +118,7 @@ def _is_base(owner: type) -> bool:
 def has_old_models(chain: Any) -> bool:
     """Whether a step, or a chain that a step's function closes over, is an old-style model: text in, text out."""
     found = [part.runnable for part in parts(chain)]
-    functions = [getattr(step, name, None) for step in found for name in ("func", "afunc")]
+    functions = [own(step, name) for step in found for name in ("func", "afunc")]
     hidden = [value for function in functions for _, value in closed_over(function)]
     found += [part.runnable for value in hidden if isinstance(value, Runnable) for part in parts(value)]
     return any(isinstance(step, BaseLLM) for step in found)

@@ -81,9 +81,7 @@ def _children(runnable: Any) -> list[tuple[str, Any]]:
     for cls, inside in _INSIDE:
         if isinstance(runnable, cls):
             return [(label, child) for label, child in inside(runnable) if child is not None]
-    if is_library(runnable) and (
-        function := getattr(runnable, "func", None) or getattr(runnable, "afunc", None)
-    ):
+    if is_library(runnable) and (function := own(runnable, "func") or own(runnable, "afunc")):
         return [
             pair for name, value in closed_over(function) for pair in _nested(f"uses.{name}", value, _NESTED)
         ]
@@ -121,12 +119,23 @@ def _deps(runnable: RunnableLambda[Any, Any]) -> list[tuple[str, Any]]:
 
 def functions(runnable: Any) -> list[tuple[str, Any]]:
     """The functions a Runnable was made of. A lambda's own `_transform` is a method, a generator's is the user's."""
-    found = [(name.strip("_"), getattr(runnable, name, None)) for name in _FUNCTIONS]
+    found = [(name.strip("_"), own(runnable, name)) for name in _FUNCTIONS]
     return [
         (name, function)
         for name, function in found
         if callable(function) and getattr(function, "__self__", None) is not runnable
     ]
+
+
+def own(runnable: Any, name: str) -> Any:
+    """An attribute that is not passed on from what a Runnable wraps: that is a part of its own.
+
+    LangChain's wrappers pass on methods in a function that is new at each look, without end, or raise.
+    """
+    try:
+        return object.__getattribute__(runnable, name)
+    except AttributeError:
+        return None
 
 
 _INSIDE: list[tuple[type, Any]] = [

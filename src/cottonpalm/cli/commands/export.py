@@ -80,7 +80,7 @@ def show_export(url: str, asked: Export, screen: Screen) -> Code:
         source = asked.input or (job.input if job is not None else "")
         check_output(asked.output, source, info.meta, **checks)
         run = _run_of(store, asked.run, info, screen)
-        stored = _with_input(run, job, asked) or _all_of(run, info)
+        stored = _with_input(run, job, asked) or _all_of(run, info, job)
         stored.fields = info.meta.get("facts", {}).get("fields")
         _put(run, stored, asked, screen)
     rows = stored.slots.straight + sum(1 for slot in stored.slots.moved if slot != NOWHERE)
@@ -112,6 +112,7 @@ class Stored:
         columns: of the input.
         schema: the input's Arrow schema, if it has one.
         fields: of answers that are objects.
+        delimiter: between the cells of a CSV; None: a comma.
         again: gives the input's rows once more, where the store holds no inputs.
     """
 
@@ -120,6 +121,7 @@ class Stored:
     columns: Sequence[str]
     schema: Any = None
     fields: Sequence[str] | None = None
+    delimiter: str | None = None
     again: Callable[[], Iterator[Any]] = lambda: iter(())
 
     def __len__(self) -> int:
@@ -172,6 +174,7 @@ def _with_input(run: HeldRun, job: RunSpec | None, asked: Export) -> Stored | No
     elif limit is not None:  # a part of the input was read last; what was done before is no less done
         _add_others(slots, run, len(slots))
     stored = Stored(run, slots, rows.columns, rows.schema)
+    stored.delimiter = how.delimiter or getattr(rows, "delimiter", None)
     if not _inputs_kept(run):
         stored.again = _again(source, limit, how)
     return stored
@@ -207,7 +210,7 @@ def _again(source: str, limit: int | None, how: Reading) -> Callable[[], Iterato
     return rows
 
 
-def _all_of(run: HeldRun, info: RunInfo) -> Stored:
+def _all_of(run: HeldRun, info: RunInfo, job: RunSpec | None) -> Stored:
     """Every stored row, in the store's order."""
     if not _inputs_kept(run):
         raise Problem(
@@ -217,6 +220,7 @@ def _all_of(run: HeldRun, info: RunInfo) -> Stored:
     for slot in _all_slots(run):
         slots.add(slot)
     stored = Stored(run, slots, info.meta.get("facts", {}).get("columns", ()))
+    stored.delimiter = None if job is None else reading_of(job).delimiter
     if not stored.columns:
         stored.columns = list(
             dict.fromkeys(name for outcome in stored.outcomes() for name in row_of(outcome))
@@ -249,7 +253,7 @@ def _put(run: HeldRun, stored: Stored, asked: Export, screen: Screen) -> None:
         lambda: layout,
         unpack=lambda record, index: unpack(record, index, {}),
         overwrite=asked.overwrite,
-        csv=CsvForm(asked.guard, asked.bom),
+        csv=CsvForm(asked.guard, asked.bom, stored.delimiter),
     )
     output.begin(run)
     output.put(Table(outcomes=stored.outcomes, **layout._asdict()), layout_of(stored))

@@ -56,6 +56,7 @@ class Csv(LineRows):
         self._reader = csv.reader(self._decoded(lines), delimiter=self.delimiter, strict=True)
         self._undecodable: str | None = None
         self._quotes = self._opened = 0  # quotes in this row so far; the line where the open cell began
+        self._header: list[str] = []
         self._header = self._read_header()
 
     def _once_more(self, seen: list[bytes], lines: Iterator[bytes]) -> Iterator[bytes]:
@@ -80,7 +81,7 @@ class Csv(LineRows):
         names = len(self._header)
         if names == 1:
             header = f"line {self._header_line}, {_short(self._header[0])}, is taken for the header"
-            hint = f"{header}; delete it if it is none"
+            hint = f"{header}; delete it if it is none; if each line is one text, name the file .tsv"
         elif cells < names:
             hint = "a cell is missing, or a line end stands in an unquoted cell?"
         else:
@@ -94,7 +95,7 @@ class Csv(LineRows):
         except csv.Error as error:
             raise self._refused(str(error)) from None
         if self._undecodable is not None:
-            raise self.bad(self._undecodable)
+            raise self.bad(self._undecodable, _as_far(self._header, cells or []))
         return cells
 
     def _refused(self, reason: str) -> Exception:
@@ -143,11 +144,17 @@ class Csv(LineRows):
         if self._named_separator is None or len(header) > 1:
             return
         found = separator_in(self._first_line)
-        if found.encode() in self._first_line:
+        if found.encode() not in self._first_line:
+            return
+        if self._named_separator == "\t":  # said by the file's name, too, or by --input-format
             raise Problem(
-                f"--delimiter {self._named_separator}: the header of {self.name} does not hold it, but {found!r}; "
-                "leave --delimiter out to have it found"
+                f"{self.name} line {self.begins}: the header holds no tab, but {found!r}: it is a .csv, or "
+                "--input-format csv, without --delimiter"
             )
+        raise Problem(
+            f"--delimiter {self._named_separator}: the header of {self.name} does not hold it, but {found!r}; "
+            "leave --delimiter out to have it found"
+        )
 
     def _decoded(self, lines: Iterator[bytes]) -> Iterator[str]:
         for line in lines:

@@ -111,6 +111,10 @@ def _no_lines(line: bytes) -> str | None:
         return f"the JSON goes on over several lines; {ONE_A_LINE}"
     if not line.startswith((b"[", b"{")) and any(mark in line for mark in b",;\t"):
         return "not a JSON object, but it looks like the header of a CSV: name the file .csv"
+    if line[:1].isalpha() and line != b"NaN":
+        return (
+            "not a JSON object; if it names a column of texts, name the file .csv, or say --input-format csv"
+        )
     return None
 
 

@@ -160,6 +160,10 @@ def _of_pandas(frame: Any, without: frozenset[str]) -> FrameRows:
         doubled = next(name for name in names if names.count(name) > 1)
         raise ConfigError(f"the frame has the column {doubled!r} twice; rename one")
     places = [(place, name) for place, name in enumerate(names) if name not in without]
+    if not places and len(frame):
+        raise ConfigError(
+            "the frame has no columns to ask of, and its index is no part of a row: frame.reset_index() makes it one"
+        )
 
     def block(first: int, end: int) -> list[dict[str, Any]]:
         part = frame.iloc[first:end]
