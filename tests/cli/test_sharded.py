@@ -115,6 +115,22 @@ def test_files_of_another_folder_do_not_take_the_place_of_answers_without_a_word
     assert ask("in", "-o", "out", *WORKERS).code == 0
 
 
+def test_files_without_rows_are_done_and_one_with_rows_says_what_is_asked(
+    ask: Command, folder: Path, server: Loopback
+) -> None:
+    texts = shards(folder / "in", [0, 3, 0])
+    said = ask("in", "-o", "out", *WORKERS)
+    assert said.code == 0, said.err
+    assert "3 rows: 3 ok, 0 failed; 3 files: 3 done" in said.err
+    assert answers(folder / "out") == {text: f"answer to: say {text}" for text in texts}
+    assert server.requests == 3
+    shards(folder / "empty", [0, 0])
+    said = ask("empty", "-o", "none", *WORKERS)
+    assert "no file of empty holds a row: nothing to do" in said.one_line
+    assert said.code == 2
+    assert not (folder / "none").exists()
+
+
 def test_a_budget_holds_over_all_files_and_the_rest_is_done_with_a_higher_one(
     ask: Command, folder: Path, server: Loopback
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cottonpalm import BatchProcessor, Budget, RunStopped
+from cottonpalm.engine.executors.workers.links import WorkerLost
 from cottonpalm.stores import open_store
 from cottonpalm.types import pico
 from tests.scale.chains import asking, deadly, held_until_told, rows
@@ -111,6 +113,35 @@ def test_a_budget_that_ends_with_workers_stops_the_run_with_nothing_overspent(
     assert pico(stats.reported_usd) > 0.9 * total * 1e12
     assert pico(stats.uncertain_usd) == 0
     assert stats.ok == server.stats().requests
+
+
+class Ended:
+    """Stands where a worker's actor stood that Ray ended."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    async def hear(self) -> None:
+        import ray.exceptions
+
+        raise getattr(ray.exceptions, self._name)("the node was running low on memory")
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("how", ["OutOfMemoryError", "NodeDiedError"])
+def test_a_worker_that_ray_ends_for_want_of_memory_or_with_its_node_is_lost_as_one_that_died(
+    how: str,
+) -> None:
+    import ray
+
+    from cottonpalm.engine.executors.workers.ray.pool import RayLink
+
+    ended = RayLink(ray.remote(num_cpus=0)(Ended).remote(how))
+    try:
+        with pytest.raises(WorkerLost, match="actor is gone"):
+            asyncio.run(ended.hear())
+    finally:
+        ended.kill()
 
 
 def test_a_worker_that_hangs_is_lost_after_the_stall_timeout_and_its_rows_go_to_others(

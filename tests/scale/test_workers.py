@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.conftest import Eventually
+
 
 def told(processor: Any) -> dict[str, Any]:
     """What a run says of itself that must not depend on who did it."""
@@ -76,6 +78,25 @@ def test_a_maximum_is_that_of_all_workers_together(processes: Callable[..., Any]
         processor = processes(asking(server.openai_url), concurrency=AdaptiveConcurrency(maximum=6))
         assert all(processor.batch(rows(150)))
         assert 3 < server.stats().peak <= 6
+
+
+def test_no_more_than_the_cap_is_shown_before_the_workers_have_their_shares(
+    processes: Callable[..., Any], eventually: Eventually
+) -> None:
+    """Each worker said the whole cap then, and the run showed their sum."""
+    shown: set[float] = set()
+
+    def looked() -> bool:
+        shown.add(run.stats.limit)
+        return bool(run.stats.ok)
+
+    with (
+        LoopbackProcess(latency=0.5) as server,
+        processes(asking(server.openai_url), concurrency=8).start(rows(40)) as run,
+    ):
+        eventually(looked)
+        assert len(list(run)) == 40
+    assert 0 < max(shown) <= 8
 
 
 def test_requests_per_minute_are_kept_at_the_server_to_the_last_request(

@@ -21,6 +21,10 @@ class Problem(CottonpalmError):
         self.code = code
 
 
+class NoRows(Problem):
+    """An input without a single row."""
+
+
 def os_problem(action: str, path: str, error: OSError, code: Code = Code.USAGE) -> Problem:
     """Describe a system error: `cannot read reviews.csv: Permission denied`; name the nearest to what is not there."""
     reason = os.strerror(error.errno) if error.errno else str(error)

@@ -62,8 +62,9 @@ class Calling:
     def _at_workers(self, made: Callable[[], tuple[WorkerPool, Begin]]) -> WorkersExecutor:
         from cottonpalm.engine.executors.workers.executor import WorkersExecutor  # noqa: PLC0415 - few runs have them
 
+        settings = self._job.settings
         self.workers = WorkersExecutor(
-            *made(), self._account, self._stopping.stop, silent_s=self._job.settings.stall_timeout_s
+            *made(), self._account, self._stopping.stop, silent_s=settings.stall_timeout_s, cap=settings.cap
         )
         return self.workers
 

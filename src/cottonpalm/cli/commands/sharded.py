@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +16,7 @@ from cottonpalm.chain import fingerprint
 from cottonpalm.cli.chains.build import build
 from cottonpalm.cli.commands.shards import SUFFIXES, ShardTask, is_sharded, run_of, shards_of, word_on
 from cottonpalm.cli.options.keywords import budget_of
-from cottonpalm.cli.problems import Problem, extra, os_problem
+from cottonpalm.cli.problems import NoRows, Problem, extra, os_problem
 from cottonpalm.cli.readers.open_rows import rows_of
 from cottonpalm.cli.screen import summary, wording
 from cottonpalm.cli.signals import Signals
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.cli.commands.where import Where
     from cottonpalm.cli.options.spec import RunSpec
+    from cottonpalm.cli.readers.rows import InputRows
     from cottonpalm.cli.screen.screen import Screen
     from cottonpalm.observers.terminal.progress import Progress
     from cottonpalm.protocols import RunInfo
@@ -59,7 +60,7 @@ def run_sharded(job: RunSpec, where: Where, screen: Screen) -> Code:
     _check(job, where)
     job = replace(job, input=str(Path(job.input).absolute()), output=str(Path(job.output).absolute()))
     store_url = where.store if "://" in where.store else str(Path(where.store).absolute())
-    described = _described(replace(job, input=shards[0]), quiet=screen.quiet)
+    described = _described(job, shards, quiet=screen.quiet)
     _make_folder(job.output)
     with ExitStack() as stack:
         store = HeldStore(open_store(store_url), store_url, fresh=where.fresh, again=where.again)
@@ -101,12 +102,21 @@ def _check(job: RunSpec, where: Where) -> None:
     extra("pyarrow", "parquet", "a folder of Parquet files")
 
 
-def _described(first: RunSpec, *, quiet: bool) -> str:
-    """Build the chain for the first file, so that what is wrong is said before any call; return what it is."""
-    with closing(rows_of(first)) as rows:
+def _described(job: RunSpec, shards: Sequence[str], *, quiet: bool) -> str:
+    """Build the chain for the first file with rows, so that mistakes are said before any call; return what it is."""
+    first, rows = _first_with_rows(job, shards)
+    with closing(rows):
         built = build(first, rows, quiet=quiet)
         parts = [fingerprint.describe(chain) for chain in (built.chain, *built.fallbacks)]
     return hashlib.sha256(orjson.dumps(parts, default=str, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+
+
+def _first_with_rows(job: RunSpec, shards: Sequence[str]) -> tuple[RunSpec, InputRows]:
+    for shard in shards:
+        first = replace(job, input=shard)
+        with suppress(NoRows):
+            return first, rows_of(first)
+    raise NoRows(f"no file of {shown(job.input)} holds a row: nothing to do")
 
 
 def _make_folder(path: str) -> None:

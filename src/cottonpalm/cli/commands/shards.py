@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cottonpalm import clock
 from cottonpalm.cli.commands.run import carry_out
 from cottonpalm.cli.commands.where import Where
-from cottonpalm.cli.problems import Problem
+from cottonpalm.cli.problems import NoRows, Problem
 from cottonpalm.cli.screen.screen import Screen
 from cottonpalm.cli.store.held_store import existing_store
 from cottonpalm.engine.shared import LENT
@@ -119,6 +119,8 @@ class ShardTask:
             lent.stops.add(stopping)
         try:
             code = await asyncio.to_thread(self._carried_out, shard["input"], stopping)
+        except NoRows:  # a part that whoever divided the rows left empty
+            return {"ok": 0, "failed": 0}
         finally:
             if lent is not None:
                 lent.stops.discard(stopping)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
-from cottonpalm.cli.problems import Problem
+from cottonpalm.cli.problems import NoRows, Problem
 from cottonpalm.cli.readers.first_places import FirstPlaces
 from cottonpalm.engine.input.frames import cell
 from cottonpalm.engine.input.reader import Broken
@@ -171,7 +171,7 @@ class InputRows:
         except BadRow as bad:
             raise Problem(str(bad)) from None
         if row is None:
-            raise Problem(f"{self.name} holds no rows: nothing to do")
+            raise NoRows(f"{self.name} holds no rows: nothing to do")
         return self._checked(row)
 
     def _checked(self, row: Row) -> Row:

@@ -47,6 +47,7 @@ class WorkersExecutor:
         account: what the requests of this run share; money and counts go there.
         stop: stops the run, with (reason, why).
         silent_s: a worker that has begun speaks twice a second; one that says nothing for so long is lost.
+        cap: how many rows may run at once, of all workers; None: not said.
     """
 
     def __init__(
@@ -57,8 +58,9 @@ class WorkersExecutor:
         stop: Callable[[str, str], None],
         *,
         silent_s: float,
+        cap: int | None = None,
     ) -> None:
-        self._silent_s = silent_s
+        self._silent_s, self._cap = silent_s, cap
         self._pool, self._begin, self._account, self._stop = pool, begin, account, stop
         self._mates: set[Mate] = set()
         self._again: deque[Item] = deque()  # rows that were let in, and wait for a worker
@@ -401,9 +403,13 @@ class WorkersExecutor:
         self.fill()
 
     def _add_limits(self) -> None:
-        """As long as rows go to the workers: at the end they leave one by one."""
+        """As long as rows go to the workers: at the end they leave one by one.
+
+        Before it has its share, each one says the whole cap.
+        """
         if not (self._leaving or self._ended.is_set()):
-            self._limit = sum(each.limit for each in self._mates)
+            limit = sum(each.limit for each in self._mates)
+            self._limit = limit if self._cap is None else min(limit, self._cap)
 
     def _over(self, mate: Mate, why: tuple[str, str]) -> None:
         """Its own run has ended: it was told so, or it met with something that no row survives."""

@@ -16,7 +16,7 @@ from cottonpalm.errors import ConfigError
 
 try:
     import ray
-    from ray.exceptions import RayActorError, RayError
+    from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, RayActorError, RayError
 except ImportError as missing:
     raise ConfigError('executor="ray" needs one more package: pip install "cottonpalm[ray]"') from missing
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 WORKER: Final = "cottonpalm.engine.worker"  # above this room: an actor imports it when it begins
 ROOM_S: Final = 60.0  # a worker that waits for a core longer is told of; some begin slowly
+# One whom Ray's memory monitor ended, or whose last words were lost with its machine, is no RayActorError.
+GONE: Final = (RayActorError, OutOfMemoryError, NodeDiedError, ObjectLostError)
 
 
 class WorkerActor:
@@ -92,7 +94,7 @@ class RayLink:
     async def _asked(ref: Any) -> Any:
         try:
             return await ref
-        except RayActorError as exc:
+        except GONE as exc:
             raise WorkerLost(f"a worker's actor is gone: {str(exc).splitlines()[0]}") from exc
 
 
