@@ -96,6 +96,7 @@ def test_an_input_that_is_not_there_or_a_folder_is_refused(ask: Command, folder:
     refused(ask("reveiws.jsonl", "-o", "out.jsonl"), "did you mean reviews.jsonl?")
     refused(ask("reviews.jsn", "-o", "out.jsonl"), "No such file or directory; did you mean reviews.jsonl?")
     refused(ask("data/reviews.jsonl", "-o", "out.jsonl"), "there is no folder data")
+    refused(ask("*.jsonl", "-o", "out.jsonl"), "a pattern stands for Parquet files alone")
 
 
 def test_a_foreign_output_is_refused_and_overwrite_replaces_it(

@@ -39,6 +39,8 @@ def os_problem(action: str, path: str, error: OSError, code: Code = Code.USAGE) 
 
 def _nearest(path: Path) -> str:
     """Name the file that may have been meant, or the folder that is not there."""
+    if set("*?[") & set(path.name):
+        return "; a pattern stands for Parquet files alone: name one file, or a folder of Parquet files"
     if not path.parent.is_dir():
         return f" (there is no folder {shown(str(path.parent))})"
     try:
