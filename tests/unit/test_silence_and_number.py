@@ -590,6 +590,22 @@ def test_many_more_that_fit_by_the_quotas_go_evenly_and_not_all_at_once() -> Non
     assert len({sent.at_s for sent in line.out if sent.at_s >= began}) == went
 
 
+@pytest.mark.parametrize("took_s", [50.0, 70.0])
+def test_nobody_takes_the_place_of_those_answered_after_a_minute_among_many(took_s: float) -> None:
+    own = Line(10.0, ceilings=[("requests", 1e9)])  # so that each request asks the gates
+    assert own.fill(3.0) >= 160
+    many = len(own.out)
+    own.now = took_s
+    for _ in range(5):
+        own.answer()
+        own.fill(0.01)
+    assert len(own.out) == (many if took_s < 60 else many - 5)
+    own.gates.concurrency.expects(100_000)
+    own.now += 30.0
+    own.fill(0.01)
+    assert (len(own.out) <= many - 5) is (took_s > 60), "however many rows turn out to be left"
+
+
 def test_a_limit_in_flight_waits_for_one_that_comes_back() -> None:
     line = Line(3.0, most=3.0)
     assert line.fill(1.0) == 3

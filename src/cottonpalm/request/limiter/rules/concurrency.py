@@ -47,7 +47,7 @@ class Concurrency:
         known: so many were admitted since something changed.
         rejections: from which the wall was found.
         starting: nobody knows how many fit.
-        blind: so many may go before it is known how long an answer takes.
+        blind: so many may go before it is known how long an answer takes; 0 once it seems to be long.
         busy: our own CPU has no time left, so more in flight would do no more, whatever the provider takes.
     """
 
@@ -87,7 +87,8 @@ class Concurrency:
 
     def expects(self, requests: int) -> None:
         """At least so many will ask, as far as is known."""
-        self.blind = max(self.blind, requests / SOON)
+        if self.blind:
+            self.blind = max(self.blind, requests / SOON)
 
     def admitted(
         self, ordinal: int, crowd: float, *, may_test: bool, total: float = math.inf, newest: float = 0.0
@@ -165,7 +166,7 @@ class Concurrency:
             self._search(now, sent, in_flight, gated)
             return
         if doubtful and self.known > 2 * SOON * self.first:
-            self._doubt(now, in_flight)
+            self._thin_out(now, in_flight)
             return
         late = knee.late(took_s, counts=not left)
         if not late and self.grows(in_flight):
@@ -177,13 +178,13 @@ class Concurrency:
         if knee.full and (self.starting or WIDE * knee.fits < self.limit):
             self._settle(now, min(knee.fits, self.limit), self.limit)
 
-    def _doubt(self, now: float, in_flight: int) -> None:
+    def _thin_out(self, now: float, in_flight: int) -> None:
         """So many may fill the server, and an answer takes long only for that: see what it takes among fewer.
 
         A full server does no less meanwhile; each that took its place would keep it full.
         """
         knee, crowd = self.knee, self.known
-        fits = crowd / SOON
+        fits, self.blind = crowd / SOON, 0.0
         if knee.usual_s:
             self._settle(now, fits, crowd)
             knee.compare(crowd)
