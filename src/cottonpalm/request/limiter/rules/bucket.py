@@ -232,6 +232,7 @@ class Bucket:
         self._most = max(self._most, rate)
         if rate * CATCH_UP**3 < self._most:
             self.off()
+            self.mark_s = math.inf  # what was admitted at so low a pace tells no rate either
         else:
             self.rate = rate
 
