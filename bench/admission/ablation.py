@@ -46,7 +46,7 @@ APART: Final = (
 )  # no part of what is learnt
 # No choice was made: what is as good as none, how many are worked in together, a root, what follows from others or
 # from a distribution.
-GIVEN: Final = ("FEW", "LEAST", "LEAST_S", "MANY", "NOTHING", "QUICKEST", "ROOT_2", "TINY_S", "TOLD", "_FAR")
+GIVEN: Final = ("LEAST", "LEAST_S", "MANY", "NOTHING", "QUICKEST", "ROOT_2", "TINY_S", "TOLD", "_FAR")
 Value: TypeAlias = float | tuple[float, ...]
 
 
