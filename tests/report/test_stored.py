@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableLambda
 
 from cottonpalm import BatchProcessor
+from cottonpalm.engine.kept_report import KeptReport
 from cottonpalm.live.stories import rows_of
 from cottonpalm.observers import kept
 from cottonpalm.observers.words.excerpt import LONGEST, excerpt
@@ -19,11 +21,13 @@ from cottonpalm.stores.codec.glances import about, glances
 from cottonpalm.stores.codec.records import pack, unpack
 from cottonpalm.stores.memory import MemoryStore
 from cottonpalm.types import ErrorRecord, Kind, Outcome, Usage
+from tests.report.made import made
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from cottonpalm.observers.report import Report
     from cottonpalm.protocols import Store
 
 pytestmark = pytest.mark.core
@@ -139,6 +143,30 @@ def test_the_report_of_a_run_from_python_is_kept_at_its_end_and_before_that_when
     assert (last.rows, last.report.counts.stored) == (20, 40)
     assert [rows for _, _, rows in last.lives] == [40]
     store.close()
+
+
+def test_a_report_that_is_kept_while_the_run_ends_does_not_undo_its_end(tmp_path: Path) -> None:
+    """As when the thread of a command keeps how it goes, and its run ends before that is written."""
+    ends: list[threading.Thread] = []
+
+    def looked() -> Report:
+        if not ends:
+            ends.append(threading.Thread(target=lambda: kept_report.write(over=True)))
+            ends[0].start()
+            ends[0].join(0.1)
+        return made(rows=3)
+
+    with closing(open_store(tmp_path / "s.db")) as store, closing(store.open_run("r", "v1")) as run:
+        kept_report = KeptReport(run, looked)
+        kept_report.write(over=False)
+        ends[0].join()
+        now = kept.read(run.meta()[kept.META])
+        assert now is not None
+        assert now.over
+        kept_report.write(over=False)
+        now = kept.read(run.meta()[kept.META])
+        assert now is not None
+        assert now.over, "one that comes later tells nothing either"
 
 
 @pytest.mark.parametrize(

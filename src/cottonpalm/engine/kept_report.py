@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 from cottonpalm import clock
@@ -22,6 +23,7 @@ class KeptReport:
         self._store, self._report = store, report
         self._began = clock.wall()
         self._before = store.meta().get(META)
+        self._lock, self._over = threading.Lock(), False
 
     def current(self) -> dict[str, Any]:
         """The report as it would be kept now, while the run goes on."""
@@ -31,8 +33,17 @@ class KeptReport:
         return Kept(self._report(), self._began, clock.wall(), reason, over)
 
     def write(self, *, reason: str | None = None, over: bool) -> None:
-        """Store the report as it is now, unless this process did nothing. A store that fails is reported elsewhere."""
-        now, earlier = self._now(reason, over=over), read(self._before)
+        """Store the report as it is now, unless this process did nothing. A store that fails is reported elsewhere.
+
+        The last word is that the run is over, also where another thread keeps how it goes while it ends.
+        """
+        with self._lock:
+            if over or not self._over:
+                self._over = over
+                self._write(self._now(reason, over=over))
+
+    def _write(self, now: Kept) -> None:
+        earlier = read(self._before)
         kept = done(earlier, now) if earlier is not None and not now.rows else after(self._before, now)
         if kept is not None:
             try:
