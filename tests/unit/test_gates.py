@@ -14,13 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cottonpalm import clock
+from cottonpalm.request.limiter.rules.admission import Admission
 from cottonpalm.request.limiter.rules.bucket import Bucket
 from cottonpalm.request.limiter.rules.causes import Cause, Doubt, Refusals, explain
-from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, WINDOW_S, Ceiling, Ceilings
+from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, WINDOW_S, Ceiling
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.rules.sent import Sent
 from cottonpalm.request.limiter.rules.shown import Shown
-from cottonpalm.types import Quota
+from cottonpalm.types import Quota, Usage
 from tests.support.sent import sent_at
 
 pytestmark = pytest.mark.core
@@ -182,7 +183,7 @@ def test_no_sliding_minute_holds_more_than_the_ceiling(most: int, wishes: list) 
     for passed, amount in wishes:
         now += passed
         if ceiling.wait_s(now, amount) == 0:
-            ceiling.book([(sent_at(now, 1, amount), None)])
+            ceiling.book([sent_at(now, 1, amount)])
             sent.append((now, amount))
     for moment, amount in sent:
         minute = [this for at, this in sent if moment - MINUTE_S < at <= moment]
@@ -193,7 +194,7 @@ def test_no_sliding_minute_holds_more_than_the_ceiling(most: int, wishes: list) 
 def test_the_wait_of_a_ceiling_is_enough_and_not_too_long(most: int, amount: int) -> None:
     ceiling = Ceiling(most)
     for moment in range(most):
-        ceiling.book([(sent_at(float(moment) / most, 1), None)])
+        ceiling.book([sent_at(float(moment) / most, 1)])
     now = 1.0
     for _ in range(100):
         if not (wait_s := ceiling.wait_s(now, amount)):
@@ -205,15 +206,52 @@ def test_the_wait_of_a_ceiling_is_enough_and_not_too_long(most: int, amount: int
 
 def test_tokens_that_were_not_used_go_back_under_the_ceiling() -> None:
     ceiling, sent = Ceiling(1000, tokens=True), sent_at(0.0, 1, 900.0)
-    ceiling.book([(sent, None)])
+    ceiling.book([sent])
     assert ceiling.wait_s(1.0, 200) > 30
     ceiling.book([(sent, 10.0)])
     assert ceiling.wait_s(1.0, 200) == 0
 
 
+class Asked:
+    """Requests through the gates of one key, whose provider shows two quotas."""
+
+    def __init__(self, ceilings: list, quotas: tuple[float, float], *, each: bool, ask: int = 0) -> None:
+        self.gates, self.each = Admission(Concurrency(1_000, 1_000, 1_000), ceilings), each
+        self.out, self.total = list[Sent](), [0.0, 0.0]
+        self.quotas = quotas
+        for moment in range(200):  # until no single answer counts any more
+            self.send(moment * 60.0, ask)
+            self.answer(moment * 60.0, ask)
+
+    def wait_s(self, now: float, ask: int) -> float:
+        if self.each:
+            self.gates.book()
+        wait_s = self.gates.wait_s(now, len(self.out), ask)
+        assert wait_s is not None
+        return wait_s if wait_s > 1e-6 else 0.0
+
+    def send(self, now: float, ask: int, *, stays: bool = True) -> None:
+        if self.each:
+            self.gates.book()
+        self.out.append(sent_at(now, len(self.out) + 1, ask))
+        self.gates.sent(self.out[-1])
+        if not stays:
+            self.gates.undone(self.out.pop())
+
+    def answer(self, now: float, used: int) -> None:
+        sent = self.out.pop(0)
+        if self.gates.answered(now, sent, len(self.out), Usage(used, 0)):
+            self.gates.look()
+        self.total = [self.total[0] + 1, self.total[1] + sent.ask]
+        shown = zip(("requests", "tokens"), self.quotas, self.total, strict=True)
+        self.gates.heard(
+            sent, [Quota(unit, most, max(0.0, most - total), 1e6) for unit, most, total in shown]
+        )  # type: ignore[arg-type]
+
+
 @given(
-    st.integers(20, 2_000),
-    st.integers(2_000, 200_000),
+    st.just([]) | st.tuples(st.integers(20, 2_000), st.integers(2_000, 200_000)),
+    st.tuples(st.floats(250, 2_000), st.floats(1_000, 200_000)),
     st.lists(
         st.tuples(
             st.floats(0, 3), st.integers(1, 400), st.integers(0, 500), st.integers(0, 40), st.booleans()
@@ -223,30 +261,73 @@ def test_tokens_that_were_not_used_go_back_under_the_ceiling() -> None:
     ),
 )
 def test_what_goes_without_asking_would_have_gone_had_each_been_asked(
-    requests: int, tokens: int, steps: list
+    most: tuple[int, int] | list, quotas: tuple[float, float], steps: list
 ) -> None:
-    given_: list = [("requests", float(requests)), ("tokens", float(tokens))]
-    noting, asking = Ceilings(given_), Ceilings(given_)
-    now, under_way = 0.0, list[tuple[Sent, Sent]]()
+    own = list(zip(("requests", "tokens"), map(float, most), strict=False))
+    noting, asking = Asked(own, quotas, each=False), Asked(own, quotas, each=True)
+    now = 12_000.0
     for passed, ask, used, leave, undone in steps:
         now += passed
-        asking.book()
-        told, wait_s = (0.0 if noting.sure(ask) else noting.wait_s(now, ask)[0]), asking.wait_s(now, ask)[0]
+        told, wait_s = noting.wait_s(now, ask), asking.wait_s(now, ask)
         assert told == pytest.approx(wait_s, abs=1e-6)
-        if wait_s == 0.0:
-            pair = sent_at(now, 1, ask), sent_at(now, 1, ask)
-            for ceilings, sent in zip((noting, asking), pair, strict=True):
-                ceilings.take(sent)
-                if undone:
-                    ceilings.undo(sent)
-            under_way += [] if undone else [pair]
-        while len(under_way) > leave:
-            for ceilings, sent in zip((noting, asking), under_way.pop(0), strict=True):
-                ceilings.settle(sent, used)
-    noting.book()
-    asking.book()
-    for (_, one_), (_, other) in zip(noting.each, asking.each, strict=True):
+        for line in (noting, asking):
+            if wait_s == 0.0:
+                line.send(now, ask, stays=not undone)
+            while len(line.out) > leave:
+                line.answer(now, used)
+    for line in (noting, asking):
+        line.gates.book()
+    assert noting.gates.quotas.sent == pytest.approx(asking.gates.quotas.sent)
+    for (_, one_), (_, other) in zip(noting.gates.ceilings, asking.gates.ceilings, strict=True):
         assert one_.used_at(now) == pytest.approx(other.used_at(now), abs=1e-6)
+
+
+def test_far_from_every_ceiling_and_quota_64_go_in_one_asking() -> None:
+    line = Asked([("requests", 10_000.0), ("tokens", 1e6)], (1e5, 1e7), each=False)
+    assert line.wait_s(12_000.0, 100) == 0.0
+    assert (line.gates.headroom.requests, line.gates.headroom.tokens) == (64, 20_000.0), (
+        "a fiftieth of the tokens"
+    )
+    for _ in range(64):
+        assert line.wait_s(12_000.0, 100) == 0.0
+        line.send(12_000.0, 100)
+    assert line.gates.headroom.requests == 0
+    assert len(line.gates.headroom.events) == 64
+    line.wait_s(12_000.0, 100)
+    assert not line.gates.headroom.events
+
+
+@pytest.mark.parametrize(("quotas", "binding"), [((240.0, 1e9), "requests"), ((1e9, 24_000.0), "tokens")])
+def test_no_more_go_unasked_than_the_quotas_that_are_shown_leave(
+    quotas: tuple[float, float], binding: str
+) -> None:
+    gone = []
+    for each in (False, True):
+        line, sent = Asked([], quotas, each=each, ask=100), 0
+        while line.wait_s(12_000.0, 100) == 0.0:
+            line.send(12_000.0, 100)
+            sent += 1
+        assert line.gates.binding == binding
+        gone.append(sent)
+    assert gone[0] == gone[1] < 64
+
+
+def test_a_learnt_rate_lets_an_eighth_of_what_is_saved_up_go_unasked_and_nothing_once_it_held_one_back() -> (
+    None
+):
+    bucket = Bucket()
+    bucket.rate, bucket.depth, bucket.level = 10.0, 80.0, 80.0
+    assert bucket.room() == 10.0
+    bucket.took(0.0, 10)
+    assert bucket.level == 70.0
+    assert bucket.wait_s(0.0, 1.0) > 0, "no more at once"
+    assert bucket.room() == 0.0
+    bucket.take(1.0, 1.0)
+    assert bucket.room() == 0.0, "as long as its pace is what counts"
+    line = Asked([], (1e9, 1e9), each=False)
+    line.gates.bucket.rate, line.gates.bucket.depth = 10.0, 80.0
+    assert line.wait_s(12_000.0, 100) == 0.0
+    assert line.gates.headroom.requests == 10
 
 
 # Drawn worlds

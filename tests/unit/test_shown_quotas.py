@@ -199,7 +199,7 @@ def test_a_quota_that_is_never_used_is_no_reason_to_wait() -> None:
 
 def sent(quotas: Quotas, at_s: float, tokens: float, output: float = 0.0) -> Sent:
     request = sent_at(at_s, 1, tokens)
-    quotas.take(request, output)
+    quotas.book([request], output)
     return request
 
 
@@ -222,13 +222,13 @@ def test_there_is_room_for_as_many_as_the_quota_that_is_left_least_of_holds() ->
     quotas = Quotas()
     first = sent(quotas, 1.0, 100.0, 10.0)
     sent(quotas, 1.1, 100.0, 10.0)
-    assert quotas.room == 0.0, "nothing is shown yet"
+    assert quotas.ahead == 0.0, "nothing is shown yet"
     shows = [Quota("requests", 200.0, 125.0, 1.0), Quota("tokens", 1e6, 50_000.0, 1.0)]
     quotas.learn(first, shows, PATIENCE_S)
-    assert quotas.room == pytest.approx(99.0), "125 less a fifth, in case it is off, less the one on its way"
+    assert quotas.ahead == pytest.approx(99.0), "125 less a fifth, in case it is off, less the one on its way"
     tight = [Quota("requests", 200.0, 125.0, 1.0), Quota("tokens", 1e6, 1.0, 1.0)]
     quotas.learn(sent(quotas, 2.0, 100.0, 10.0), tight, PATIENCE_S)
-    assert quotas.room < 1.0
+    assert quotas.ahead < 1.0
 
 
 class Account:
@@ -265,7 +265,8 @@ class Account:
             Quota(unit, depth, self.level[unit], (depth - self.level[unit]) / rate)  # type: ignore[arg-type]
             for unit, (depth, rate) in self.limits.items()
         ]
-        (self.quotas.heard if good else self.quotas.learn)(request, shows, PATIENCE_S)
+        if not (good and self.quotas.keeps(request, shows, PATIENCE_S)):
+            self.quotas.learn(request, shows, PATIENCE_S)
         return good
 
 

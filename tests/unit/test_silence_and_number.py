@@ -392,7 +392,7 @@ def test_how_long_a_rejection_takes_is_a_mean_and_four_deviations_of_the_last_ei
 def take(ceiling: Ceiling, at_s: float, amount: float = 1.0) -> Sent:
     """A request of so many tokens, or one request, is sent."""
     sent = sent_at(at_s, 1, amount)
-    ceiling.book([(sent, None)])
+    ceiling.book([sent])
     return sent
 
 

@@ -115,6 +115,9 @@ class Limiter(WaitQueue[Permit]):
                 tokens = ask  # type: ignore[assignment]
             if not admission.gated:
                 return self._admit(now, tokens) if self.in_flight < self._slots else None
+            room = admission.headroom
+            if room.requests and tokens <= room.tokens and self.in_flight < self._slots:
+                return self._admit(now, tokens)
             blocked_until = self._blocked_until
             may_go = self._has_room(now, tokens)
             if self.waiting:  # a newcomer's ask says nothing of when the first in line may go

@@ -56,6 +56,7 @@ class Admission(Gates):
         if stretch.generation != self.generation:  # what it asked for was another number, or another pace
             return
         if bucket.rate and not bucket.counted(sent.at_s, self.refusals.patience_s):
+            self.book()
             pace = bucket.rate * (1 + bucket.extra)
             self._doubt.sent = self.number
             bucket.admitted(
@@ -77,7 +78,9 @@ class Admission(Gates):
         elif crowd > number.known or number.beginning:  # else it tells nothing new
             number.admitted(sent.ordinal, crowd, may_test=False)
 
-    def answered(self, now: float, sent: Sent, in_flight: int, usage: Usage | None = None) -> bool:
+    def answered(  # noqa: C901 - for every request: each call more is a thirtieth of what a permit costs
+        self, now: float, sent: Sent, in_flight: int, usage: Usage | None = None
+    ) -> bool:
         """It was answered. Returns whether limits have to be looked at again.
 
         Args:
@@ -86,18 +89,39 @@ class Admission(Gates):
             in_flight: without it.
             usage: tokens that it really used, where that is known.
         """
-        if not self.calm:
-            return self._heard(now, sent, in_flight, usage)
-        if self.bucket.rate:
-            self._news_of(now, sent)
-        elif not sent.known:
-            sent.known = True
-            self._good += 1
-            if sent.ordinal > self.concurrency.known:
-                self._fits(sent)
-        self._means(now, sent, usage, USUAL)
+        self.answers = answers = self.answers + 1
+        self.answered_s = now
+        if sent.number > self.newest:  # noqa: PLR1730 - for every request: quicker than max()
+            self.newest = sent.number
+        calm = self.calm
+        weight = USUAL if calm or answers * USUAL >= 1 else 1 / answers
+        self.trip_s += (now - sent.at_s - self.trip_s) * weight
+        self.usual_ask += (sent.ask - self.usual_ask) * weight
+        if usage is not None:
+            output = usage.output_tokens
+            self._output = mean = self._output + (output - self._output) * weight
+            self.expected = math.floor(mean) or 1  # for every answer: int() takes three times as long
+            if self._own is not None:
+                used = usage.input_tokens + output
+                if used != sent.ask:
+                    self.headroom.settle(sent, used)
+                self.usual_size += (used - self.usual_size) * weight
+        if not calm:
+            return self._heard(now, sent, in_flight)
+        if not sent.known:
+            bucket = self.bucket
+            if bucket.rate and not (
+                sent.stretch.generation == self.generation
+                and bucket.counted(sent.at_s, self.refusals.patience_s)
+            ):
+                self._admitted(sent)
+            else:  # as that says, without its calls: for every answer
+                sent.known = True
+                self._good += 1
+                if sent.ordinal > self.concurrency.known:
+                    self._fits(sent)
         moved = self.concurrency.starting and self._moved(now, sent, in_flight)
-        if self.answers % MANY:
+        if answers % MANY:
             return moved
         self._news(now)
         return True
@@ -109,19 +133,20 @@ class Admission(Gates):
         # Where fewer were sent since than went with it, those that take long are left.
         since = self.number - sent.number - self.refusals.seen + sent.refusals
         left = since < sent.ordinal or self.recovery.leaves(now, sent.at_s, self.trip_s)
-        room = self.quotas.room if self.quotas.shown and number.grows(in_flight + 1) else 0.0
+        room = 0.0
+        if self.quotas.shown and number.grows(in_flight + 1):
+            self.book()
+            room = self.quotas.ahead
         number.answered(now, sent, in_flight + 1, gated=gated, left=left, room=room)
         if number.limit > limit + SOON and self.recovery.state is State.OPEN:
             # Many more at once go evenly, so that a rejection stops those that were not sent yet.
             self.recovery.ramp(max(2.0, limit / SOON))
         return number.limit != limit or number.starting is not starting or number.knee.times is not None
 
-    def _heard(self, now: float, sent: Sent, in_flight: int, usage: Usage | None) -> bool:
+    def _heard(self, now: float, sent: Sent, in_flight: int) -> bool:
         """It was answered, and that tells more than means: who was admitted, what fits, that a provider lives."""
         limit = self.concurrency.limit
         self._news_of(now, sent)
-        answers = self.answers + 1
-        self._means(now, sent, usage, USUAL if answers * USUAL >= 1 else 1 / answers)
         if self._late:
             self._late = max(0.0, self._late - DOUBT)
         if self.cause is Cause.NUMBER and self.recovery.refused < ENOUGH:  # else time is what is missing
@@ -136,22 +161,6 @@ class Admission(Gates):
         if self._young:
             self._news(now)
 
-    def _means(self, now: float, sent: Sent, usage: Usage | None, weight: float) -> None:
-        self.answers += 1
-        self.answered_s = now
-        if sent.number > self.newest:  # noqa: PLR1730 - for every request: quicker than max()
-            self.newest = sent.number
-        self.trip_s += (now - sent.at_s - self.trip_s) * weight
-        self.usual_ask += (sent.ask - self.usual_ask) * weight
-        if usage is not None:
-            output = usage.output_tokens
-            self._output = mean = self._output + (output - self._output) * weight
-            self.expected = math.floor(mean) or 1  # for every answer: int() takes three times as long
-            if self._own is not None:
-                used = usage.input_tokens + output
-                self._own.settle(sent, used)
-                self.usual_size += (used - self.usual_size) * weight
-
     def _fits(self, sent: Sent) -> None:
         """It was admitted: so many in flight fit."""
         crowd = sent.ordinal - self.refusals.seen + sent.refusals
@@ -160,6 +169,7 @@ class Admission(Gates):
 
     def _catch_up(self, now: float) -> None:
         """It is no answer: what calm answers left undone is done, and the next one sent differs from these."""
+        self.book()
         self._doubt.sent, self._stretch = self.number, None
         if self.calm and not self.bucket.rate:
             self._news(now)
@@ -203,7 +213,9 @@ class Admission(Gates):
     def heard(self, sent: Sent, quotas: Sequence[Quota]) -> None:
         """An answer shows quotas."""
         self._speaks = self.gated = True
-        self.quotas.heard(sent, quotas, self.refusals.patience_s)
+        if not self.quotas.keeps(sent, quotas, self.refusals.patience_s):
+            self.book()
+            self.quotas.learn(sent, quotas, self.refusals.patience_s)
 
     # Rejections
 

@@ -133,6 +133,15 @@ class Bucket:
                 self._held += 1
             self._next_s = now + cost / (CATCH_UP * self.rate * (1 + self.extra))
 
+    def room(self) -> float:
+        """So much may go without asking, whatever time does: an eighth of what is saved up, where it held nobody."""
+        return 0.0 if self.extra or self._held or self._bound else self.level / ENOUGH
+
+    def took(self, at_s: float, many: int) -> None:
+        """So many went without asking, the last of them then."""
+        self.take(at_s, 1.0)
+        self.level -= many - 1
+
     @property
     def _pace(self) -> float:
         """What is let go: a little less than the rate, or a trial's more."""
@@ -140,11 +149,14 @@ class Bucket:
 
     def counted(self, at_s: float, patience_s: float) -> bool:
         """One more was admitted that was sent then, and nothing follows from it; False: see `admitted`."""
-        in_stage = at_s >= self._stage_s
-        if not self._since or (in_stage and self._stage + 1 >= max(ENOUGH, self.rate * patience_s)):
+        if not self._since:
             return False
+        if at_s >= self._stage_s:
+            stage = self._stage + 1
+            if stage >= ENOUGH and stage >= self.rate * patience_s:
+                return False
+            self._stage = stage
         self._since += 1
-        self._stage += in_stage
         return True
 
     def admitted(self, at_s: float, mine: float, total: float, patience_s: float, chance: float) -> None:

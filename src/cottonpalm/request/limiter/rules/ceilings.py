@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
+
+from cottonpalm.request.limiter.rules.sent import Moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from cottonpalm.request.limiter.rules.headroom import Event, Room
     from cottonpalm.request.limiter.rules.sent import Sent
     from cottonpalm.types import Unit
 
 MINUTE_S: Final = 60.0
 WINDOW_S: Final = 60.3  # a minute at the provider: one request is longer on its way than another
 SLACK: Final = 0.02  # of a minute's worth may go at once, after a time in which less went
+MOMENT_S: Final = (
+    WINDOW_S / 1000
+)  # requests of so long are remembered together, and forgotten with the last of them
 LEAST: Final = 1e-9
-TOGETHER: Final = 32  # requests that are booked at once, where no ceiling is near
-
-
-Event: TypeAlias = "tuple[Sent, float | None]"  # it was sent; or: it used so many tokens
 
 
 class Ceiling:
@@ -37,14 +39,25 @@ class Ceiling:
         largest: what one request took at most so far.
     """
 
-    __slots__ = ("_at", "_backlog", "_sent", "booked", "even", "largest", "most", "portion", "tokens", "used")
+    __slots__ = (
+        "_at",
+        "_backlog",
+        "_moments",
+        "booked",
+        "even",
+        "largest",
+        "most",
+        "portion",
+        "tokens",
+        "used",
+    )
 
     def __init__(self, most: float, *, tokens: bool = False) -> None:
         self.most = self.portion = self.even = most
         self.tokens = tokens
         self.used = self.booked = self.largest = 0.0
         self._backlog = self._at = 0.0  # sent sooner than evenly, as of when
-        self._sent: deque[Sent] = deque()  # in order
+        self._moments: deque[Moment] = deque()  # of the last minute, in order
 
     def wait_s(self, now: float, amount: float) -> float:
         """Seconds until so much may be sent; 0 for now."""
@@ -56,10 +69,10 @@ class Ceiling:
             if self._backlog <= SLACK * self.even:
                 return 0.0
             return max(0.0, self._backlog / max(LEAST, self.even) - SLACK) * WINDOW_S
-        for sent in self._sent:
-            over -= self._amount(sent)
+        for moment in self._moments:
+            over -= moment.amount
             if over <= 0:
-                return max(0.001, sent.at_s + WINDOW_S - now)
+                return max(0.001, moment.at_s + WINDOW_S - now)
         return WINDOW_S
 
     @property
@@ -75,37 +88,42 @@ class Ceiling:
         """These were sent, or used less or more than was taken, in this order."""
         even, backlog, at, per_s = self.even, self._backlog, self._at, self.even / WINDOW_S
         counts, used, booked, largest = self.tokens, self.used, self.booked, self.largest
-        for sent, tokens in events:
-            if tokens is None:
-                amount = 1.0
+        amount, moment = 1.0, self._moments[-1] if self._moments else None
+        for event in events:
+            if not isinstance(event, tuple):
+                if event.at_s > at:
+                    backlog -= (event.at_s - at) * per_s
+                    backlog, at = (backlog if backlog > 0 else 0.0), event.at_s
+                if moment is None or at > moment.began_s + MOMENT_S:
+                    moment = Moment(at)
+                    self._moments.append(moment)
                 if counts:
-                    sent.counted = amount = sent.ask
-                if sent.at_s > at:
-                    backlog -= (sent.at_s - at) * per_s
-                    backlog, at = (backlog if backlog > 0 else 0.0), sent.at_s
-                self._sent.append(sent)
+                    event.counted = amount = event.ask
+                    event.moment = moment
+                moment.at_s = at
+                moment.amount += amount
                 used += amount
                 booked += amount
                 largest = largest if amount <= largest else amount
                 backlog += amount if amount < even else even
-            elif counts and sent.at_s > at - WINDOW_S:  # else it does not count any more
-                used += tokens - sent.counted
-                booked += max(0.0, tokens - sent.counted)
-                backlog = max(0.0, backlog + min(tokens, even) - min(sent.counted, even))
+            elif counts and event[0].moment.at_s > at - WINDOW_S:  # else it does not count any more
+                sent, tokens = event
+                more, before = tokens - sent.counted, sent.counted
                 sent.counted = tokens
+                sent.moment.amount += more
+                used += more
+                booked += more if more > 0 else 0.0
+                backlog = max(0.0, backlog + min(tokens, even) - min(before, even))
         self.used, self.booked, self.largest = used, booked, largest
         self._backlog, self._at = backlog, at
         self._forget(at)
 
     def undo(self, sent: Sent) -> None:
         """It did not go after all: one of the last."""
-        if not self._sent or sent.at_s < self._sent[0].at_s:
+        if not self._moments or sent.at_s <= self._at - WINDOW_S:
             return
-        later = []
-        while (last := self._sent.pop()) is not sent:
-            later.append(last)
-        self._sent.extend(reversed(later))
-        amount = self._amount(sent)
+        moment, amount = (sent.moment, sent.counted) if self.tokens else (self._moments[-1], 1.0)
+        moment.amount -= amount
         self.used -= amount
         self._backlog = max(0.0, self._backlog - min(amount, self.even))
 
@@ -115,92 +133,56 @@ class Ceiling:
         self._drain(now)
         return self.used
 
-    def _amount(self, sent: Sent) -> float:
-        return sent.counted if self.tokens else 1.0
-
     def _drain(self, now: float) -> None:
         passed, self._at = now - self._at, now
         if passed > 0 and self._backlog:
             self._backlog = max(0.0, self._backlog - passed * self.even / WINDOW_S)
 
     def _forget(self, now: float) -> None:
-        sent, before = self._sent, now - WINDOW_S
-        while sent and sent[0].at_s <= before:
-            self.used -= self._amount(sent.popleft())
-        if not sent:
+        moments, before = self._moments, now - WINDOW_S
+        while moments and moments[0].at_s <= before:
+            self.used -= moments.popleft().amount
+        if not moments:
             self.used = 0.0
 
 
 class Ceilings:
     """The user's ceilings of one key.
 
-    Each says how much surely fits, whatever time does. Up to that nobody asks them: what is sent meanwhile is noted,
-    and booked in one go when one has to be asked, when somebody looks, or when it has become many.
-
     Attributes:
         each: all of them, by unit.
     """
 
-    __slots__ = ("_noted", "_requests", "_tokens", "each")
+    __slots__ = ("each",)
 
     def __init__(self, given: Iterable[tuple[Unit, float]]) -> None:
         self.each = [(unit, Ceiling(most, tokens=unit == "tokens")) for unit, most in given]
-        self._noted: list[Event] = []
-        self._requests, self._tokens = 0, 0.0  # that may be sent without asking
-
-    def sure(self, ask: float) -> bool:
-        """Whether one of so many tokens may be sent without asking them."""
-        return self._requests > 0 and ask <= self._tokens
 
     def wait_s(self, now: float, ask: float) -> tuple[float, str]:
         """Seconds until a request of so many tokens may be sent, and what says so."""
-        self._book()
         longest_s, binding = 0.0, ""
         for unit, ceiling in self.each:
             wait_s = ceiling.wait_s(now, ask if ceiling.tokens else 1.0)
             if wait_s > longest_s:
                 longest_s, binding = wait_s, f"own {unit}"
-        if not longest_s:
-            self._look()
         return longest_s, binding
 
-    def _look(self) -> None:
-        """See how far they are."""
-        self._requests, self._tokens = TOGETHER, math.inf
+    def room(self) -> Room:
+        """So much may be sent without asking, whatever time does."""
+        requests = tokens = math.inf
         for _, ceiling in self.each:
             if ceiling.tokens:
-                self._tokens = ceiling.room
+                tokens = min(tokens, ceiling.room)
             else:
-                self._requests = min(TOGETHER, int(ceiling.room))
+                requests = min(requests, ceiling.room)
+        return requests, tokens
 
-    def take(self, sent: Sent) -> None:
-        """It is sent."""
-        self._noted.append((sent, None))
-        self._tokens -= sent.ask
-        self._requests -= 1
-        if self._requests <= 0:
-            self._book()
-
-    def settle(self, sent: Sent, tokens: float) -> None:
-        """It used so many tokens."""
-        if tokens != sent.ask:
-            self._noted.append((sent, tokens))
-            if tokens > sent.ask:
-                self._tokens -= tokens - sent.ask
+    def book(self, events: Iterable[Event]) -> None:
+        """These were sent, or used less or more than was taken, in this order."""
+        for _, ceiling in self.each:
+            ceiling.book(events)
 
     def undo(self, sent: Sent) -> None:
         """It did not go after all."""
-        self._book()
         for _, ceiling in self.each:
             ceiling.undo(sent)
-
-    def book(self) -> None:
-        """Somebody looks at them, or changes them: they are asked before the next one goes."""
-        self._book()
-        self._requests = 0
-
-    def _book(self) -> None:
-        if self._noted:
-            for _, ceiling in self.each:
-                ceiling.book(self._noted)
-            self._noted = []

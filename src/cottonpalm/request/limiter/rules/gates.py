@@ -11,6 +11,7 @@ from cottonpalm.request.limiter.rules.bucket import Bucket
 from cottonpalm.request.limiter.rules.causes import HOLD, SURE, USUAL, Cause, Doubt, Overload, Refusals
 from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, Ceiling, Ceilings
 from cottonpalm.request.limiter.rules.concurrency import SOON, Fitting
+from cottonpalm.request.limiter.rules.headroom import Headroom, least
 from cottonpalm.request.limiter.rules.quotas import Quotas
 from cottonpalm.request.limiter.rules.recovery import Recovery, State
 from cottonpalm.request.limiter.rules.sent import NOTHING, Sent, Stretch
@@ -47,6 +48,7 @@ class Gates(ABC):
         answered_s: when the last one came, None before the first.
         newest: the number of the last request that was answered.
         calm: no rule looks at a single answer, but for how long it took while the number grows.
+        headroom: so much fits all of the gates but in flight, whatever time does; open while `calm` alone.
         expected: tokens of the next answer, where nothing bounds it.
         binding: what held the last request back: "in flight", "probe", "pace", a unit of a quota, "own requests" or
             "own tokens"; "" for nothing.
@@ -62,14 +64,15 @@ class Gates(ABC):
         "_bad", "_began_s", "_calm_s", "_closed", "_doubt", "_drowned", "_good", "_good_then", "_held_back",
         "_last", "_late", "_output", "_overload", "_own", "_saved", "_speaks", "_stretch", "_void",
         "_young", "answered_s", "answers", "binding", "bucket", "calm", "cause", "concurrency", "expected",
-        "failures", "gated", "generation", "heavy", "newest", "number", "quotas", "recovery", "refusals", "trip_s",
-        "usual_ask", "usual_size",
+        "failures", "gated", "generation", "headroom", "heavy", "newest", "number", "quotas", "recovery", "refusals",
+        "trip_s", "usual_ask", "usual_size",
     )  # fmt: skip
 
     def __init__(self, concurrency: Concurrency, ceilings: Iterable[tuple[Unit, float]] = ()) -> None:
         self.concurrency = concurrency
         self.bucket = Bucket()
         self.quotas = Quotas()
+        self.headroom = Headroom()
         own = Ceilings(ceilings)
         self._own = own if own.each else None
         self.recovery = Recovery(concurrency.limit, known=not concurrency.starting)
@@ -103,6 +106,7 @@ class Gates(ABC):
 
     def look(self) -> None:
         """See whether anything but the number in flight has to be asked, and who wants to know of each answer."""
+        self.book()
         number = self.concurrency
         free = self.recovery.state is State.OPEN and not (
             number.testing or number.knee.times or (number.starting and not self.answers)
@@ -113,24 +117,31 @@ class Gates(ABC):
 
     @property
     def ceilings(self) -> list[tuple[Unit, Ceiling]]:
-        """The user's own, by unit; `book` first where it matters what was used."""
+        """The user's own, by unit; `book` first where it matters what was sent."""
         return [] if self._own is None else self._own.each
 
     def book(self) -> None:
-        """Somebody looks at limits, or changes them: what was noted of those that were sent is worked in."""
-        if self._own is not None:
-            self._own.book()
+        """The gates have to be asked again; what was sent without asking them, and noted, is booked."""
+        events = self.headroom.close()
+        sent = [event for event in events if not isinstance(event, tuple)]
+        if sent and self.bucket.rate:
+            self.bucket.took(sent[-1].at_s, len(sent))
+        if sent and self.quotas.shown:
+            self.quotas.book(sent, self._output)
+        if events and self._own is not None:
+            self._own.book(events)
 
     # Asking and sending
 
     def wait_s(self, now: float, in_flight: int, ask: float) -> float | None:
         """Seconds until a request may be sent; 0 for now; None if only one that comes back can make room."""
-        if self.calm and in_flight + 1 <= self.concurrency.limit:
-            if self.bucket.rate and self._young:
-                self._news(now)
-            if self._gates_s(now, ask) <= TINY_S and self.calm:
-                self.binding = ""
-                return 0.0
+        room = self.headroom
+        fits = in_flight + 1 <= self.concurrency.limit
+        if fits and room.requests and ask <= room.tokens:
+            return 0.0
+        self.book()
+        if fits and self.calm and self._passes(now, ask):
+            return 0.0
         if self._began_s is None:
             self._begin(now)
         if self._young and not self.calm:
@@ -141,6 +152,28 @@ class Gates(ABC):
                 recovery.state = State.PROBE
             return self._silence_s(now, in_flight, ask)
         return self._open_s(now, in_flight, ask)
+
+    def _passes(self, now: float, ask: float) -> bool:
+        """No gate but the number in flight holds it back, while nobody looks at single answers."""
+        if self.bucket.rate and self._young:
+            self._news(now)
+        passes = self._gates_s(now, ask) <= TINY_S and self.calm
+        if passes:
+            self.binding = ""
+            self._see_headroom(ask)
+        return passes
+
+    def _see_headroom(self, ask: float) -> None:
+        """One of so many tokens goes: how many more may, whatever time does."""
+        room = math.inf, math.inf
+        if self.bucket.rate:
+            room = 0.0 if self.heavy > SURE else self.bucket.room(), math.inf
+        if room[0] >= 1 and self.quotas.shown:
+            room = least(room, self.quotas.room())
+        if room[0] >= 1 and self._own is not None:
+            room = least(room, self._own.room())
+        if room[1] >= ask:
+            self.headroom.open(room)
 
     def _open_s(self, now: float, in_flight: int, ask: float) -> float | None:
         """While others than a probe may go."""
@@ -222,7 +255,7 @@ class Gates(ABC):
             self._closed = unit is not None and self.quotas.shown[unit].way == WINDOW
             if unit is not None and shown_s > wait_s:
                 wait_s, self.binding = shown_s, unit
-        return wait_s if self._own is None or self._own.sure(ask) else self._own_s(now, ask, wait_s)
+        return wait_s if self._own is None else self._own_s(now, ask, wait_s)
 
     def _own_s(self, now: float, ask: float, wait_s: float) -> float:
         if self._own is not None:
@@ -256,7 +289,13 @@ class Gates(ABC):
         self._last = sent
         self._young.append(sent)
         if self.gated:
-            self._book(sent)
+            room = self.headroom
+            if room.requests and sent.ask <= room.tokens:
+                room.requests -= 1
+                room.tokens -= sent.ask
+                room.events.append(sent)
+            else:
+                self._book(sent)
 
     def _begin_stretch(self, sent: Sent) -> Stretch:
         """This one differs from the last one; the next may differ again where not all cost or ask as much."""
@@ -286,13 +325,13 @@ class Gates(ABC):
         return self.number - self._good - self._void
 
     def _book(self, sent: Sent) -> None:
-        now = sent.at_s
+        self.book()
         if self.bucket.rate:
-            self.bucket.take(now, sent.cost)
+            self.bucket.take(sent.at_s, sent.cost)
         if self.quotas.shown or not self.answers:  # those before the first answer are part of what it shows
-            self.quotas.take(sent, self._output)
+            self.quotas.book((sent,), self._output)
         if self._own is not None:
-            self._own.take(sent)
+            self._own.book((sent,))
         if self.calm:
             return
         if self.recovery.state is State.PROBE and not sent.forced:
@@ -302,6 +341,7 @@ class Gates(ABC):
 
     def undone(self, sent: Sent) -> None:
         """It did not go after all."""
+        self.book()
         self._settled(sent)
         self._bad += sent.cost
         self.bucket.level += sent.cost if self.bucket.rate else 0.0
@@ -361,7 +401,7 @@ class Gates(ABC):
     def used(self, sent: Sent, tokens: float) -> None:
         """It used so many tokens, however it ended."""
         if self._own is not None:
-            self._own.settle(sent, tokens)
+            self.headroom.settle(sent, tokens)
 
     @property
     def allowed_per_s(self) -> float | None:

@@ -11,8 +11,9 @@ from cottonpalm.request.limiter.rules.sent import NOTHING
 from cottonpalm.request.limiter.rules.shown import Shown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from cottonpalm.request.limiter.rules.headroom import Room
     from cottonpalm.request.limiter.rules.sent import Sent, Use
     from cottonpalm.types import Quota, Unit
 
@@ -55,8 +56,12 @@ class Quotas:
         """Quotas are shown, and none of them predicts."""
         return any(shown.misleads for shown in self.shown.values()) and not self.trusted
 
+    def room(self) -> Room:
+        """So much may be sent without asking, whatever time does."""
+        return self._enough[0] - self.sent[0], self._enough[1] - self.sent[1]
+
     @property
-    def room(self) -> float:
+    def ahead(self) -> float:
         """Usual requests for which enough was left at the last answer that is known, of each that is shown."""
         totals, costs = self._totals(), by_unit(self._usual)
         rooms = (
@@ -67,8 +72,8 @@ class Quotas:
 
     def wait_s(self, now: float, ask: float, output: float) -> tuple[float, Unit | None]:
         """Seconds until a request may be sent that takes so many tokens, and the unit that says so."""
-        requests, tokens, _ = self.sent
-        if requests + 1.0 <= self._enough[0] and tokens + ask <= self._enough[1]:
+        room = self.room()
+        if room[0] >= 1.0 and room[1] >= ask:
             return _FREE
         self.read()
         longest_s, binding = 0.0, None
@@ -82,13 +87,15 @@ class Quotas:
                 longest_s, binding = wait_s, unit
         return longest_s, binding
 
-    def take(self, request: Sent, output: float) -> None:
-        """It is sent, and expected to have so much output at most."""
-        ask = request.ask
-        output = ask if ask < output else output
+    def book(self, sent_now: Iterable[Sent], output: float) -> None:
+        """These were sent, in this order, and expected to have so much output at most."""
         requests, tokens, outputs = self.sent
-        request.use = (1.0, ask, output)
-        self.sent = request.sent = (requests + 1.0, tokens + ask, outputs + output)
+        for sent in sent_now:
+            ask = sent.ask
+            own = ask if ask < output else output
+            requests, tokens, outputs = requests + 1.0, tokens + ask, outputs + own
+            sent.use, sent.sent = (1.0, ask, own), (requests, tokens, outputs)
+        self.sent = requests, tokens, outputs
 
     def undo(self, request: Sent) -> None:
         """It did not go after all."""
@@ -101,12 +108,15 @@ class Quotas:
         self._rejected.append((request.sent, request.use))
         self._survey()
 
-    def heard(self, request: Sent, quotas: Sequence[Quota], patience_s: float) -> None:
-        """An answer to this request shows quotas; a rejection takes no longer to come."""
-        if self.sent[0] < self._until and request.at_s < self._until_s:
+    def keeps(self, request: Sent, quotas: Sequence[Quota], patience_s: float) -> bool:
+        """Whether an answer to this request shows nothing new; it is kept then until somebody reads it.
+
+        A rejection takes no longer to come than `patience_s`.
+        """
+        kept = self.sent[0] < self._until and request.at_s < self._until_s
+        if kept:
             self._kept = request, quotas, patience_s
-        else:
-            self.learn(request, quotas, patience_s)
+        return kept
 
     def read(self) -> None:
         """Read what was kept."""

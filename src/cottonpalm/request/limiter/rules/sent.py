@@ -29,6 +29,16 @@ class Stretch(NamedTuple):
     asked: int
 
 
+class Moment:
+    """Requests that were sent at about the same time: what they took together, since when, and until when."""
+
+    __slots__ = ("amount", "at_s", "began_s")
+
+    def __init__(self, began_s: float) -> None:
+        self.began_s = self.at_s = began_s
+        self.amount = 0.0
+
+
 class Sent:
     """What is remembered of a request in flight; whoever grants it says the first three, the gates the others.
 
@@ -42,11 +52,24 @@ class Sent:
         known: whether it was admitted is known.
         use: what it takes of each unit, where anybody counts that...
         sent: ...and what all took that were sent up to then.
-        counted: tokens that it counts under the user's own ceiling.
+        counted: tokens that it counts under the user's own ceiling...
+        moment: ...and when, together with others.
         forced: it goes whatever the gates say.
     """
 
-    __slots__ = ("answers", "ask", "at_s", "counted", "known", "number", "ordinal", "sent", "stretch", "use")
+    __slots__ = (
+        "answers",
+        "ask",
+        "at_s",
+        "counted",
+        "known",
+        "moment",
+        "number",
+        "ordinal",
+        "sent",
+        "stretch",
+        "use",
+    )
 
     at_s: float
     ordinal: int
@@ -58,6 +81,7 @@ class Sent:
     use: Use
     sent: Use
     counted: float
+    moment: Moment
     forced = False
 
     @property
