@@ -620,6 +620,22 @@ def test_nine_that_fail_too_late_are_a_full_server_of_which_half_as_many_fit() -
     assert line.gates.concurrency.limit == (11 + 1) / 2
 
 
+def test_before_the_first_answer_who_fails_soon_is_not_late_whoever_seemed_admitted_by_then() -> None:
+    line = Line(40.0)
+    first = line.send()
+    for took_s, full in ((0.3, False), (60.0, True)):
+        line.now += 10.0
+        sent = crowd(line, 20, gap_s=0.001)
+        line.now += took_s
+        line.wait_s()
+        for one in sent:
+            assert one.known
+            line.out.remove(one)
+            line.gates.failed(line.now, one, len(line.out))
+        assert line.gates.concurrency.knee.found is full
+    assert line.out == [first]
+
+
 def test_who_fails_in_just_the_time_of_an_answer_is_not_late_and_in_just_half_of_it_not_early() -> None:
     line = settled(first=40.0, answers=50)
     sent = [line.send(ask=100.0) for _ in range(20)]

@@ -348,6 +348,21 @@ def test_the_limiter_and_what_it_was_before_end_their_runs_in_a_drawn_world_not_
         assert seen.score >= 0.4
 
 
+@pytest.mark.parametrize(
+    ("seed", "least"),
+    [
+        pytest.param(
+            661_099, 0.72, id="a rate that seemed twice as high while nothing was known to be saved up"
+        ),
+        pytest.param(662_020, 0.71, id="the same at a tenth of the pace"),
+        pytest.param(661_005, 0.9, id="a server that resets before its first answer what is too much"),
+    ],
+)
+def test_what_is_believed_and_wrong_is_not_met_for_ever(seed: int, least: float) -> None:
+    world = draw(seed, most_rows=6_000, wide=True)
+    assert one("ours", world, ideal(world).wall_s).score >= least
+
+
 @pytest.mark.parametrize("client", ["ours", "present"])
 def test_a_client_of_the_bench_has_what_a_run_asks_for_when_its_retries_are_used_up(client: str) -> None:
     met = CLIENTS[client](draw(9001, most_rows=500))

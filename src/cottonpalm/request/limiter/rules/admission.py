@@ -182,8 +182,10 @@ class Admission(Gates):
     def failed(self, now: float, sent: Sent, in_flight: int) -> None:
         """It came to nothing: where many do far too late, or at once and above what is known to fit, it is full."""
         self._catch_up(now)
-        self.failures.took(now - sent.at_s)
-        late = not self.answers or now - sent.at_s > self.trip_s
+        took_s = now - sent.at_s
+        self.failures.took(took_s)
+        soon = 2 * took_s < self.answer_s(now)  # no answer could have come by then
+        late = took_s > self.trip_s and not soon
         if late and sent.known and sent.number > self._drowned:
             self._late -= math.log(2 * CHANCE[1])
             if self._late > 2 * SURPRISE:
@@ -193,7 +195,7 @@ class Admission(Gates):
                 # the whole server may have stood still.
                 since = self.answers - sent.answers
                 self.concurrency.drowned(now, min((in_flight + 1) / 2, since or math.inf))
-        early = not sent.known and 2 * (now - sent.at_s) < self.answer_s(now)  # else it was under way
+        early = soon and not sent.known  # else it was under way
         self._settled(sent)
         if early and sent.generation == self.generation:
             self._dropped(now, sent)
