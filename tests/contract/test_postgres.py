@@ -187,6 +187,11 @@ def test_a_cache_goes_on_after_its_connection_broke_and_its_questions_stay_its_o
     assert asked(mine, b"second") is Turn.MINE
     assert asked(other, b"kept") == b"answer"
     assert (asked(other, b"first"), asked(other, b"second")) == (Turn.ELSEWHERE, Turn.ELSEWHERE)
+    _cut(postgres_server)
+    assert asked(other, b"second") is Turn.ELSEWHERE, "also before its holder has noticed"
+    postgres_server.run("UPDATE cottonpalm.lease SET pid = (1 << 22) + 1")  # beyond all numbers of processes
+    _cut(postgres_server)
+    assert asked(other, b"second") is Turn.MINE, "what a dead process asked is free at once"
     postgres_server.run(
         "DELETE FROM cottonpalm.lease"
     )  # as one does who looks while the connection is broken
