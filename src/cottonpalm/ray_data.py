@@ -150,6 +150,7 @@ class Ask:
 
         Raises:
             RunStopped: no row can be answered, or the budget is spent.
+            StoreError: the answers cannot be kept.
         """
         processor = self._processor or self._joined()
         self._busy += 1
@@ -161,6 +162,8 @@ class Ask:
                 await self._drawing.settle()
         if (memory := memory_of(self._cache)) is not None and memory.disk is not None:
             await asyncio.to_thread(memory.disk.settle)  # what is handed on is kept
+            if (failure := memory.disk.failure) is not None:
+                raise failure
         yield answered
 
     def _joined(self) -> BatchProcessor:

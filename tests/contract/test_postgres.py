@@ -6,6 +6,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from langchain_core.runnables import RunnableLambda
 from cottonpalm import BatchProcessor, clock
 from cottonpalm.cli.commands.export import Export, show_export
 from cottonpalm.errors import ConfigError, RunBusy, StoreError
+from cottonpalm.providers.batches.stages import Stage
 from cottonpalm.request.limiter.limiter import Limiter
 from cottonpalm.request.limiter.portions import IN_FLIGHT, Leased
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
@@ -29,6 +31,7 @@ from cottonpalm.stores.sql.shares import Shares
 from cottonpalm.types import Turn
 from tests.contract.rows import row, write
 from tests.contract.test_answers import asked
+from tests.contract.test_batches import BATCH, MEMBERS, answer
 from tests.support.postgres import Cutting
 
 if TYPE_CHECKING:
@@ -184,6 +187,11 @@ def test_a_cache_goes_on_after_its_connection_broke_and_its_questions_stay_its_o
     assert asked(mine, b"second") is Turn.MINE
     assert asked(other, b"kept") == b"answer"
     assert (asked(other, b"first"), asked(other, b"second")) == (Turn.ELSEWHERE, Turn.ELSEWHERE)
+    _cut(postgres_server)
+    assert asked(other, b"second") is Turn.ELSEWHERE, "also before its holder has noticed"
+    postgres_server.run("UPDATE cottonpalm.lease SET pid = (1 << 22) + 1")  # beyond all numbers of processes
+    _cut(postgres_server)
+    assert asked(other, b"second") is Turn.MINE, "what a dead process asked is free at once"
     postgres_server.run(
         "DELETE FROM cottonpalm.lease"
     )  # as one does who looks while the connection is broken
@@ -232,6 +240,39 @@ def test_a_group_that_was_committed_when_the_connection_broke_is_not_written_aga
         assert not between.armed
         assert [info.cost_pico for info in store.runs()] == [5]
         store.close()
+
+
+@pytest.mark.usefixtures("postgres_url")
+def test_what_is_not_rows_is_done_once_more_where_the_connection_broke_and_comes_to_the_same(
+    postgres_server: Server, tmp_path: Path
+) -> None:
+    with Cutting(postgres_server, tmp_path) as between:
+        store: Any = open_store(between.url)
+        run = store.open_run("r", None)
+        book, opened = run.book(), list[Any]()
+        jobs: list[Callable[[], object]] = [
+            lambda: run.set_meta(note=1),
+            lambda: book.plan(BATCH, MEMBERS),
+            lambda: book.put(replace(BATCH, stage=Stage.SUBMITTED)),
+            lambda: book.keep(BATCH.tag, [(2, answer("two"))]),
+            lambda: book.close(replace(BATCH, stage=Stage.COLLECTED)),
+            lambda: opened.append(store.open_run("s", None)),
+            run.close,
+        ]
+        for job in jobs:
+            between.armed = True
+            job()
+            assert not between.armed, "it was cut as it was committed"
+        [kept] = store.batches("r")
+        runs = {info.name: (info.meta, info.holder is None) for info in store.runs()}
+        store.close()
+    assert runs == {"r": ({"note": 1}, True), "s": ({}, False)}
+    assert kept.stage is Stage.COLLECTED
+    assert postgres_server.run("SELECT row, fate FROM cottonpalm.batch_line ORDER BY id") == [
+        (0, 1),
+        (0, 1),
+        (1, 3),
+    ]
 
 
 def test_a_group_that_was_cut_is_not_taken_for_stored_because_another_holder_has_written_since(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -10,13 +11,17 @@ from langchain_core.runnables import RunnableLambda
 from pyarrow import parquet
 
 from cottonpalm import ConfigError
-from cottonpalm.ray_data import asking, spent
+from cottonpalm.engine.executors.workers.travel import packed
+from cottonpalm.errors import StoreError
+from cottonpalm.ray_data import Ask, asking, spent
 from cottonpalm.types import pico
 from tests.scale.chains import asking as chain_at
 from tests.support.loopback import LoopbackProcess
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.support.postgres import Server
 
 
 def answered(folder: Path, chain: Any, **more: Any) -> dict[str, str]:
@@ -54,3 +59,20 @@ def test_what_cannot_work_there_is_said_before_anything_begins() -> None:
     chain = RunnableLambda(str)
     with pytest.raises(ConfigError, match=r"executor=\.\.\. is not for map_batches"):
         asking(chain, name="job", executor="ray")
+
+
+def test_answers_that_the_store_does_not_take_are_not_handed_on(
+    postgres_url: str, postgres_server: Server
+) -> None:
+    async def handed_on(ask: Ask, text: str) -> list[dict[str, str]]:
+        return [row async for batch in ask(pa.table({"x": [text]})) for row in batch.to_pylist()]
+
+    async def main() -> None:
+        chain = packed((RunnableLambda(lambda row: row["x"].upper()), {}))
+        ask = Ask(chain, "job", postgres_url, "answer", limits=None)
+        assert await handed_on(ask, "a") == [{"x": "a", "answer": "A", "answer_error": None}]
+        postgres_server.run("DROP TABLE cottonpalm.answer")
+        with pytest.raises(StoreError, match="has lost tables"):
+            await handed_on(ask, "b")
+
+    asyncio.run(main())

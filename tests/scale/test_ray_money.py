@@ -7,10 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cottonpalm import BatchProcessor, RunStopped
+from cottonpalm.errors import StoreError
 from cottonpalm.request.money.remote import MoneyAsked, MoneyTold
 from cottonpalm.request.money.rules.amounts import Amounts
 from cottonpalm.request.money.rules.grants import Ask
 from cottonpalm.stores import open_store
+from cottonpalm.types import PICO
+from tests.scale.chains import asking as chain_at
+from tests.scale.chains import rows
+from tests.support.loopback import Loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,3 +137,49 @@ def test_money_granted_to_one_that_fell_silent_meanwhile_is_free_and_he_asks_aga
         assert await actor.grant("silent", MoneyAsked(500, 500)) == 500
 
     asyncio.run(main())
+
+
+def test_a_store_that_takes_no_more_is_the_reason_and_the_next_job_begins_anew_with_it(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        actor = granting(tmp_path)
+        assert await actor.grant("one", MoneyAsked(500, 500)) == 500
+        for file in tmp_path.iterdir():
+            file.unlink()
+        with pytest.raises(StoreError, match="was deleted"):
+            await actor.grant("one", MoneyAsked(6000, 6000))
+        await actor.allow(Amounts(BUDGET))
+        assert await actor.grant("two", MoneyAsked(6000, 6000)) == 6000
+        for file in tmp_path.iterdir():
+            file.unlink()
+        waiting = asyncio.create_task(actor.grant("three", MoneyAsked(6000, 6000)))
+        await asyncio.sleep(0)
+        await actor.allow(Amounts(BUDGET))  # nothing was written meanwhile that could have told
+        with pytest.raises(StoreError, match="was deleted"):
+            await waiting
+        assert await actor.grant("four", MoneyAsked(BUDGET, BUDGET)) == BUDGET
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_job_that_gets_no_more_money_says_why(tmp_path: Path, gone: bool) -> None:
+    async def main(url: str) -> None:
+        actor = granting(tmp_path)
+        drawing = money.Drawing(str(tmp_path / "s.db"), "job", Amounts(BUDGET), lambda: False)
+        drawing._actor = Handle(actor)
+        processor = BatchProcessor(chain_at(url))
+        processor._builder.accounts.purse = (drawing.ledger, drawing.purse)
+        if gone:
+            await actor.allow(Amounts(PICO))
+            for file in tmp_path.iterdir():
+                file.unlink()
+        why = "what is spent cannot be made durable, and so no request is sent: .* was deleted"
+        with pytest.raises(RunStopped, match=f"after 0 rows: {why if gone else 'the budget is spent'}"):
+            await processor.abatch(rows(3))
+        drawing._task.cancel()
+
+    with Loopback() as server:
+        asyncio.run(main(server.openai_url))
+        assert server.requests == 0

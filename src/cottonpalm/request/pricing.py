@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cottonpalm.errors import ConfigError
 from cottonpalm.providers.call import Call
 from cottonpalm.providers.paths import family_in
+from cottonpalm.request.money.remote import NoMoreMoney
 from cottonpalm.request.money.rules.outputs import Outputs
 from cottonpalm.types import PICO
 
@@ -150,7 +151,9 @@ class Pricing:
 
     def why_no_money(self, whom: str, least: Callable[[], int], *, streams: bool = False) -> str:
         """Say why a request, or a streaming one, was not sent whose bound is at least `least()` pico-dollars."""
-        if (failure := self._spending.failure) is not None:
+        if isinstance(failure := self._spending.failure, NoMoreMoney):
+            return str(failure)  # whoever lends the money says why
+        if failure is not None:
             return f"what is spent cannot be made durable, and so no request is sent: {failure}"
         why = f"the budget does not allow for another request to {whom}"
         if self._ledger is None:

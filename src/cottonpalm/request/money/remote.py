@@ -98,11 +98,21 @@ class Purse(Spending):
 
     def grant(self, amount: int) -> None:
         """The budget's answer to what was asked; 0: there will be no more."""
+        if not amount:
+            self.refuse("the budget is spent")
+            return
+        with self._ledger.lock, self._held:
+            self._leased += amount
+        self._answered()
+
+    def refuse(self, why: str) -> None:
+        """There will be no more, for this reason."""
+        self.failure = NoMoreMoney(why)
+        self._answered()
+
+    def _answered(self) -> None:
         with self._ledger.lock, self._held:
             self._asked, self._blocked = 0, False
-            self._leased += amount
-            if not amount:
-                self.failure = NoMoreMoney("the budget is spent")
             dones, self._dones = self._dones, []
         for done in dones:
             done()

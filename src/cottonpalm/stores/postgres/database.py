@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cottonpalm.errors import ConfigError, StoreError
 from cottonpalm.redact import redact
 from cottonpalm.stores.sql.database import BUSY_S, CannotWrite, Home, Turnwise
-from cottonpalm.stores.sql.lease import COLUMNS, FIRST_HOLDER, Holder
+from cottonpalm.stores.sql.lease import COLUMNS, FIRST_HOLDER, Holder, is_gone
 
 try:
     import psycopg
@@ -19,7 +19,7 @@ except ImportError as missing:
     ) from missing
 
 from cottonpalm.stores.postgres.connection import SCHEMA, PgConnection, Silence
-from cottonpalm.stores.postgres.lease import ALIVE, NOW, RowLease
+from cottonpalm.stores.postgres.lease import ALIVE, NOW, RETURNS_S, RowLease
 from cottonpalm.stores.postgres.migrations import lock, migrate, version_of
 
 if TYPE_CHECKING:
@@ -188,9 +188,10 @@ class PostgresDatabase:
         return {run: Holder(*row) for run, *row in rows(sql, (FIRST_HOLDER,))}
 
     def lives(self, db: PgConnection, number: int) -> bool:
-        """See `sql.database.Database`."""
-        sql = f"SELECT 1 FROM lease WHERE run = ? AND {ALIVE}"  # noqa: S608 - our own words
-        return bool(db.execute(sql, (number,)).fetchall())
+        """See `sql.database.Database`: one whose connection was cut shows that it lives at its next heartbeat."""
+        sql = f"SELECT {ALIVE}, lease.beat > {NOW} - {RETURNS_S}, {COLUMNS} FROM lease WHERE run = ?"  # noqa: S608 - our own words
+        found = db.execute(sql, (number,)).fetchall()
+        return any(served or (lately and not is_gone(Holder(*holder))) for served, lately, *holder in found)
 
     def died(self, db: PgConnection, number: int) -> bool:  # noqa: ARG002
         """See `sql.database.Database`: a backend that is gone may be no more than a connection that broke."""

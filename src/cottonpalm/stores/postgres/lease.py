@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from cottonpalm.errors import StoreError
 from cottonpalm.stores.sql.lease import (
+    BEAT_S,
     COLUMNS,
     EXPIRES_S,
     TAKEN_OVER,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from cottonpalm.stores.postgres.connection import PgConnection
 
 NOW: Final = "extract(epoch from clock_timestamp())::float8"
+RETURNS_S: Final = BEAT_S + 5.0  # a holder whose connection was cut is there again by then, if it lives
 _BACKEND: Final = "(SELECT pid FROM pg_stat_activity WHERE pid = pg_backend_pid() AND ?)"
 _STARTED: Final = (
     "(SELECT extract(epoch from backend_start)::float8 FROM pg_stat_activity WHERE pid = pg_backend_pid())"

@@ -26,6 +26,7 @@ from cottonpalm.types import Turn
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from cottonpalm.errors import StoreError
     from cottonpalm.stores.sql.database import Database, Home
 
 T = TypeVar("T")
@@ -99,6 +100,11 @@ class Answers:
         except database.errors as exc:
             raise database.explained(exc) from exc
 
+    @property
+    def failure(self) -> StoreError | None:
+        """Why nothing is kept any more; None: all is."""
+        return self._worker.failure
+
     def settle(self) -> None:
         """Wait until all that was put before this call is written, or cannot be."""
         written = threading.Event()
@@ -129,7 +135,8 @@ class _Worker:
         self._watched: list[Question] = []
         self._look_s = FIRST_LOOK_S
         self._wake = threading.Condition()
-        self._closing = self._off = False
+        self._closing = False
+        self.failure: StoreError | None = None  # why the file cannot be used any more
         self._db = database.connect(busy_s, durable=False)
         try:
             self._claimant = claims.enter(database, self._db, ttl_s)
@@ -169,10 +176,10 @@ class _Worker:
         if (jobs := self._next()) is None:
             return False
         try:
-            replies = [] if self._off else self._done(jobs)
+            replies = [] if self.failure else self._done(jobs)
         except Exception as exc:  # noqa: BLE001 - whatever it is: rows must not wait for it
             self._give_up(exc)
-        if self._off:
+        if self.failure:
             replies = self._without_disk(jobs)
         for reply, found in replies:
             reply(found)
@@ -223,10 +230,8 @@ class _Worker:
     # -- used when the file cannot be used any more
 
     def _give_up(self, exc: Exception) -> None:
-        self._off = True
-        log.warning(
-            "the cache on disk is off from now on, rows are asked for: %s", self._database.explained(exc)
-        )
+        self.failure = self._database.explained(exc)
+        log.warning("the cache on disk is off from now on, rows are asked for: %s", self.failure)
 
     def _without_disk(self, jobs: list[Any]) -> list[Reply]:
         questions = {id(job): job for job in [*jobs, *self._watched] if isinstance(job, Question)}

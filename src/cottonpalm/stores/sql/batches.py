@@ -168,9 +168,11 @@ class SqlBook:
 
 
 def _plan(db: Connection, run: int, batch: Batch, members: Sequence[Member]) -> None:
-    sql = "INSERT INTO batch (run, tag, batch_id, body) VALUES (?,?,?,?) RETURNING id"
-    [(made,)] = db.execute(sql, (run, batch.tag, batch.batch_id, encoded(batch))).fetchall()
-    first = made << LINE_BITS
+    sql = "INSERT INTO batch (run, tag, batch_id, body) VALUES (?,?,?,?) ON CONFLICT (tag) DO NOTHING RETURNING id"
+    made = db.execute(sql, (run, batch.tag, batch.batch_id, encoded(batch))).fetchall()
+    if not made:  # it was planned as the connection broke: no other batch has its tag
+        return
+    first = made[0][0] << LINE_BITS
     taken = set(_out_of(db, run, members))
     for member in members:
         if member in taken:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 from socket import gethostname
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from cottonpalm.errors import RunBusy
+from cottonpalm.locks import WINDOWS
 from cottonpalm.stores.opening import busy_message
 
 if TYPE_CHECKING:
@@ -47,6 +49,24 @@ def holder_of(db: Connection, run: int) -> Holder | None:
     """Return the holder of this run that the database names."""
     row = db.execute(f"SELECT {COLUMNS} FROM lease WHERE run = ?", (run,)).fetchone()  # noqa: S608 - our own constant
     return None if row is None else Holder(*row)
+
+
+def is_gone(holder: Holder) -> bool:
+    """Whether the holder's process was on this system, and is there no more. A container has a name of its own."""
+    is_here = holder.machine == machine() and holder.host == gethostname()
+    return is_here and not _pid_lives(holder.pid)
+
+
+def _pid_lives(pid: int) -> bool:
+    if WINDOWS:  # there, this signal would end the process
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 _leaving: set[str] = set()  # tokens of this process's leases that are no longer held, but not yet given back

@@ -55,7 +55,7 @@ class Group:
 
 
 class _Job:
-    """A function of the connection, to be run in its own transaction."""
+    """A function of the connection, to be run in its own transaction; once more where the connection breaks."""
 
     __slots__ = ("future", "work")
 
@@ -89,6 +89,9 @@ class Writer:
 
     def call(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction after everything queued before it, and wait for it to be durable.
+
+        Where the connection breaks, nobody knows whether it took effect, and it is done once more: that must come
+        to the same.
 
         Raises:
             StoreError: the store failed; or whatever `work` raised.
@@ -188,7 +191,8 @@ class Writer:
 
     def _run_job(self, job: _Job) -> None:
         try:
-            result = self._in_transaction(job.work, wait_s=BUSY_S)
+            # A job done once more comes to the same, also where it had taken effect.
+            result = through_cuts(self._database, partial(self._in_transaction, job.work))
             # Whoever drops a cursor resets its statement, which may be running here by then.
             assert not hasattr(result, "fetchall"), "a cursor must not leave the writer's thread"
         except self._database.errors as exc:
@@ -254,8 +258,13 @@ class Writer:
             except Exception:
                 log.exception("a callback of the store failed")
 
-    def _in_transaction(self, work: Callable[[Any], T], *, wait_s: float = 0.0) -> T:
-        return in_transaction(self._database, self._db, lambda: work(self._db), wait_s=wait_s)
+    def _in_transaction(self, work: Callable[[Any], T]) -> T:
+        def kept() -> T:
+            for lease in tuple(self._leases):  # until then, those of a connection that was cut seem free
+                lease.keep(self._db)
+            return work(self._db)
+
+        return in_transaction(self._database, self._db, kept)
 
 
 def _insert_all(database: Database, db: Any, *, groups: list[Group]) -> None:

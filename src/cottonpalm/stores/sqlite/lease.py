@@ -16,13 +16,14 @@ from uuid import uuid4
 
 from cottonpalm import clock
 from cottonpalm.errors import StoreError
-from cottonpalm.locks import PLAIN, WINDOWS, lock_byte, unlock_byte
+from cottonpalm.locks import PLAIN, lock_byte, unlock_byte
 from cottonpalm.stores.sql.lease import (
     COLUMNS,
     EXPIRES_S,
     TAKEN_OVER,
     busy,
     holder_of,
+    is_gone,
     is_leaving,
     machine,
     note_leaving,
@@ -100,21 +101,7 @@ def _shows_life(holder: Holder) -> bool:
     """Without a lock: a holder that was silent for long is dead, and so is one whose process is not on this system."""
     if abs(clock.wall() - holder.beat) >= EXPIRES_S:
         return False
-    # A container has a name of its own.
-    is_here = holder.machine == machine() and holder.host == gethostname()
-    return not is_here or _pid_lives(holder.pid)
-
-
-def _pid_lives(pid: int) -> bool:
-    if WINDOWS:  # there, this signal would end the process
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return not is_gone(holder)
 
 
 class FileLease:

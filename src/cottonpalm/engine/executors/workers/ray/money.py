@@ -7,6 +7,7 @@ again, and a job that is run again goes on with what is left. What an actor held
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -20,14 +21,15 @@ from cottonpalm.engine.executors.workers.ray.limits import IDLE_S, NAMESPACE, on
 from cottonpalm.errors import StoreError
 from cottonpalm.request.money.ledger import Ledger
 from cottonpalm.request.money.remote import Lumps, MoneyTold, purse_and_ledger
+from cottonpalm.request.money.rules.amounts import Amounts
 from cottonpalm.request.money.spending import Spending
 from cottonpalm.stores import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cottonpalm.protocols import Store
     from cottonpalm.request.money.remote import MoneyAsked, Purse
-    from cottonpalm.request.money.rules.amounts import Amounts
 
 log = logging.getLogger("cottonpalm")
 BEAT_S: Final = 0.5  # an actor says something at least this often
@@ -45,21 +47,49 @@ class MoneyActor:
     """
 
     def __init__(self, store: str, run: str, limits: Amounts) -> None:
-        self._store = open_store(store)
-        self._run = self._store.open_run(run, None)
+        self._address, self._name = store, run
+        self._last_s = clock.now()
+        self._tidying: asyncio.Task[None] | None = None
+        self._begin(open_store(store), limits)
+
+    def _begin(self, store: Store, limits: Amounts) -> None:
+        """Begin with the sums of a store; what was lent by whoever granted before us counts as spent."""
+        self._store = store
+        self._run = store.open_run(self._name, None)
         self._spending = Spending(self._run, timed=limits.per_hour is not None)
         self._ledger = Ledger(limits)
         self._ledger.attach(self._spending)
         self._lumps: dict[str, Lumps] = {}
         self._heard_s: dict[str, float] = {}
         self._told: dict[str, int] = {}  # how often each holder told something
-        self._last_s = clock.now()
-        self._tidying: asyncio.Task[None] | None = None
 
     async def allow(self, limits: Amounts) -> None:
-        """Change what may be spent."""
-        self._ledger.limits = limits
+        """Change what may be spent.
+
+        Raises:
+            StoreError: the sums cannot be kept: the store cannot be reached, say.
+        """
         self._last_s = clock.now()
+        if (failure := self._spending.failure or await self._failure()) is not None:
+            self._begin_again(limits, failure)
+        self._ledger.limits = limits
+
+    async def _failure(self) -> BaseException | None:
+        """Why the store does not take what we write; None: it does, and is the one that we opened."""
+        written: concurrent.futures.Future[BaseException | None] = concurrent.futures.Future()
+        self._run.write([], written.set_result, self._ledger.record(self._spending))
+        return await asyncio.wrap_future(written)
+
+    def _begin_again(self, limits: Amounts, failure: BaseException) -> None:
+        """Open the store anew: it was away for long, or was deleted, and nothing more would ever be granted."""
+        self._spending.failure = failure
+        self._ledger.limits = Amounts(0)  # whoever waits for money hears of it
+        store = open_store(self._address)  # first: where it is still away, that is said at once
+        with suppress(StoreError):
+            self._run.close()
+        with suppress(StoreError):
+            self._store.close()
+        self._begin(store, limits)
 
     async def tell(self, holder: str, nth: int, told: MoneyTold) -> None:
         """Book what an actor spent and gives back, once: it says so again where it heard no answer.
@@ -88,9 +118,12 @@ class MoneyActor:
 
         Raises:
             RuntimeError: it said nothing for long meanwhile, and counted as dead.
+            StoreError: it gets nothing, because that could not be written down.
         """
-        lumps = self._lumps_of(holder)
+        lumps, spending = self._lumps_of(holder), self._spending
         amount = await lumps.grant(asked)
+        if not amount and spending.failure is not None:
+            raise StoreError(str(spending.failure))
         if amount and self._lumps.get(holder) is not lumps:
             lumps.book(MoneyTold(back=amount))
             raise RuntimeError(f"{holder} said nothing for {SILENT_S:.0f} seconds")
@@ -137,8 +170,16 @@ def money_actor(store: str, name: str, limits: Amounts) -> Any:
         max_concurrency=10_000,
         resources=at_home,
     ).remote(store, f"{name} (budget)", limits)
-    ray.get(actor.allow.remote(limits))
+    try:
+        ray.get(actor.allow.remote(limits))
+    except StoreError as exc:  # as Ray raises it, with the tracebacks of two processes
+        raise StoreError(_said(exc)) from None
     return actor
+
+
+def _said(exc: StoreError) -> str:
+    """Return what an error of the granting actor says, without Ray's tracebacks."""
+    return str(getattr(exc, "cause", exc))
 
 
 def _named(name: str) -> str:
@@ -186,21 +227,39 @@ class Drawing:
             told = self.purse.told(idle=self._idle())
             self._nth += 1
             nth = self._nth
-            await self._reach(lambda actor: actor.tell.remote(self._holder, nth, told))
+            try:
+                await self._reach(lambda actor: actor.tell.remote(self._holder, nth, told))
+            except StoreError as exc:
+                self._refuse(exc)
+                return
         if told.asked is not None:
             # An answer may have to wait for what we tell meanwhile.
             self._asking = self._loop.create_task(self._ask(told.asked))
 
     async def _ask(self, asked: MoneyAsked) -> None:
-        self.purse.grant(await self._reach(lambda actor: actor.grant.remote(self._holder, asked)))
+        try:
+            amount = await self._reach(lambda actor: actor.grant.remote(self._holder, asked))
+        except StoreError as exc:
+            self._refuse(exc)
+        else:
+            self.purse.grant(amount)
+
+    def _refuse(self, exc: StoreError) -> None:
+        self.purse.refuse(f"what is spent cannot be made durable, and so no request is sent: {_said(exc)}")
 
     async def _reach(self, call: Callable[[Any], Any]) -> Any:
-        """Call the granting actor until it answers."""
+        """Call the granting actor until it answers.
+
+        Raises:
+            StoreError: it cannot keep its sums.
+        """
         while True:
             try:
                 if self._actor is None:
                     self._actor = await asyncio.to_thread(money_actor, self._store, self._name, self._limits)
                 return await call(self._actor)
+            except StoreError:  # is a RayError, too, as Ray raises it
+                raise
             except (RayError, ValueError) as exc:
                 log.info("the budget %r does not answer (%s)", self._name, type(exc).__name__)
                 self._actor = None
