@@ -173,7 +173,7 @@ class Pages:
     async def stream(self, request: Request) -> Response:
         """Fresh parts once a second, for as long as somebody listens."""
         if self._live.streams >= STREAMS:
-            return PlainTextResponse("too many pages are open\n", 503)
+            return PlainTextResponse("too many live pages are open; close some of them\n", 503)
         run = request.query_params.get("run")
         headers = {"x-accel-buffering": "no"}
         return StreamingResponse(self._events(run), media_type="text/event-stream", headers=headers)
