@@ -11,6 +11,8 @@ import pytest
 from langchain_core.runnables import RunnableLambda
 
 from cottonpalm import BatchProcessor, RunStopped, clock
+from cottonpalm.engine.order_desk import OrderDesk
+from cottonpalm.live.reading import Reading
 from cottonpalm.observers import kept
 from cottonpalm.protocols import StoredRow
 from cottonpalm.store_extras import FindsRows, GivesOrders, Orders
@@ -137,6 +139,27 @@ def test_a_run_shows_how_it_stands_while_somebody_looks_and_only_then(tmp_path: 
         assert (life.report.counts.ok, life.report.errors) == (20, {"fail_row": {"ValueError": 1}})
         slow.free.set()
         list(run)
+
+
+def test_a_run_that_shows_how_it_goes_just_before_its_end_is_over_for_those_who_look(
+    tmp_path: Path, outside: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The desk takes one more turn after the report of the end is kept."""
+    close = OrderDesk.close
+
+    def late(desk: OrderDesk) -> None:
+        desk._turn()
+        close(desk)
+
+    monkeypatch.setattr(OrderDesk, "close", late)
+    slow = Slow()
+    with started(slow, tmp_path) as run:
+        outside.order("r", watched=clock.wall() + 60)
+        slow.free.set()
+        list(run)
+    found = Reading(outside).run("r")
+    assert found.life is not None
+    assert (found.life.over, found.life.reason, found.said) == (True, None, None)
 
 
 def test_pages_of_rows_come_in_order_by_status_and_from_both_sides(tmp_path: Path) -> None:

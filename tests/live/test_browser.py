@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 ROWS = 60
 LONG = "a-run-with-a-long-name-" + "x" * 60
-RUNS = ("tickets", "victim", LONG)
+RUNS = ("tickets", "victim", LONG, "keys", "ends")
 PATIENCE_MS = 60_000  # the machine may have much to do
 WIDTHS = ((360, "dark"), (768, "light"), (1280, "light"))
 
@@ -179,6 +179,107 @@ def test_runs_of_another_day_keep_within_their_columns_and_leave_room_for_names(
                 assert tab.evaluate("document.querySelector('.runs td:nth-child(2)').clientWidth") > 120
     finally:
         clock.replace()
+
+
+FOCUS = "(({ tagName, textContent, name }) => `${tagName} ${name || textContent}`)(document.activeElement)"
+
+
+def test_by_keys_alone_a_run_is_capped_and_cancelled_while_its_numbers_change(
+    work: Work, opened: Callable[..., Seen]
+) -> None:
+    tab, trouble = opened(work.page.url)
+    keys = tab.get_by_role("link", name="keys")
+    keys.focus()
+    work.let("keys", 3)
+    tab.get_by_text("3 of 60", exact=True).wait_for()
+    assert tab.evaluate(FOCUS) == "A keys"
+    tab.keyboard.press("Enter")
+
+    def moves(rows: int) -> None:
+        work.let("keys", rows)
+        tab.locator("#part-controls").get_by_text(f"{rows} rows stay as they are").wait_for(state="attached")
+
+    cap = tab.get_by_label("Cap, rows at once")
+    cap.focus()
+    tab.keyboard.type("3")
+    tab.keyboard.press("Tab")
+    moves(10)
+    assert (tab.evaluate(FOCUS), cap.input_value()) == ("BUTTON Set", "3")
+    tab.keyboard.press("Enter")
+    store = open_store(work.store)
+    until(lambda: store.ordered("keys").most == 3)  # type: ignore[attr-defined]
+    tab.keyboard.press("Tab")
+    moves(20)
+    assert tab.evaluate(FOCUS) == "SUMMARY Cancel\u2026"
+    tab.keyboard.press("Enter")
+    tab.get_by_text("are not asked").wait_for()
+    tab.keyboard.press("Tab")
+    tab.keyboard.press("Enter")
+    until(lambda: b'"stopping":true' in store.shown("keys"))  # type: ignore[attr-defined]
+    work.let("keys", ROWS)
+    tab.locator("#part-head .state").filter(has_text="stopped").wait_for()
+    store.close()
+    assert trouble == []
+
+
+def test_what_came_while_a_part_was_in_use_is_there_when_it_is_not(
+    work: Work, opened: Callable[..., Seen]
+) -> None:
+    tab, trouble = opened(work.page.url)
+    tab.get_by_role("link", name="ends").click()
+    tab.get_by_text("Cancel\u2026").click()
+    tab.get_by_text("are not asked").wait_for()
+    work.let("ends", ROWS)
+    tab.locator("#part-head .state").filter(has_text="done, some failed").wait_for()
+    assert tab.get_by_role("button", name="Cancel the run").is_visible()  # not taken from under the hand
+    tab.get_by_text("Cancel\u2026").click()
+    tab.get_by_text("No process works on this run").wait_for()
+    assert trouble == []
+
+
+def test_a_page_whose_process_is_gone_says_so_and_what_to_open_when_there_is_another(
+    work: Work, opened: Callable[..., Seen]
+) -> None:
+    with Dashboard(work.store, 0) as page:
+        tab, trouble = opened(page.url)
+        tab.get_by_role("link", name="victim").click()
+        tab.locator("#part-progress").get_by_text("5 in flight").wait_for()
+        tab.route("**/order", lambda order: order.abort())  # as where it was killed just now
+        tab.get_by_role("button", name="Pause").click()
+        tab.get_by_text("The process that serves this page did not answer").wait_for()
+    tab.get_by_text("this page ended with its command or program").wait_for()
+    assert tab.get_by_role("button", name="Pause").is_disabled()
+    with Dashboard(work.store, page.port) as other:
+        tab.get_by_text("Open the address that cottonpalm printed").wait_for()
+        tab.context.new_page().goto(other.url)
+        tab.locator("#link").get_by_text("live", exact=True).wait_for()
+        assert tab.get_by_role("button", name="Pause").is_enabled()
+    assert all("Failed to load resource" in said for said in trouble)  # the browser's own words
+
+
+def test_tabs_that_nobody_sees_leave_the_browsers_connections_to_those_that_somebody_does(
+    work: Work, opened: Callable[..., Seen]
+) -> None:
+    """Six are all that a browser opens to one place."""
+    first, _ = opened(work.page.url)
+    first.context.add_init_script(
+        "window.away = false; Object.defineProperty(document, 'hidden', { get: () => window.away })"
+    )
+    base = f"http://127.0.0.1:{work.page.port}/now?run=victim"
+    see = "(away) => { window.away = away; document.dispatchEvent(new Event('visibilitychange')); }"
+    tabs = []
+    for _ in range(9):
+        tab = first.context.new_page()
+        tab.goto(base, timeout=PATIENCE_MS)
+        tab.locator("#link").get_by_text("live", exact=True).wait_for()
+        tabs.append(tab)
+        tab.evaluate(see, True)
+    tabs[0].evaluate(see, False)
+    tabs[0].get_by_label("Cap, rows at once").fill("4")
+    tabs[0].get_by_role("button", name="Set").click()
+    store = open_store(work.store)
+    until(lambda: store.ordered("victim").most == 4)  # type: ignore[attr-defined]
+    store.close()
 
 
 ATTACK = """<!doctype html><title>evil</title><body><script>

@@ -310,7 +310,7 @@ def test_when_it_is_closed_the_port_is_free_and_open_streams_end(store: Path) ->
             lines = answer.iter_text()
             next(lines)
             found.close()
-            list(lines)
+            assert "event: gone\ndata: this page ended" in "".join(lines)
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", found.port))
 

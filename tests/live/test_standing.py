@@ -125,3 +125,9 @@ def test_while_all_waits_for_batches_the_page_guesses_no_end_either() -> None:
     each = standing({"total": 2000, "exact": True})
     assert left(report, each) is not None
     assert left(report, replace(each, said={**SAID, "binding": "batch"})) is None
+
+
+def test_a_run_whose_name_would_reorder_it_has_a_title_that_does_not() -> None:
+    each = standing({})
+    each = replace(each, info=each.info._replace(name="a\u202eb" + "c" * 100))
+    assert now_view.title_of(each) == "a\\u202eb" + "c" * 56 + "\u2026"

@@ -21,6 +21,18 @@ def answer(row):
 
 processor = BatchProcessor(RunnableLambda(answer), progress=True, retry=0)
 """
+BEGIN = """
+import asyncio
+
+began, free = asyncio.Event(), asyncio.Event()
+
+async def waits(row):
+    began.set()
+    await free.wait()
+
+task = asyncio.create_task(BatchProcessor(RunnableLambda(waits), progress=True).abatch(list(range(30))))
+_ = await began.wait()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +44,8 @@ def cells() -> list[Any]:
         "answers = await processor.abatch(list(range(30)), return_exceptions=True)",
         "run = processor.last_run; run",
         "run.report",
+        BEGIN,
+        "free.set(); await task",
     ]
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
     nbclient.NotebookClient(book, timeout=100, kernel_name="python3").execute()
@@ -59,3 +73,8 @@ def test_a_report_is_a_page_in_a_frame_of_its_own(cells: list[Any]) -> None:
     assert html.startswith('<iframe srcdoc="&lt;!DOCTYPE html&gt;')
     assert 'sandbox="allow-scripts' in html
     assert "Failed rows" in html
+
+
+def test_a_run_that_ends_in_a_later_cell_ends_with_its_last_numbers_where_it_began(cells: list[Any]) -> None:
+    [shown] = cells[5]
+    assert "30 of 30 (100 %)" in shown.data["text/plain"]

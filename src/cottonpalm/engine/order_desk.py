@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 EVERY_S: Final = 0.5
 CANCELLED: Final = "it was cancelled from the live page"
+NOTHING: Final = b"null"  # as what is shown, which is JSON
 log = logging.getLogger("cottonpalm")
 
 
@@ -48,7 +50,7 @@ class OrderDesk:
 
     def __init__(self, store: TakesOrders, handles: Handles) -> None:
         self._store, self._handles = store, handles
-        self._done = Orders()
+        self._done, self._has_shown = Orders(), False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name="cottonpalm-desk", daemon=True)
 
@@ -57,10 +59,16 @@ class OrderDesk:
         self._thread.start()
 
     def close(self) -> None:
-        """Take none any more; when this returns, the store is not used any more."""
+        """Take none any more; when this returns, the store is not used any more.
+
+        What was shown is taken back: it says that the run goes on, and could be newer than what is kept of its end.
+        """
         self._over.set()
         if self._thread.is_alive():
             self._thread.join()
+        if self._has_shown:
+            with suppress(StoreError):
+                self._store.show(NOTHING)
 
     def _work(self) -> None:
         while not self._over.wait(EVERY_S):
@@ -82,4 +90,5 @@ class OrderDesk:
         if asked.stop and not before.stop:
             self._handles.stop()
         if asked.watched > clock.wall():
+            self._has_shown = True
             self._store.show(orjson.dumps(self._handles.says(), default=str))

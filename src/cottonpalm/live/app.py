@@ -39,6 +39,7 @@ STREAMS: Final = 64  # at once; a browser opens one a tab
 BODY: Final = 4096  # bytes of an order
 BODY_S: Final = 10.0  # seconds in which it must have come
 LONGEST: Final = 200  # characters that are searched for
+CLOSED: Final = "this page ended with its command or program; `cottonpalm dashboard` shows its runs again"
 CAPS: Final = range(1, 100_001)
 
 
@@ -171,9 +172,9 @@ class Pages:
         return PlainTextResponse(f"{said}\n")
 
     async def stream(self, request: Request) -> Response:
-        """Fresh parts once a second, for as long as somebody listens."""
+        """Fresh parts once a second, for as long as somebody listens; at the end how all stood."""
         if self._live.streams >= STREAMS:
-            return PlainTextResponse("too many pages are open\n", 503)
+            return PlainTextResponse("too many live pages are open; close some of them\n", 503)
         run = request.query_params.get("run")
         headers = {"x-accel-buffering": "no"}
         return StreamingResponse(self._events(run), media_type="text/event-stream", headers=headers)
@@ -182,7 +183,8 @@ class Pages:
         self._live.streams += 1
         before: dict[str, str] = {}
         try:
-            while not self._live.over.is_set():
+            while True:
+                over = self._live.over.is_set()
                 try:
                     title, parts, said = await run_in_threadpool(self._parts, run)
                 except (Refused, StoreError) as error:
@@ -196,6 +198,9 @@ class Pages:
                     )
                 else:
                     yield _event("same", "")
+                if over:
+                    yield _event("gone", CLOSED)
+                    return
                 await _moment(self._live.over)
         finally:
             self._live.streams -= 1

@@ -4,63 +4,131 @@ const link = document.getElementById("link");
 const here = (path, more) => `${path}?${new URLSearchParams(more)}`;
 
 // -- the stream: fresh parts once a second, only what has changed
+const AGAIN_MS = 10000; // until a stream that ended, or that nobody sees, is asked for again
+const OLD_S = 5;
 const shown = new Map();
+const coming = new Map(); // what has come, and waits until its part is not in use
 const busy = (part) =>
-  part.querySelector(".time:hover, .time:focus, input:focus, details.cancel[open]") !== null;
-const replace = (name, html) => {
-  const part = document.getElementById(`part-${name}`);
-  if (!part || shown.get(name) === html || busy(part)) return;
-  const focused = part.contains(document.activeElement) ? document.activeElement.getAttribute("name") : null;
+  part.querySelector(":active, .time:hover, .time:focus, input:focus, details.cancel[open]") !== null;
+const stops = (part) => [...part.querySelectorAll("a, button, input, summary, [tabindex]")];
+const key = (each) => each.getAttribute("name") ?? each.getAttribute("href");
+// What stands now where `was` stood: of its name, leading where it led, or in its place.
+const twin = (part, was, at) => {
+  const all = stops(part);
+  const same = key(was) === null ? undefined : all.find((each) => key(each) === key(was));
+  return same ?? (all[at]?.tagName === was.tagName ? all[at] : undefined);
+};
+const replace = (part, html) => {
+  const focused = part.contains(document.activeElement) ? document.activeElement : null;
+  const at = focused ? stops(part).indexOf(focused) : -1;
   const open = [...part.querySelectorAll("details")].map((each) => each.open);
+  const typed = [...part.querySelectorAll("input")].filter((each) => each.value !== each.defaultValue);
   part.innerHTML = html;
-  [...part.querySelectorAll("details")].forEach((each, at) => { each.open = open[at] ?? false; });
-  if (focused) part.querySelector(`[name="${CSS.escape(focused)}"]`)?.focus();
-  shown.set(name, html);
+  [...part.querySelectorAll("details")].forEach((each, number) => { each.open = open[number] ?? false; });
+  for (const { name, value } of typed) {
+    const field = part.querySelector(`[name="${CSS.escape(name)}"]`);
+    if (field) field.value = value;
+  }
   enhance(part);
+  if (focused) twin(part, focused, at)?.focus({ preventScroll: true });
+};
+const settle = () => {
+  for (const [name, html] of coming) {
+    const part = document.getElementById(`part-${name}`);
+    if (part && busy(part)) continue;
+    coming.delete(name);
+    if (part && shown.get(name) !== html) replace(part, html);
+    shown.set(name, html);
+  }
 };
 const buttons = (on) => {
   for (const each of document.querySelectorAll("#part-controls button, #part-controls input")) each.disabled = !on;
 };
+let source;
+let again;
 let heard = Date.now();
+let asked = heard; // since when somebody looks
+let why = ""; // no stream comes
 let spoken = 0;
-const listen = () => {
-  const source = new EventSource(here("/stream", run === undefined ? {} : { run }));
-  source.addEventListener("parts", (event) => {
-    const { title, parts, said } = JSON.parse(event.data);
-    document.title = title;
-    for (const [name, html] of Object.entries(parts)) replace(name, html);
-    if (said && Date.now() - spoken > 30000) {
-      document.getElementById("spoken").textContent = said;
-      spoken = Date.now();
-    }
-  });
-  for (const name of ["parts", "same"]) source.addEventListener(name, () => { heard = Date.now(); });
-  source.addEventListener("gone", (event) => {
-    source.close();
-    link.textContent = event.data;
-    buttons(false);
-  });
-  setInterval(() => {
-    if (source.readyState === EventSource.CLOSED) return;
-    const age = Math.round((Date.now() - heard) / 1000);
-    const lost = age > 5;
-    document.body.classList.toggle("lost", lost);
-    link.textContent = lost ? `connection lost; the numbers are ${age} s old` : "live";
-    if (lost) buttons(false);
-    else if (document.querySelector("#part-controls button:disabled")) buttons(true);
-  }, 1000);
-  link.textContent = "live";
+const rest = (said = "") => {
+  source.close();
+  why = said;
+  clearTimeout(again);
+  again = setTimeout(listen, AGAIN_MS);
 };
-if (view === "now" || view === "runs") listen();
+const reason = async (address) => {
+  const answer = await fetch(address).catch(() => null);
+  if (answer && !answer.ok) return (await answer.text()).trim();
+  answer?.body?.cancel();
+  return "";
+};
+const hear = () => {
+  heard = Date.now();
+  why = "";
+  if (document.hidden) rest(); // browsers keep six connections to one place, for all their tabs
+};
+const take = (event) => {
+  const { title, parts, said } = JSON.parse(event.data);
+  document.title = title;
+  for (const [name, html] of Object.entries(parts)) coming.set(name, html);
+  settle();
+  if (said && Date.now() - spoken > 30000) {
+    document.getElementById("spoken").textContent = said;
+    spoken = Date.now();
+  }
+};
+const tick = () => {
+  settle();
+  if (document.hidden) return;
+  const age = Math.round((Date.now() - heard) / 1000);
+  const lost = why !== "" || Date.now() - Math.max(heard, asked) > 1000 * OLD_S;
+  document.body.classList.toggle("lost", lost);
+  link.textContent = lost ? `${why.replace(/\.$/, "") || "connection lost"}; the numbers are ${age} s old` : "live";
+  if (lost || document.querySelector("#part-controls button:disabled")) buttons(!lost);
+};
+function listen() {
+  clearTimeout(again);
+  source?.close();
+  const address = here("/stream", run === undefined ? {} : { run });
+  source = new EventSource(address);
+  source.addEventListener("parts", take);
+  for (const name of ["parts", "same"]) source.addEventListener(name, hear);
+  source.addEventListener("gone", (event) => { rest(event.data); tick(); });
+  source.addEventListener("error", async ({ target }) => {
+    if (target !== source || target.readyState !== EventSource.CLOSED) return; // else the browser asks again by itself
+    rest(why);
+    why = await reason(address);
+    tick();
+  });
+}
+if (view === "now" || view === "runs") {
+  link.textContent = "live";
+  listen();
+  setInterval(tick, 1000);
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) return;
+    asked = Date.now();
+    listen();
+  });
+}
 
 // -- orders: the button answers at once, the stream then shows what the run does
+const order = async (form) => {
+  const body = new URLSearchParams(new FormData(form));
+  try {
+    return (await (await fetch(form.action, { method: "POST", body })).text()).trim();
+  } catch {
+    return "The process that serves this page did not answer; see whether it still runs.";
+  }
+};
 document.addEventListener("submit", async (event) => {
   const form = event.target;
   if (form.method !== "post") return;
   event.preventDefault();
-  const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+  const said = await order(form);
+  for (const field of form.querySelectorAll("input")) field.defaultValue = field.value; // it is no draft any more
   const note = document.querySelector("#part-controls .note");
-  if (note) note.textContent = (await answer.text()).trim();
+  if (note) note.textContent = said;
   form.closest("details")?.removeAttribute("open");
 });
 

@@ -17,7 +17,7 @@ from cottonpalm.observers.page.over_time import over_time
 from cottonpalm.observers.page.parts import Cell, Column, none, section, table
 from cottonpalm.observers.page.plots import cell_bar
 from cottonpalm.observers.page.rows import KINDS
-from cottonpalm.observers.words.formatting import count, duration, model_in
+from cottonpalm.observers.words.formatting import clean, count, duration, model_in
 from cottonpalm.observers.words.numbers import percent, roughly
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ OLD_S: Final = 8.0  # a process that has said nothing for so long may be gone, o
 
 def title_of(each: Standing) -> str:
     """For the tab of the browser: `51 % tickets`."""
-    share = _share(each)
-    return f"{percent(share)} {each.info.name}" if each.going and share is not None else each.info.name
+    share, name = _share(each), clean(each.info.name, 60)
+    return f"{percent(share)} {name}" if each.going and share is not None else name
 
 
 def parts_of(each: Standing, url: str) -> dict[str, Markup]:

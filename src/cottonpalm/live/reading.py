@@ -172,7 +172,8 @@ class Reading:
         gives = isinstance(self._store, GivesOrders)
         asked, said, life = Orders(), None, kept.read(info.meta.get(kept.META))
         if isinstance(self._store, GivesOrders) and (shown := self._store.shown(info.name)) is not None:
-            said = orjson.loads(shown)
+            said = orjson.loads(shown)  # null: its process has ended in order
+        if said is not None:
             last = kept.read(said.get("report"))  # of a process that was killed, it is all there is
             if last is not None and (life is None or last.ended > life.ended):
                 life = last

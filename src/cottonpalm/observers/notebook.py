@@ -49,6 +49,11 @@ class NotebookProgress(Progress):
         super().close()
         self._update()
 
+    def _run(self) -> None:
+        """A thread shows for the cell that runs now; a task for its own, which who executes a notebook drops then."""
+        super()._run()
+        self._update()
+
     def _tick(self) -> None:
         self._tell()
         self._update()
