@@ -47,14 +47,16 @@ def by_whom(server: BatchProvider) -> set[str]:
 
 
 def test_the_documents_listing_goes_through_langasync_and_gives_what_live_gives(
-    server: BatchProvider, cache: Path
+    server: BatchProvider, cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     chain = simple(server)
     wanted = live(chain).batch(rows(12))
     server.bills.clear()
+    caplog.clear()
     processor = hybrid(chain, server)
     assert processor.langasync_available
     assert processor.batch(rows(12), use_batch_api=True) == wanted
+    assert not [record for record in caplog.records if record.levelno > logging.INFO], "nothing to warn of"
     assert (by_whom(server), Counter(bill.lane for bill in server.bills)) == ({"langasync"}, {"batch": 12})
     assert not list(cache.glob("hybrid-*"))
 

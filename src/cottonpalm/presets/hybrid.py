@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from cottonpalm.config import BatchLane
 from cottonpalm.engine.input.frames import list_in
+from cottonpalm.engine.input.keys import content_key, is_told
 from cottonpalm.local.fetch import cache_folder
 from cottonpalm.presets import by_langasync, langasync_batch
 from cottonpalm.presets.base import Preset, RowsProcessor, log
@@ -124,6 +125,8 @@ class HybridBatchProcessor(Preset):
             Exception: the parser's, at the lowest row of which it does not take the answer. The batch is kept, and when
                 it is asked for again, our own adapters ask such rows anew.
         """
+        if not file.exists() and store.look(run) is not None:  # it was refused, and ours have taken the rows
+            return self._by_ours(rows, store, run)
         again = langasync_batch.not_taken(file)
         found = bridge().wait(by_langasync.answers(carried, rows, file))
         if isinstance(found, str):
@@ -147,9 +150,9 @@ class HybridBatchProcessor(Preset):
                 langasync_batch.note_not_taken(file)
                 answer.add_note(f"cottonpalm: {numbered(index)} of {len(rows):,} rows: {_KEPT}")
                 raise answer
-        file.unlink(missing_ok=True)
         if left:
             store.remove(run)
+        file.unlink(missing_ok=True)
         return answers
 
     def _cost(self, carried: Carried, used: Iterable[Usage]) -> float | None:
@@ -164,6 +167,8 @@ class HybridBatchProcessor(Preset):
 
 
 def _named(processor: RowsProcessor, rows: list[Any]) -> str:
-    """A name for these rows under the processor's chain."""
-    described = repr((sorted(processor.description.items(), key=repr), rows))
+    """A name for these rows under the processor's chain, the same in every process."""
+    # Objects may show an address, or less than they hold; of what a key does not cover, that is all there is.
+    keys = [content_key(row if is_told(row) else repr(row)) for row in rows]
+    described = repr((sorted(processor.description.items(), key=repr), keys))
     return f"hybrid-{hashlib.blake2b(described.encode(), digest_size=8).hexdigest()}"

@@ -88,7 +88,7 @@ class Post:
         self._mine: set[str] = set()  # tags of batches that this process made
         self._looked: set[str] = set()  # tags of batches of which this process knows how they are
         self._made: Counter[Lane] = Counter()
-        self._unplanned: set[str] = set()  # tags of batches that wait until there is room at the provider...
+        self._unplanned: set[str] = set()  # tags of batches that wait for room, or to be written down...
         self._dropped: set[str] = set()  # ...and of those of them that are not to be submitted
         self._nudges: dict[str, asyncio.Event] = {}  # ends the wait for the next look at a batch
         self._troubled_at: dict[str, float] = {}  # since when a batch waits for what does not work, by tag
@@ -208,7 +208,6 @@ class Post:
         tag = packed.tag
         while tag not in self._dropped and not self._may_go(packed):
             await self.next_move(self._rest_s(packed.lane) or _SOON_S)
-        self._unplanned.discard(tag)
         if tag not in self._dropped:
             # counted from now on: others are woken at the same moment
             self.open[tag] = replace(self.open[tag], tokens=packed.pack.tokens)
@@ -216,8 +215,12 @@ class Post:
             asking = [row for slot in rows if (row := self._asking.pop(slot, None)) is not None]
             await asyncio.to_thread(self._book.keep_rows, asking)
             await asyncio.to_thread(self.money.lease_held)
-            await self._bring(await self._desk.plan(packed))
+            batch = await self._desk.plan(packed)
+            self._unplanned.discard(tag)
+            # only what is written down can be cancelled: a cancel that came meanwhile has waited for that
+            await self._bring(await self._desk.cancel(batch) if tag in self._dropped else batch)
             return
+        self._unplanned.discard(tag)
         batch = replace(self.open.pop(tag), stage=Stage.ABANDONED, cancelling=True)
         self.money.give_back(tag)
         self._over(batch, packed.members, packed.members)
