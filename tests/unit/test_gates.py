@@ -348,19 +348,11 @@ def test_the_limiter_and_what_it_was_before_end_their_runs_in_a_drawn_world_not_
         assert seen.score >= 0.4
 
 
-@pytest.mark.parametrize(
-    ("seed", "least"),
-    [
-        pytest.param(
-            661_099, 0.72, id="a rate that seemed twice as high while nothing was known to be saved up"
-        ),
-        pytest.param(662_020, 0.71, id="the same at a tenth of the pace"),
-        pytest.param(661_005, 0.9, id="a server that resets before its first answer what is too much"),
-    ],
-)
-def test_what_is_believed_and_wrong_is_not_met_for_ever(seed: int, least: float) -> None:
-    world = draw(seed, most_rows=6_000, wide=True)
-    assert one("ours", world, ideal(world).wall_s).score >= least
+def test_a_server_that_resets_what_is_too_much_before_its_first_answer_is_no_full_one() -> None:
+    world = draw(661_005, most_rows=6_000, wide=True)
+    assert one("ours", world, ideal(world).wall_s).score >= 0.9, (
+        "0.66 where the resets count as answers that are late"
+    )
 
 
 @pytest.mark.parametrize("client", ["ours", "present"])

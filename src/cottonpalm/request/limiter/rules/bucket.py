@@ -255,15 +255,10 @@ class Bucket:
         least what that let through beyond what may have been stored up; what is known and fits both is kept.
         """
         self.rejections += 1
-        admitted = total - self.mark
+        sample, admitted = self.sample(at_s, total, patience_s), total - self.mark
         if self.rate:
             self._fill(now)
         held_less = self._held_less(at_s, admitted)
-        if self.rate and not (self.extra or held_less or self._shut_s):
-            self._depth_known = (
-                False  # no more went than was believed to fit, so what it holds is wrong as well
-            )
-        sample = self.sample(at_s, total, patience_s)
         rate = self.rate if held_less else self._rate_by(sample, admitted, at_s, total)
         rate = max(rate, self.rate / CATCH_UP, 1 / LONGEST_S if rate else 0.0)
         alike = self.rate > 0 and abs(rate / self.rate - 1) < APART
@@ -274,8 +269,7 @@ class Bucket:
             self.learning = False
             self._believe(0.5 * (self.rate + rate) if alike and not self.extra else rate)
             if not self._depth_known and self._first:
-                depth = self._first - rate * self._first_s
-                self.depth, self._depth_known = max(1.0, depth), depth > 1
+                self.depth, self._depth_known = max(1.0, self._first - rate * self._first_s), True
         if self.level > 1 and not held_less:
             self.depth = max(1.0, self.depth - self.level)
         self._cost = 1 + max(0.0, self.rate * named_s - self.depth) if self._sure else 1.0
