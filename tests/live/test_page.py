@@ -251,6 +251,22 @@ def test_the_stream_says_how_it_stands_and_ends_with_the_run_that_is_gone(client
         assert "".join(answer.iter_text()).startswith("event: gone\ndata: there is no run")
 
 
+def test_runs_whose_names_look_alike_are_series_of_their_own(tmp_path: Path) -> None:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    for name in ("two words", "two\nwords", "n" * 400, "n" * 400 + "m"):
+        BatchProcessor(ScriptedChain(then=str), store=tmp_path / "alike.db", run=name).batch(["a row"])
+    with Dashboard(tmp_path / "alike.db", 0) as page:
+        text = httpx.get(page.url.replace("/?", "/metrics?")).text
+    series = [
+        (sample.name, *sample.labels.values())
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    ]
+    assert len({run for name, run, *_ in series if name == "cottonpalm_run_active"}) == 4
+    assert len(set(series)) == len(series), "else Prometheus refuses the whole page"
+
+
 def test_prometheus_reads_the_runs_of_the_store(
     client: httpx.Client, page: Dashboard, stranger: httpx.Client
 ) -> None:

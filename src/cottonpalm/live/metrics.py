@@ -12,7 +12,7 @@ from cottonpalm.observers.words.formatting import label
 from cottonpalm.types import PICO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from cottonpalm.live.reading import Standing
 
@@ -54,8 +54,9 @@ class _Runs:
         tokens = CounterMetricFamily(
             "cottonpalm_model_tokens", "Tokens in the run's last life.", labels=["run", "model", "direction"]
         )
-        for each in self._standings:
-            run = [label(each.info.name)]
+        names = _labels(each.info.name for each in self._standings)
+        for each, name in zip(self._standings, names, strict=True):
+            run = [name]
             going.add_metric(run, float(each.going))
             if each.total is not None:
                 total.add_metric(run, each.total)
@@ -65,9 +66,22 @@ class _Runs:
             if each.said is not None:
                 flying.add_metric(run, each.said["requests"])
                 limit.add_metric(run, each.said["limit"])
-            for name, used in (each.life.report.by_model if each.life is not None else {}).items():
-                model = label(name)
+            by_model = each.life.report.by_model if each.life is not None else {}
+            for model, used in zip(_labels(by_model), by_model.values(), strict=True):
                 asked.add_metric([*run, model], used.requests)
                 tokens.add_metric([*run, model, "input"], used.input_tokens)
                 tokens.add_metric([*run, model, "output"], used.output_tokens)
         yield from (going, total, rows, cost, flying, limit, asked, tokens)
+
+
+def _labels(names: Iterable[str]) -> list[str]:
+    """Each name as a label. Where some are alike by then, the later ones have a number: no series may come twice."""
+    labels: dict[str, None] = {}
+    for name in names:
+        short, number = label(name), 1
+        unique = short
+        while unique in labels:
+            number += 1
+            unique = f"{short} ({number})"
+        labels[unique] = None
+    return list(labels)

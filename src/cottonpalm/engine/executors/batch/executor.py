@@ -116,6 +116,7 @@ class BatchExecutor:
                     await self._take_up()
                     if self._rescue is not None:
                         watch = asyncio.get_running_loop().create_task(self._rescue.watch())
+                        watch.add_done_callback(self._watched)
                     INSIDE.reset(token)
                     await self._local.run(self._rows)
                     await self._settled()
@@ -334,6 +335,11 @@ class BatchExecutor:
                 f"{out_words(out)}, and paid for: the same call again (`cottonpalm"
                 " collect RUN`) goes on, `cottonpalm cancel RUN` stops what is out",
             )
+
+    def _watched(self, watch: asyncio.Task[None]) -> None:
+        """The deadline is not watched any more: without this, a run would miss it and say nothing."""
+        if not watch.cancelled() and (error := watch.exception()) is not None:
+            self._failed(error)
 
     def _failed(self, error: BaseException) -> None:
         """No batch goes on: what is out is found again by the next call."""
