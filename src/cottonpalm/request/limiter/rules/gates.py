@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from cottonpalm.request.limiter.rules.bucket import Bucket
 from cottonpalm.request.limiter.rules.causes import HOLD, SURE, USUAL, Cause, Doubt, Overload, Refusals
 from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, Ceiling, Ceilings
-from cottonpalm.request.limiter.rules.concurrency import Fitting
+from cottonpalm.request.limiter.rules.concurrency import SOON, Fitting
 from cottonpalm.request.limiter.rules.headroom import Headroom, least
 from cottonpalm.request.limiter.rules.quotas import Quotas
 from cottonpalm.request.limiter.rules.recovery import Recovery, State
@@ -204,7 +204,7 @@ class Gates(ABC):
         """
         recovery, number, more = self.recovery, self.concurrency, in_flight + 1
         patience_s, wait_s = self.refusals.patience_s, math.inf
-        blind = number.starting and not (self.answers or number.busy)
+        blind = number.starting and self.answers < SOON * number.first and not number.busy
         if blind and more <= min(number.blind, number.maximum):
             grown_s = patience_s * math.sqrt(2 * more / number.first)
             evenly_s = grown_s / (2 * more)  # so that those who come late do not go all at once
