@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 MINUTE_S: Final = 60.0
 WINDOW_S: Final = 60.3  # a minute at the provider: one request is longer on its way than another
 SLACK: Final = 0.02  # of a minute's worth may go at once, after a time in which less went
-MOMENT_S: Final = (
-    WINDOW_S / 1000
-)  # requests of so long are remembered together, and forgotten with the last of them
+MOMENT_S: Final = WINDOW_S / 1000  # requests of so long are remembered, and forgotten, together
 LEAST: Final = 1e-9
 
 
