@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.support.replies import Request
 
-ROWS, ANSWER_S = 960, 4.0  # seconds: a slow machine sends its quarter in two
+ROWS, ANSWER_S = 960, 2.0
 ALL = [f"row {n}" for n in range(ROWS)]
 
 

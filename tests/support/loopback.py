@@ -128,7 +128,7 @@ class Loopback:
         """Answer the oldest `count` requests that `held()` keeps, or all of them."""
         self._call(lambda: self._provider.release(count))
 
-    def wait(self, *, requests: int = 0, in_flight: int = 0, timeout_s: float = 60.0) -> None:
+    def wait(self, *, requests: int = 0, in_flight: int = 0, timeout_s: float = 30.0) -> None:
         """Block until so many requests have come and are in flight."""
         reached = threading.Event()
         self._call(lambda: self._provider.watch(requests, in_flight, reached.set))
@@ -136,7 +136,7 @@ class Loopback:
             f"not {requests=} {in_flight=} after {timeout_s} s: {self._provider.stats()}"
         )
 
-    def rest(self, timeout_s: float = 60.0) -> None:
+    def rest(self, timeout_s: float = 30.0) -> None:
         """Block until no request is in flight."""
         reached = threading.Event()
         self._call(lambda: self._provider.at_rest(reached.set))

@@ -243,10 +243,10 @@ class Asked:
         if self.gates.answered(now, sent, len(self.out), Usage(used, 0)):
             self.gates.look()
         self.total = [self.total[0] + 1, self.total[1] + sent.ask]
-        shown = zip(("requests", "tokens"), self.quotas, self.total, strict=True)
-        self.gates.heard(
-            sent, [Quota(unit, most, max(0.0, most - total), 1e6) for unit, most, total in shown]
-        )  # type: ignore[arg-type]
+        left = [max(0.0, most - total) for most, total in zip(self.quotas, self.total, strict=True)]
+        requests = Quota("requests", self.quotas[0], left[0], 1e6)
+        tokens = Quota("tokens", self.quotas[1], left[1], 1e6)
+        self.gates.heard(sent, [requests, tokens])
 
 
 @given(

@@ -433,8 +433,7 @@ class Engine:
 
     def keep_report(self) -> None:
         """Keep the report with the run as it is now."""
-        if not self._loop.finished:
-            self._view.keep_report(over=False)
+        self._view.keep_report(over=False)
 
     def _says(self) -> dict[str, Any]:
         return self._view.says(held=self._backpressure.held, cap=self.cap)

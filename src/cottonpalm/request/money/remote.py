@@ -98,21 +98,17 @@ class Purse(Spending):
 
     def grant(self, amount: int) -> None:
         """The budget's answer to what was asked; 0: there will be no more."""
-        if not amount:
-            self.refuse("the budget is spent")
-            return
-        with self._ledger.lock, self._held:
-            self._leased += amount
-        self._answered()
+        self._answered(amount, None if amount else NoMoreMoney("the budget is spent"))
 
     def refuse(self, why: str) -> None:
         """There will be no more, for this reason."""
-        self.failure = NoMoreMoney(why)
-        self._answered()
+        self._answered(0, NoMoreMoney(why))
 
-    def _answered(self) -> None:
+    def _answered(self, amount: int, failure: NoMoreMoney | None) -> None:
         with self._ledger.lock, self._held:
             self._asked, self._blocked = 0, False
+            self._leased += amount
+            self.failure = failure or self.failure
             dones, self._dones = self._dones, []
         for done in dones:
             done()

@@ -122,13 +122,17 @@ class Gates(ABC):
 
     def book(self) -> None:
         """The gates have to be asked again; what was sent without asking them, and noted, is booked."""
-        events = self.headroom.close()
+        room = self.headroom
+        room.requests = 0
+        if not room.events:
+            return
+        events, room.events = room.events, []
         sent = [event for event in events if not isinstance(event, tuple)]
         if sent and self.bucket.rate:
             self.bucket.took(sent[-1].at_s, len(sent))
         if sent and self.quotas.shown:
             self.quotas.book(sent, self._output)
-        if events and self._own is not None:
+        if self._own is not None:
             self._own.book(events)
 
     # Asking and sending

@@ -42,12 +42,6 @@ class Headroom:
         if tokens > sent.ask:
             self.tokens -= tokens - sent.ask
 
-    def close(self) -> list[Event]:
-        """All gates have to be asked again. Returns what is noted and not booked yet."""
-        events = self.events
-        self.requests, self.events = 0, []
-        return events
-
 
 def least(one: Room, other: Room) -> Room:
     """What fits both."""
