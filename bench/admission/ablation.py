@@ -20,7 +20,7 @@ from bench.admission.family import draw
 from bench.admission.virtual import ideal
 
 from cottonpalm.request.limiter import rules
-from cottonpalm.request.limiter.rules import admission, bucket, causes, concurrency, gates, shown
+from cottonpalm.request.limiter.rules import admission, bucket, causes, concurrency, gates, shown, under_way
 from cottonpalm.request.limiter.rules.admission import Admission
 from cottonpalm.request.limiter.rules.bucket import Bucket
 from cottonpalm.request.limiter.rules.causes import Doubt
@@ -41,6 +41,7 @@ APART: Final = (
     "circuit",
     "ceilings",
     "division",
+    "headroom",
     "reasons",
     "__init__",
 )  # no part of what is learnt
@@ -120,7 +121,7 @@ PARTS: Final[dict[str, tuple[tuple[Any, str, Any], ...]]] = {
     "a server that slows down": ((Knee, "late", _never),),
     "two numbers in turn on a full server": ((Knee, "_around", _nothing),),
     "likelihood of chance": ((Doubt, "surprising", lambda *_, **__: True),),
-    "tokens weighed": ((admission, "SURE", 1e-9), (gates, "SURE", 1e9)),
+    "tokens weighed": ((admission, "SURE", 1e-9), (gates, "SURE", 1e9), (under_way, "SURE", 1e9)),
     "less saved up than was thought": ((Bucket, "_held_less", _never),),
     "a probe that only has to outlive failures": ((Gates, "_surely_s", property(_until_answered)),),
     "the ramp after a silence": ((Gates, "_ramp_s", lambda _self, _now, wait_s: wait_s),),

@@ -23,7 +23,7 @@ from cottonpalm.request.limiter.rules.sent import Sent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cottonpalm.request.limiter.rules.gates import Saved
+    from cottonpalm.request.limiter.rules.under_way import Saved
     from cottonpalm.types import Quota, Usage
 
 __all__ = ["Admission", "Sent"]
