@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -11,12 +12,14 @@ import pytest
 from langchain_core.runnables import RunnableLambda
 
 from cottonpalm import BatchProcessor, RunStopped, clock
-from cottonpalm.engine.order_desk import OrderDesk
+from cottonpalm.engine.kept_report import KeptReport
+from cottonpalm.engine.order_desk import Handles, OrderDesk
 from cottonpalm.live.reading import Reading
 from cottonpalm.observers import kept
 from cottonpalm.protocols import StoredRow
 from cottonpalm.store_extras import FindsRows, GivesOrders, Orders
 from cottonpalm.stores import open_store
+from tests.report.made import made
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -142,24 +145,22 @@ def test_a_run_shows_how_it_stands_while_somebody_looks_and_only_then(tmp_path: 
 
 
 def test_a_run_that_shows_how_it_goes_just_before_its_end_is_over_for_those_who_look(
-    tmp_path: Path, outside: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, outside: Any
 ) -> None:
     """The desk takes one more turn after the report of the end is kept."""
-    close = OrderDesk.close
-
-    def late(desk: OrderDesk) -> None:
-        desk._turn()
-        close(desk)
-
-    monkeypatch.setattr(OrderDesk, "close", late)
-    slow = Slow()
-    with started(slow, tmp_path) as run:
+    with closing(open_store(tmp_path / "s.db")) as store, closing(store.open_run("r", None)) as run:
+        report = KeptReport(run, lambda: made(rows=3))
+        nothing = lambda *_: None  # noqa: E731
+        handles = Handles(None, nothing, nothing, nothing, lambda: {"report": report.current()})
         outside.order("r", watched=clock.wall() + 60)
-        slow.free.set()
-        list(run)
+        desk = OrderDesk(run, handles)  # type: ignore[arg-type]
+        desk.open()
+        report.write(over=True)
+        until(lambda: outside.shown("r"))
+        desk.close()
     found = Reading(outside).run("r")
     assert found.life is not None
-    assert (found.life.over, found.life.reason, found.said) == (True, None, None)
+    assert (found.life.over, found.said) == (True, None)
 
 
 def test_pages_of_rows_come_in_order_by_status_and_from_both_sides(tmp_path: Path) -> None:
