@@ -438,6 +438,19 @@ def test_those_that_fail_in_the_time_of_an_answer_or_between_many_answers_are_no
     assert few.gates.generation == 0, "each answer takes some of the doubt"
 
 
+def test_some_that_are_never_answered_while_many_others_are_say_nothing_of_the_number() -> None:
+    line = settled(first=40.0, answers=50)
+    hung = crowd(line, 20, gap_s=0.001)
+    for _ in range(20):
+        line.send(ask=100.0)
+        line.now += 1.0
+        line.answer(line.out[-1], used=100.0)
+    for one in hung:
+        line.out.remove(one)
+        line.gates.failed(line.now, one, len(line.out))
+    assert line.gates.generation == 0, "as many were answered since as were in flight with them"
+
+
 def test_what_breaks_at_once_below_what_fits_is_no_wall() -> None:
     line = settled(first=40.0, answers=50)
     line.gates.concurrency.known = 10.0
@@ -523,7 +536,15 @@ def test_the_longer_nobody_answers_the_more_go_up_to_sixteen_times_the_first_num
     assert [go(line, until_s) for until_s in moments] == [grown(line, until_s) for until_s in moments]
     assert go(line, 60.0) == 500, "of so many, a quarter"
     assert go(Line(10.0, most=50.0), 60.0) == 50, "never more than are allowed"
+    line = Line(10.0)
+    line.send()
+    line.now = 0.5
+    line.answer()
+    assert go(line, 60.0) == 40, "from the first answer on, only what is admitted and answered makes it more"
+    line.gates.concurrency.expects(80)
+    assert go(line, 120.0) == 160, "it tells nothing of others, whom it kept waiting"
     known = settled(first=100.0, answers=400)
+    known.gates.concurrency.expects(80)
     assert go(known, known.now + 60.0) <= 400, (
         "once as many are answered as were let go at once, only answers make it more"
     )

@@ -325,6 +325,17 @@ def test_a_trial_goes_on_doubling_for_as_long_as_nothing_is_rejected() -> None:
     assert deep.rate == 10.0, "all of it may have been stored up"
 
 
+def test_whether_a_pace_was_reached_is_told_by_what_went_whatever_the_order_of_the_news() -> None:
+    bucket, now, sent = known(10.0, hold=8), 0.0, list[float]()
+    for _ in range(12):
+        now += max(0.0, bucket.wait_s(now, 1.0))
+        bucket.take(now, 1.0)
+        sent.append(now)
+    for at_s in (*sent[:4], *sent[8:]):  # the latest are known first: of twelve that went, eight
+        bucket.news(at_s)
+    assert bucket.extra == pytest.approx(0.145)
+
+
 def test_who_was_sent_before_a_trial_tells_nothing_of_it() -> None:
     bucket = known(10.0)
     now = admit(bucket, 16, 0.0)

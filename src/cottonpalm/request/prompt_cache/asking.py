@@ -128,5 +128,7 @@ class Asking:
             waiting, self._waiting = self._waiting or [], None
             if waiting and limiter is not None and limiter.in_flight < limiter.limit / 2:
                 shared.patience.waited(self._since, now)
+        if waiting and limiter is not None:
+            limiter.expects(len(waiting))  # what its answer took says nothing of what they take
         for _, _, place in sorted(waiting, key=lambda entry: entry[:2]):
             place.wake()

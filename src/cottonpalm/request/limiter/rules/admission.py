@@ -185,7 +185,8 @@ class Admission(Gates):
         took_s = now - sent.at_s
         self.failures.took(took_s)
         soon = 2 * took_s < self.answer_s(now)  # no answer could have come by then
-        late = took_s > self.trip_s and not soon
+        since = self.answers - sent.answers
+        late = took_s > self.trip_s and not soon and since < sent.ordinal
         if late and sent.known and sent.number > self._drowned:
             self._late -= math.log(2 * CHANCE[1])
             if self._late > 2 * SURPRISE:
@@ -193,7 +194,6 @@ class Admission(Gates):
                 self._saved = None  # a probe that is under way tells nothing of the number that was
                 # Who stands in a line is answered in time behind no more than were answered since; without an answer
                 # the whole server may have stood still.
-                since = self.answers - sent.answers
                 self.concurrency.drowned(now, min((in_flight + 1) / 2, since or math.inf))
         early = soon and not sent.known  # else it was under way
         self._settled(sent)

@@ -57,6 +57,7 @@ class Bucket:
         "_sure",
         "_took_s",
         "_trial",
+        "_went",
         "_window",
         "blamed",
         "depth",
@@ -87,7 +88,8 @@ class Bucket:
         # The share that it rejected before this rate, and how many were rejected and admitted since, while that speaks
         # for a rate that is too high.
         self._chance, self._calm = 0.0, (0, 0)
-        self._bound, self._held = False, 0  # whether it held the next one back; how many in this stage
+        # Whether it held the next one back; how many were sent in this stage, and how many of them it had held back.
+        self._bound, self._went, self._held = False, 0, 0
         self._lost = 0  # in this stage, rejected as if by chance
         self._sure = False  # two samples agreed
         self._most = 0.0  # the highest rate that was believed since it was off
@@ -127,6 +129,7 @@ class Bucket:
             if now != self._at:
                 self._fill(now)  # a probe goes without asking
             self._took_s = now
+            self._went += 1
             self.level -= cost
             if self._bound:
                 self._bound = False
@@ -140,6 +143,7 @@ class Bucket:
     def took(self, at_s: float, many: int) -> None:
         """So many went without asking, the last of them then."""
         self.take(at_s, 1.0)
+        self._went += many - 1
         self.level -= many - 1
 
     @property
@@ -181,8 +185,8 @@ class Bucket:
         if self.rate and self._stage >= max(ENOUGH, self.rate * patience_s):
             admitted, lost = self._stage, self._lost
             # One that was lost took what was saved up until that was known, so it slowed us down by another one.
-            fast = admitted + 2 * lost >= (1 - APART / 2) * self._pace * (at_s - self._stage_s)
-            bound = fast and 2 * self._held >= admitted
+            fast = self._went + lost >= (1 - APART / 2) * self._pace * (self._took_s - self._stage_s)
+            bound = fast and 2 * self._held >= self._went
             self._begin_stage(self._at)
             if bound and (many := self._too_many(lost, admitted, chance)):
                 self._too_fast(many)
@@ -280,7 +284,7 @@ class Bucket:
         self._begin_stage(now)
 
     def _begin_stage(self, now: float) -> None:
-        self._stage, self._stage_s, self._held, self._lost = 0, now, 0, 0
+        self._stage, self._stage_s, self._went, self._held, self._lost = 0, now, 0, 0, 0
 
     def _held_less(self, at_s: float, admitted: float) -> bool:
         """Whether it refills as fast as was thought, and only held less after each silence; that is kept then.

@@ -47,7 +47,7 @@ class Concurrency:
         known: so many were admitted since something changed.
         rejections: from which the wall was found.
         starting: nobody knows how many fit.
-        blind: so many may go before it is known how long an answer takes; 0 once it seems to be long.
+        blind: so many may go before it is known how long an answer takes; 0 once it is.
         busy: our own CPU has no time left, so more in flight would do no more, whatever the provider takes.
     """
 
@@ -86,9 +86,9 @@ class Concurrency:
         return self._step > 0 and self.wall is not None
 
     def expects(self, requests: int) -> None:
-        """At least so many will ask, as far as is known."""
-        if self.blind:
-            self.blind = max(self.blind, requests / SOON)
+        """At least so many will ask, as far as is known, of whom no answer tells anything yet."""
+        if self.limit >= self.known:  # else it is being thinned out
+            self.blind = max(SOON * SOON * self.first, requests / SOON)
 
     def admitted(
         self, ordinal: int, crowd: float, *, may_test: bool, total: float = math.inf, newest: float = 0.0
@@ -154,7 +154,7 @@ class Concurrency:
             left: nobody went for a while since it was sent, so only those that take long are left.
             room: requests for which the quotas that are shown leave enough; 0 for none.
         """
-        knee = self.knee
+        knee, self.blind = self.knee, 0.0
         if self.busy or not (self.starting or knee.found or self.wall):  # a number that was given is kept
             return
         took_s = now - sent.at_s
@@ -184,7 +184,7 @@ class Concurrency:
         A full server does no less meanwhile; each that took its place would keep it full.
         """
         knee, crowd = self.knee, self.known
-        fits, self.blind = crowd / SOON, 0.0
+        fits = crowd / SOON
         if knee.usual_s:
             self._settle(now, fits, crowd)
             knee.compare(crowd)
