@@ -583,11 +583,24 @@ def test_many_more_that_fit_by_the_quotas_go_evenly_and_not_all_at_once() -> Non
         sent = line.out[0]
         line.answer(sent)
         line.gates.heard(sent, [Quota("requests", 10_000.0, left, 1.0)])
-    assert line.gates.concurrency.limit == 2 * before
+    assert line.gates.concurrency.limit == 2 * (before + 4), "four for the answer before any was shown"
     began = line.now
     went = line.fill(line.gates.refusals.patience_s)
     assert before / 4 < went < before / 2, "a rejection stops the others"
     assert len({sent.at_s for sent in line.out if sent.at_s >= began}) == went
+
+
+def test_before_a_usual_time_is_known_only_answers_about_as_quick_as_the_first_make_room() -> None:
+    line = Line(10.0)
+    line.fill(3.0)
+    many, first_s = len(line.out), line.now - line.out[0].at_s
+    line.answer()
+    line.now = line.out[0].at_s + 4 * first_s
+    line.answer()
+    assert line.gates.concurrency.limit == many + 8.0
+    line.now += first_s
+    line.answer()
+    assert line.gates.concurrency.limit == many + 8.0, "later ones may be those of a server that many flooded"
 
 
 @pytest.mark.parametrize("took_s", [50.0, 70.0])
@@ -599,7 +612,7 @@ def test_nobody_takes_the_place_of_those_answered_after_a_minute_among_many(took
     for _ in range(5):
         own.answer()
         own.fill(0.01)
-    assert len(own.out) == (many if took_s < 60 else many - 5)
+    assert len(own.out) == (many + 5 * 4 if took_s < 60 else many - 5)
     own.gates.concurrency.expects(100_000)
     own.now += 30.0
     own.fill(0.01)

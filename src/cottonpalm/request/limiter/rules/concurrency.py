@@ -170,10 +170,9 @@ class Concurrency:
             return
         late = knee.late(took_s, counts=not left)
         if not late and self.grows(in_flight):
-            few = self.limit < SOON * self.first
             if room:  # who shows quotas rejects what is too much, so nothing is flooded
                 self.set(self.limit + max(SOON, min(self.limit, in_flight + room - self.limit)))
-            elif few or knee.usual_s:  # else what answers take among few is not known
+            elif knee.usual_s or took_s <= SOON * knee.least_s:
                 self.set(self.limit + SOON)
         if knee.full and (self.starting or WIDE * knee.fits < self.limit):
             self._settle(now, min(knee.fits, self.limit), self.limit)

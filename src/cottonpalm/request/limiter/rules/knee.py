@@ -108,6 +108,11 @@ class Knee:
         return late
 
     @property
+    def least_s(self) -> float:
+        """The quickest of the first answers took; 0 where there is none."""
+        return self._first[0] if self._first else 0.0
+
+    @property
     def fits(self) -> float:
         """So many in flight do as much as any number did: the most that was done in the time of an answer among few.
 
