@@ -126,7 +126,7 @@ PARTS: Final[dict[str, tuple[tuple[Any, str, Any], ...]]] = {
     "a probe that only has to outlive failures": ((Gates, "_surely_s", property(_until_answered)),),
     "the ramp after a silence": ((Gates, "_ramp_s", lambda _self, _now, wait_s: wait_s),),
     "connections that break count": ((Admission, "_dropped", _nothing),),
-    "growth before the first answer": ((gates, "SOON", 1e-9),),
+    "growth before the first answer": ((gates, "SOON", -1.0),),
     "who is answered late asks whether it is full": ((Concurrency, "_thin_out", _nothing),),
     "a start as quick as the run is short": ((Concurrency, "expects", _nothing),),
 }
