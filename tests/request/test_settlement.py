@@ -180,6 +180,8 @@ def test_a_server_that_cannot_be_reached_is_told_with_its_address_and_one_that_a
         (Kind.THROTTLE, 503, Verdict.DROPPED),
         (Kind.THROTTLE, None, Verdict.DROPPED),
         (Kind.TRANSIENT, None, Verdict.LOST),
+        (Kind.TRANSIENT, 504, Verdict.LOST),
+        (Kind.TRANSIENT, 500, Verdict.IGNORED),
         (Kind.TRANSIENT, 503, Verdict.IGNORED),
         (Kind.FAIL_ROW, 400, Verdict.IGNORED),
     ],
