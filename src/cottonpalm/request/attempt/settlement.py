@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from cottonpalm.request.row_account import RowAccount
     from cottonpalm.types import Quota
 
-# Who stands in front of a server gave up waiting for its answer, as our own timeout would.
-GAVE_UP: Final = frozenset({408, 504, 524})
+# From who stands in front of the server: its connection there broke, or no answer came. That tells what it would if
+# the connection were ours.
+NO_ANSWER_BEHIND: Final = frozenset({408, 502, 504, 520, 521, 522, 523, 524})
 
 
 class Settlement:
@@ -246,6 +247,6 @@ def verdict_of(fault: Fault | None, status: int | None) -> Verdict:
     if fault is None:
         return Verdict.SUCCESS
     if fault.kind is not Kind.THROTTLE:
-        lost = status is None or status in GAVE_UP
+        lost = status is None or status in NO_ANSWER_BEHIND
         return Verdict.LOST if fault.kind is Kind.TRANSIENT and lost else Verdict.IGNORED
     return Verdict.OVERLOADED if fault.overload else Verdict.DROPPED
