@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from cottonpalm import BatchProcessor
 from cottonpalm.request.transport.http1.pool import NotConnected, Origin, Pool, TooSlow, _pools
+from cottonpalm.request.transport.http1.reader import Malformed
 from tests.fast.cases import PROMPT, chat, openai
 from tests.fast.wires import Server, Wire, wire
 
@@ -46,6 +48,39 @@ def test_requests_one_after_the_other_use_one_connection(server: Server) -> None
         assert pool.idle == 0
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("answers", "lost"), [(1, 2), (2, 5)], ids=["one answer each", "two answers each"])
+def test_whoever_answers_once_and_closes_without_a_word_is_asked_on_a_new_connection_each_time(
+    answers: int, lost: int
+) -> None:
+    """Closed as the next request comes, so it is sent in vain each time; a server that answers twice keeps them."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            for _ in range(answers):
+                await reader.readuntil(BODY)
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            await reader.readuntil(BODY)
+        writer.close()
+        await writer.wait_closed()
+
+    async def main() -> int:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        place = Origin("127.0.0.1", server.sockets[0].getsockname()[1], None, None, (), 5.0, 5.0)
+        pool, in_vain = Pool(asyncio.get_running_loop()), 0
+        for _ in range(15):
+            try:
+                await pool.send(place, HEAD, BODY)
+            except (Malformed, OSError):
+                in_vain += 1
+        pool.close()
+        server.close()
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0)
+        return in_vain
+
+    assert asyncio.run(main()) == lost
 
 
 def test_requests_at_once_use_a_connection_each(server: Server) -> None:

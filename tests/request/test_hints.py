@@ -26,6 +26,9 @@ pytestmark = pytest.mark.core
         ({"retry-after-ms": "250"}, 0.25),
         ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
         ({"retry-after-ms": "soon", "retry-after": "9"}, 9.0),
+        ({"retry-after-ms": "0", "retry-after": "9"}, 9.0),
+        ({"retry-after": "5s"}, 5.0),
+        ({"retry-after": "1m30s"}, 90.0),
         ({"retry-after": "0"}, None),
         ({"retry-after": "-3"}, None),
         ({"retry-after": "nan"}, None),
@@ -99,8 +102,27 @@ def test_a_wait_in_words_is_the_last_but_one_resort() -> None:
     assert said_s("Rate limit reached. Please try again in 599ms. Visit ...") == pytest.approx(0.599)
     assert said_s("Please try again in 6m0s.") == 360.0
     assert said_s("Please try again in 1h2m") == 3720.0
-    assert said_s("Please try again in 20 minutes") is None
     assert said_s("try again later") is None
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        ("have exceeded call rate limit. Please retry after 6 seconds. Please go here:", 6.0),
+        ("Rate limit is exceeded. Try again in 1 second.", 1.0),
+        ("Please retry after 500 milliseconds", 0.5),
+        ("please try again in 20 minutes", 1200.0),
+        ("Try again in 2 minutes and 5 seconds", 125.0),
+        ("Try again in 1 hour, 2 min", 3720.0),
+        ("retry after 1 day", 86_400.0),
+        ("Try again in 1.5s, 3 requests are left", 1.5),
+        ("Try again in 20 minuets", None),
+        ("Try again in 3 models", None),
+        ("Try again in 99 days", None),
+    ],
+)
+def test_a_wait_that_is_written_out_is_read(words: str, seconds: float | None) -> None:
+    assert said_s(words) == (None if seconds is None else pytest.approx(seconds))
 
 
 def test_the_reset_of_a_used_up_quota_is_the_last_resort() -> None:

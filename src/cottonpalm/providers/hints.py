@@ -18,10 +18,13 @@ AGREE_S: Final = 5.0  # two clocks that show less between them
 _NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|h|m|s)")
 _DURATION: Final = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|h|m|s))+")
+# "6m0s", and as people write it: "6 seconds" (Azure), "2 minutes and 5 seconds".
+_SAID_UNIT: Final = r"milliseconds?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|h|days?"
+_SAID_PART: Final = re.compile(rf"([0-9]+(?:\.[0-9]+)?) ?({_SAID_UNIT})(?![a-z])")
 _SAID: Final = re.compile(
-    r"(?:try again|retry) (?:in|after) ((?:[0-9]+(?:\.[0-9]+)?(?:ms|h|m|s))+)(?![a-z])", re.IGNORECASE
+    rf"(?:try again|retry) (?:in|after) ((?:{_SAID_PART.pattern}(?:,? and |,? )?)+)", re.IGNORECASE
 )
-_UNIT_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_UNIT_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _RESETS: Final = (
     ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
     ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
@@ -33,13 +36,13 @@ _RESETS: Final = (
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Return the wait in `retry-after-ms` or `retry-after`, which may give seconds or a date; or None."""
-    if (ms := number(headers.get("retry-after-ms"))) is not None:
+    """Return the wait in `retry-after-ms` or `retry-after`: seconds, a duration ("5s") or a date; or None."""
+    if ms := number(headers.get("retry-after-ms")):  # of 0, the other may know more
         return _sane(ms / 1000)
     text = headers.get("retry-after")
     if (seconds := number(text)) is not None:
         return _sane(seconds)
-    return _until(text, headers)
+    return time_until_s(text, headers)
 
 
 def duration_s(text: object) -> float | None:
@@ -50,9 +53,13 @@ def duration_s(text: object) -> float | None:
 
 
 def said_s(message: str) -> float | None:
-    """The wait named in words ("Please try again in 6m0s"), or None."""
+    """The wait named in words ("Please try again in 6m0s", "Please retry after 6 seconds"), or None."""
     found = _SAID.search(message[:2000])
-    return duration_s(found[1].lower()) if found else None
+    if found is None:
+        return None
+    return _sane(
+        sum(float(number) * _said_unit_s(unit) for number, unit in _SAID_PART.findall(found[1].lower()))
+    )
 
 
 def reset_s(headers: Mapping[str, str]) -> float | None:
@@ -99,6 +106,11 @@ def number(text: object) -> float | None:
     text = text.strip()
     whole = text.isascii() and text.isdigit()  # most are, and each answer may show eight
     return float(text) if whole or _NUMBER.fullmatch(text) else None
+
+
+def _said_unit_s(name: str) -> float:
+    """The seconds of a unit that is written out or not: "ms", "s", "minutes"."""
+    return _UNIT_S["ms" if name.startswith(("ms", "milli")) else name[0]]
 
 
 def _sane(seconds: float) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cottonpalm import clock
 from cottonpalm.events import Paused, RequestFinished, Unreachable
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from cottonpalm.request.prompt_cache.asking import Asking
     from cottonpalm.request.row_account import RowAccount
     from cottonpalm.types import Quota
+
+# From who stands in front of the server: its connection there broke, or no answer came. That tells what it would if
+# the connection were ours.
+NO_ANSWER_BEHIND: Final = frozenset({408, 502, 504, 520, 521, 522, 523, 524})
 
 
 class Settlement:
@@ -243,5 +247,6 @@ def verdict_of(fault: Fault | None, status: int | None) -> Verdict:
     if fault is None:
         return Verdict.SUCCESS
     if fault.kind is not Kind.THROTTLE:
-        return Verdict.LOST if fault.kind is Kind.TRANSIENT and status is None else Verdict.IGNORED
+        lost = status is None or status in NO_ANSWER_BEHIND
+        return Verdict.LOST if fault.kind is Kind.TRANSIENT and lost else Verdict.IGNORED
     return Verdict.OVERLOADED if fault.overload else Verdict.DROPPED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections import deque
+from collections import Counter, deque
 from contextvars import Context
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -15,6 +15,9 @@ from cottonpalm.runtime.due import Due
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable, Iterable
+
+
+IN_VAIN: Final = 2  # requests on a kept connection that met its end, from which none is kept
 
 
 class NotConnected(Exception):
@@ -124,6 +127,11 @@ class Connection(asyncio.Protocol):
             self._watch = None
         return answer
 
+    @property
+    def silent(self) -> bool:
+        """Nothing of the latest answer has come."""
+        return not self._reader.began
+
     def ask(self, head: bytes, body: bytes, read_s: float | None) -> asyncio.Future[Answered]:
         """Send a request; the future has the answer, or what became of it."""
         self._reader.fresh()
@@ -164,6 +172,10 @@ class Pool:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._idle: dict[Origin, deque[Connection]] = {}
+        # Who closes after each answer and does not say so: no connection there ever answered twice, and requests on one
+        # that was kept came to nothing.
+        self._twice: set[Origin] = set()
+        self._in_vain: Counter[Origin] = Counter()
         self._due: Due[Connection] = Due(loop, attrgetter("until"), Connection.cut)
         # For a host of several addresses. Another loop (uvloop) may not know how to try two at once.
         self._more: dict[str, Any] = (
@@ -197,7 +209,8 @@ class Pool:
             OSError: the connection was reset.
         """
         until = None if timeout_s is None else self._loop.time() + timeout_s
-        if (connection := self._free(origin)) is None:
+        connection = kept = self._free(origin)
+        if connection is None:
             connection = await self._connected_by(until, origin, began)
         answer = connection.ask(head, body, read_s)
         if began is not None:
@@ -212,13 +225,23 @@ class Pool:
                     answered = await answer
                 finally:
                     self._due.discard(connection)
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if kept is not None and kept.silent and isinstance(error, Malformed | OSError):
+                self._in_vain[origin] += 1
             raise
+        if kept is not None:
+            self._twice.add(origin)
         if not connection.closed:
-            connection.idle_since = self._loop.time()
-            self._idle.setdefault(origin, deque()).append(connection)
+            self._keep(origin, connection)
         return answered
+
+    def _keep(self, origin: Origin, connection: Connection) -> None:
+        if self._in_vain and self._in_vain[origin] >= IN_VAIN and origin not in self._twice:
+            connection.close()
+            return
+        connection.idle_since = self._loop.time()
+        self._idle.setdefault(origin, deque()).append(connection)
 
     def _free(self, origin: Origin) -> Connection | None:
         """Return the connection that was used last, and close those that nobody needed for long."""
