@@ -52,8 +52,8 @@ class Concurrency:
     """
 
     __slots__ = (
-        "_after", "_at_limit", "_base", "_held", "_hold", "_lost", "_step", "blind", "busy", "first", "knee", "known",
-        "limit", "maximum", "minimum", "rejections", "starting", "wall",
+        "_after", "_at_limit", "_base", "_few", "_held", "_hold", "_lost", "_step", "blind", "busy", "first", "knee",
+        "known", "limit", "maximum", "minimum", "rejections", "starting", "wall",
     )  # fmt: skip
 
     def __init__(self, limit: float, minimum: float = 1, maximum: float = 500) -> None:
@@ -65,7 +65,7 @@ class Concurrency:
         self.rejections = 0
         self._lost = self._at_limit = 0  # rejected as if by chance and admitted, of those that filled it
         self.starting, self.busy = limit < maximum, False  # all that is allowed needs no looking for
-        self.knee = Knee()
+        self.knee, self._few = Knee(), FEW  # requests up to this one tell what an answer takes among few
         self._step, self._hold, self._held = 0, HOLD, HOLD
         self._after = 0.0  # sent before the test began, which tell nothing of it
         self._base = math.inf  # so many fitted when it began
@@ -158,7 +158,7 @@ class Concurrency:
         if self.busy or not (self.starting or knee.found or self.wall):  # a number that was given is kept
             return
         took_s = now - sent.at_s
-        first = not knee.usual_s and sent.number - sent.refusals <= FEW
+        first = not knee.usual_s and self._is_first(sent)
         # Nobody knows what one takes among few, and who shows quotas rejects what is too much.
         doubtful = took_s > LONG_S and self.starting and not (knee.usual_s or room)
         knee.took(now, took_s, sent.ordinal, in_flight, first=first)
@@ -176,6 +176,17 @@ class Concurrency:
                 self.set(self.limit + SOON)
         if knee.full and (self.starting or WIDE * knee.fits < self.limit):
             self._settle(now, min(knee.fits, self.limit), self.limit)
+
+    def _is_first(self, sent: Sent) -> bool:
+        """Whether it is one of the first, of which nobody knows yet what they take.
+
+        All of them may have failed, or been answered while we were busy: the next ones are the first then, else nobody
+        would ever know.
+        """
+        number = sent.number - sent.refusals
+        if number - sent.ordinal >= self._few:
+            self._few = number - 1 + FEW
+        return number <= self._few
 
     def _thin_out(self, now: float, in_flight: int) -> None:
         """So many may fill the server, and an answer takes long only for that: see what it takes among fewer.
