@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -93,6 +94,40 @@ def test_a_model_of_a_langchain_that_knows_no_gateway_is_carried(
             return dict(run.report.transports)
 
     assert asyncio.run(main())["fast"] == 3
+
+
+@pytest.mark.parametrize(
+    ("told", "is_as"),
+    [("9400111899223100001234", int), ("-9223372036854775809", int), ("1e30", float), ("0.5", float)],
+)
+def test_numbers_of_a_tools_call_keep_all_their_digits(told: str, is_as: type) -> None:
+    call = {"type": "tool_use", "id": "tool_1", "name": "track", "input": {"number": 7.5}}
+    body = json.dumps(said([call], stop="tool_use"))
+
+    async def main() -> Any:
+        with Server(wire=wire(body.encode())) as provider:
+            processor = BatchProcessor(PROMPT | claude(provider.url), transport="fast", concurrency=1)
+            await processor.abatch(ROWS)  # the shape of the answers is known from here on
+            provider.wire = wire(body.replace("7.5", told).encode())
+            return await processor.abatch(ROWS)
+
+    numbers = [answer.tool_calls[0]["args"]["number"] for answer in asyncio.run(main())]
+    assert numbers == [json.loads(told)] * 4
+    assert {type(number) for number in numbers} == {is_as}
+
+
+@pytest.mark.parametrize(
+    ("made", "answer"), [(openai, chat(finish={"why": "stop"})), (claude, said(stop=["end_turn"]))]
+)
+def test_an_answer_with_an_object_in_place_of_a_word_is_as_its_sdk_makes_it(
+    made: Callable[[str], Any], answer: dict[str, Any]
+) -> None:
+    async def main(transport: Any) -> list[Any]:
+        with Server(wire=wire(answer)) as provider:
+            processor = BatchProcessor(PROMPT | made(provider.url), transport=transport, concurrency=1)
+            return [message.response_metadata for message in await processor.abatch(ROWS)]
+
+    assert asyncio.run(main("fast")) == asyncio.run(main("stock"))
 
 
 def test_a_model_made_anew_for_each_row_goes_by_its_sdk(server: Server) -> None:
