@@ -167,6 +167,19 @@ def test_what_a_user_changes_on_a_client_holds_from_the_next_row_on(server: Serv
     assert told[changed] == ["0", "1", "2", "3"]
 
 
+def test_a_function_call_that_lacks_a_field_is_as_its_sdk_makes_it() -> None:
+    whole, part = ({"function_call": call} for call in ({"name": "f", "arguments": "{}"}, {"arguments": "{}"}))
+
+    async def main(transport: Any) -> list[Any]:
+        with Server(wire=wire(chat(whole))) as provider:
+            processor = BatchProcessor(PROMPT | openai(provider.url), transport=transport, concurrency=1)
+            await processor.abatch(ROWS)
+            provider.wire = wire(chat(part))
+            return [message.additional_kwargs for message in await processor.abatch(ROWS)]
+
+    assert asyncio.run(main("fast")) == asyncio.run(main("stock"))
+
+
 async def _all_rows(chain: Any) -> None:
     await BatchProcessor(chain, transport="fast", concurrency=1).abatch(ROWS)
 
