@@ -168,7 +168,9 @@ def test_what_a_user_changes_on_a_client_holds_from_the_next_row_on(server: Serv
 
 
 def test_a_function_call_that_lacks_a_field_is_as_its_sdk_makes_it() -> None:
-    whole, part = ({"function_call": call} for call in ({"name": "f", "arguments": "{}"}, {"arguments": "{}"}))
+    whole, part = (
+        {"function_call": call} for call in ({"name": "f", "arguments": "{}"}, {"arguments": "{}"})
+    )
 
     async def main(transport: Any) -> list[Any]:
         with Server(wire=wire(chat(whole))) as provider:
