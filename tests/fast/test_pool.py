@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import threading
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -103,6 +105,33 @@ def test_a_connection_that_was_idle_too_long_is_not_used(server: Server) -> None
         pool.close()
 
     asyncio.run(main())
+
+
+def test_a_connection_that_the_server_closed_unheard_is_not_used() -> None:
+    closed = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        for _ in range(3):
+            connection, _ = listener.accept()
+            connection.recv(1 << 16)
+            connection.sendall(b"".join(wire(chat()).pieces))
+            connection.close()
+            closed.set()
+
+    async def main(port: int) -> list[int]:
+        pool, statuses = Pool(asyncio.get_running_loop()), []
+        there = Origin("127.0.0.1", port, None, None, (), 5.0, 5.0)
+        for _ in range(3):
+            statuses.append((await pool.send(there, HEAD, BODY)).status)
+            assert closed.wait(20)  # blocks the loop, which cannot hear of it before the next request
+            closed.clear()
+        return statuses
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        assert asyncio.run(main(listener.getsockname()[1])) == [200] * 3
+        thread.join(20)
 
 
 def test_a_request_that_is_cancelled_takes_its_connection_with_it(server: Server) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
 from langchain_anthropic import ChatAnthropic
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_openai.chat_models.base import BaseChatOpenAI
 
@@ -19,6 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROWS = [{"text": f"row {number}"} for number in range(4)]
+
+
+@dataclass
+class Odd:
+    """No JSON."""
+
+
 FIRST = "stock: the model's first request"
 
 
@@ -93,6 +104,108 @@ def test_a_model_of_a_langchain_that_knows_no_gateway_is_carried(
             return dict(run.report.transports)
 
     assert asyncio.run(main())["fast"] == 3
+
+
+@pytest.mark.parametrize(
+    ("told", "is_as"),
+    [("9400111899223100001234", int), ("-9223372036854775809", int), ("1e30", float), ("0.5", float)],
+)
+def test_numbers_of_a_tools_call_keep_all_their_digits(told: str, is_as: type) -> None:
+    call = {"type": "tool_use", "id": "tool_1", "name": "track", "input": {"number": 7.5}}
+    body = json.dumps(said([call], stop="tool_use"))
+
+    async def main() -> Any:
+        with Server(wire=wire(body.encode())) as provider:
+            processor = BatchProcessor(PROMPT | claude(provider.url), transport="fast", concurrency=1)
+            await processor.abatch(ROWS)  # the shape of the answers is known from here on
+            provider.wire = wire(body.replace("7.5", told).encode())
+            return await processor.abatch(ROWS)
+
+    numbers = [answer.tool_calls[0]["args"]["number"] for answer in asyncio.run(main())]
+    assert numbers == [json.loads(told)] * 4
+    assert {type(number) for number in numbers} == {is_as}
+
+
+@pytest.mark.parametrize(
+    ("made", "answer"), [(openai, chat(finish={"why": "stop"})), (claude, said(stop=["end_turn"]))]
+)
+def test_an_answer_with_an_object_in_place_of_a_word_is_as_its_sdk_makes_it(
+    made: Callable[[str], Any], answer: dict[str, Any]
+) -> None:
+    async def main(transport: Any) -> list[Any]:
+        with Server(wire=wire(answer)) as provider:
+            processor = BatchProcessor(PROMPT | made(provider.url), transport=transport, concurrency=1)
+            return [message.response_metadata for message in await processor.abatch(ROWS)]
+
+    assert asyncio.run(main("fast")) == asyncio.run(main("stock"))
+
+
+@pytest.mark.parametrize("changed", ["the HTTP client's header", "the organization", "the address"])
+def test_what_a_user_changes_on_a_client_holds_from_the_next_row_on(server: Server, changed: str) -> None:
+    http = httpx2.AsyncClient(headers={"X-Token": "0"})
+    model = openai(server.url, http_async_client=http)
+
+    def change(row: dict[str, str]) -> dict[str, str]:
+        number = row["text"].removeprefix("row ")
+        match changed:
+            case "the organization":
+                model.root_async_client.organization = number
+            case "the address":
+                model.root_async_client.base_url = f"{server.url}/{number}/v1"
+            case _:
+                http.headers["X-Token"] = number
+        return row
+
+    before = len(server.sent)
+    asyncio.run(_all_rows(RunnableLambda(change) | PROMPT | model))
+    seen = server.sent[before:]
+    told = {
+        "the organization": [one.headers.get("openai-organization") for one in seen],
+        "the address": [one.line.split("/")[1] for one in seen],
+        "the HTTP client's header": [one.headers.get("x-token") for one in seen],
+    }
+    assert told[changed] == ["0", "1", "2", "3"]
+
+
+def test_a_function_call_that_lacks_a_field_is_as_its_sdk_makes_it() -> None:
+    whole, part = (
+        {"function_call": call} for call in ({"name": "f", "arguments": "{}"}, {"arguments": "{}"})
+    )
+
+    async def main(transport: Any) -> list[Any]:
+        with Server(wire=wire(chat(whole))) as provider:
+            processor = BatchProcessor(PROMPT | openai(provider.url), transport=transport, concurrency=1)
+            await processor.abatch(ROWS)
+            provider.wire = wire(chat(part))
+            return [message.additional_kwargs for message in await processor.abatch(ROWS)]
+
+    assert asyncio.run(main("fast")) == asyncio.run(main("stock"))
+
+
+async def _all_rows(chain: Any) -> None:
+    await BatchProcessor(chain, transport="fast", concurrency=1).abatch(ROWS)
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("-inf"), date(2026, 1, 1), Odd()], ids=repr)
+def test_what_the_sdk_refuses_to_send_is_not_sent(odd: object) -> None:
+    def asked(row: dict[str, str]) -> list[Any]:
+        called = {"name": "f", "args": {"x": 1.5 if row["text"] != "row 3" else odd}, "id": "c"}
+        return [
+            HumanMessage(row["text"]),
+            AIMessage("", tool_calls=[called]),
+            ToolMessage("1", tool_call_id="c"),
+        ]
+
+    async def main(transport: Any) -> tuple[list[str], int]:
+        with Server(wire=wire(said())) as provider:
+            chain = RunnableLambda(asked) | claude(provider.url)
+            processor = BatchProcessor(chain, transport=transport, concurrency=1, retry=0, max_failures=1.0)
+            answers = await processor.abatch(ROWS, return_exceptions=True)
+            return [repr(answer) for answer in answers if isinstance(answer, Exception)], len(provider.sent)
+
+    fast = asyncio.run(main("fast"))
+    assert fast == asyncio.run(main("stock"))
+    assert isinstance(odd, date) or fast[1] == 3, "nothing was sent for the last row"
 
 
 def test_a_model_made_anew_for_each_row_goes_by_its_sdk(server: Server) -> None:

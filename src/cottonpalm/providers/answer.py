@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ABSURD: Final = 1 << 32  # tokens: no request has so many
 _STATUS_DIGITS: Final = 3
+_BEYOND: Final = 2.0**63  # from here on, or below its negative, an integer may not fit into 64 bits
 Stop: TypeAlias = Literal["cut", "filtered"]
 
 
@@ -135,6 +136,31 @@ def loads(content: bytes | str) -> Any:
         return json.loads(content)  # a model that is cut within an emoji writes "\\ud83d"
     except (ValueError, RecursionError):
         return None
+
+
+def exactly(content: bytes) -> Any:
+    """Return the JSON value with all digits of its integers, of which orjson rounds those beyond 64 bits.
+
+    Raises:
+        JSONDecodeError: of orjson: it is no JSON.
+        RecursionError: it has such integers, and is deeper than Python's own reader goes.
+    """
+    value = orjson.loads(content)
+    return json.loads(content) if _rounded(value) else value
+
+
+def _rounded(value: Any) -> bool:
+    """Whether it holds a number so large that an integer may have become it."""
+    left = [value]  # no recursion: orjson reads deeper than Python calls
+    while left:
+        one = left.pop()
+        if type(one) is dict:
+            left += one.values()
+        elif type(one) is list:
+            left += one
+        elif type(one) is float and abs(one) >= _BEYOND:
+            return True
+    return False
 
 
 def data(line: bytes) -> dict[str, Any]:

@@ -197,9 +197,10 @@ class _Call:
         try:
             body = _said(done)  # what is no JSON has no outline
             outline = self._speaker.outline(body)
+            unequal = kind.equal.get(outline) is False  # a list where a word should be is no key
         except Exception:  # noqa: BLE001 - whatever it is, the SDK knows what to say
             return None, None
-        if kind.equal.get(outline) is False:
+        if unequal:
             return None, None
         try:
             return self._speaker.result(self._model, payload, self._kwargs, body), outline

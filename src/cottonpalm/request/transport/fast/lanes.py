@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MOST_KINDS: Final = 64  # of requests of one model; each further one goes by the SDK
 MOST_SHAPES: Final = 256  # of answers to one kind
+_LASTING: Final = ("api_key", "organization", "project", "timeout", "_base_url")
+_VIEWED: Final = ("_custom_headers", "_custom_query")
 _lock: Final = threading.Lock()
 _lanes: Final[dict[int, tuple[weakref.ref[Any], FastLane]]] = {}
 
@@ -56,10 +58,10 @@ class FastLane:
 
     def __init__(self, speaker: Speaker, model: Any) -> None:
         self._client: weakref.ref[Any] | None = None
-        self._key = None
+        self._told: tuple[Any, ...] = ()
         try:
             client = speaker.client(model)
-            self._client, self._key = weakref.ref(client), getattr(client, "api_key", None)
+            self._client, self._told = weakref.ref(client), _told(client)
             self.why_not = speaker.why_not(model)
         except Exception:  # noqa: BLE001 - what is wrong with the model, it says itself when it is called
             self.why_not = "the model is not set up as it should be"
@@ -68,11 +70,15 @@ class FastLane:
     def fits(self, speaker: Speaker, model: Any) -> bool:
         """Whether the model is set up as it was."""
         client = speaker.client(model)
-        return (
-            self._client is not None
-            and client is self._client()
-            and getattr(client, "api_key", None) == self._key
-        )
+        return self._client is not None and client is self._client() and _told(client) == self._told
+
+
+def _told(client: Any) -> tuple[Any, ...]:
+    """What its user may change on an SDK's client or its HTTP client between two rows, and all its requests have."""
+    own = [getattr(client, name, None) for name in _LASTING]
+    more = [dict(getattr(client, name, None) or {}) for name in _VIEWED]
+    headers = getattr(getattr(client, "_client", None), "headers", None)
+    return (*own, *more, getattr(headers, "raw", None))
 
 
 def lane_of(speaker: Speaker, model: Any) -> FastLane | None:

@@ -114,6 +114,7 @@ class OpenAI:
             if choice.get("logprobs") is not None or message.get("audio") is not None:
                 raise NotLean  # deep, and filled by the SDK
             parts += (*_kinds(choice), *_kinds(message), choice.get("finish_reason"))
+            parts += _kinds(message.get("function_call") or {})
             for call in message.get("tool_calls") or ():
                 parts += (*_kinds(call), *_kinds(call["function"]), call.get("type"))
         if usage := body.get("usage"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -25,6 +26,7 @@ _PORTS: Final = {"http": 80, "https": 443}
 _SDKS: Final = ("openai.", "anthropic.")
 _SDK_SAYS: Final = ("timeout", "openai", "_openai", "azure", "_azure")
 _FOREVER_S: Final = 3600.0
+_AS_THE_SDK: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
 class Unfit(Exception):
@@ -85,7 +87,7 @@ class Template:
         """
         return b"{%b}" % b",".join(
             [
-                part if isinstance(part, bytes) else b'"%b":%b' % (part.encode(), orjson.dumps(payload[part]))
+                part if isinstance(part, bytes) else b'"%b":%b' % (part.encode(), _plain(payload[part]))
                 for part in self._parts
             ]
         )
@@ -112,6 +114,31 @@ class Template:
 
     def __repr__(self) -> str:
         return f"<Template {self._call.label}>"
+
+
+def _plain(value: Any) -> bytes:
+    """As JSON.
+
+    Raises:
+        TypeError: it is no plain JSON; a number that is none is not either, though orjson writes it as null.
+    """
+    text = orjson.dumps(value, option=_AS_THE_SDK)
+    if b"null" in text and not _finite(value):
+        raise TypeError("a number that JSON does not know")
+    return text
+
+
+def _finite(value: Any) -> bool:
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            left += one.values()
+        elif isinstance(one, list | tuple):
+            left += one
+        elif isinstance(one, float) and not isfinite(one):
+            return False
+    return True
 
 
 def _call(request: Any) -> Call:

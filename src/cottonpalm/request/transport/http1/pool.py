@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from collections import Counter, deque
 from contextvars import Context
@@ -55,7 +56,18 @@ class Origin(NamedTuple):
 class Connection(asyncio.Protocol):
     """One connection: one request at a time. Its answer has to be there `until` a moment of the loop's time."""
 
-    __slots__ = ("_answer", "_loop", "_reader", "_touched", "_watch", "closed", "idle_since", "until", "wire")
+    __slots__ = (
+        "_answer",
+        "_loop",
+        "_reader",
+        "_socket",
+        "_touched",
+        "_watch",
+        "closed",
+        "idle_since",
+        "until",
+        "wire",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -63,13 +75,14 @@ class Connection(asyncio.Protocol):
         self._answer: asyncio.Future[Answered] | None = None
         self._touched = 0.0
         self._watch: asyncio.TimerHandle | None = None
+        self._socket: Any = None
         self.closed = False
         self.idle_since = self.until = 0.0
         self.wire: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
-        self.wire = transport
+        self.wire, self._socket = transport, transport.get_extra_info("socket")
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
@@ -157,6 +170,10 @@ class Connection(asyncio.Protocol):
         else:
             self._watch = None
             self._fail(TooSlow("read"))
+
+    def gone(self) -> bool:
+        """Whether no other request may go out on it: a server may have closed it of which the loop has yet to hear."""
+        return self.closed or (self._socket is not None and _readable(self._socket))
 
     def close(self) -> None:
         """Close it at once: whoever waited is gone, or nothing more is to come."""
@@ -252,8 +269,9 @@ class Pool:
         while idle and (idle[0].closed or idle[0].idle_since < too_old):
             idle.popleft().close()
         while idle:
-            if not (connection := idle.pop()).closed:
+            if not (connection := idle.pop()).gone():
                 return connection
+            connection.close()
         return None
 
     async def _connected_by(
@@ -329,6 +347,17 @@ def _is_address(host: str) -> bool:
             continue
         return True
     return False
+
+
+def _readable(sock: Any) -> bool:
+    """Whether bytes or an end have come that nobody has read."""
+    if (number := sock.fileno()) < 0:
+        return True
+    if not hasattr(select, "poll"):
+        return bool(select.select([number], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(number, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _set(sock: Any, options: Iterable[Any]) -> None:

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import orjson
 
+from cottonpalm.providers.answer import exactly
+
 LONGEST_HEAD: Final = 100 * 1024
 CRLF: Final = b"\r\n"
 _NO_BODY: Final = frozenset({204, 304})
@@ -51,8 +53,8 @@ class Answered:
     def json(self) -> Any:
         """What the body says, read once; None if that is no JSON."""
         if self._json is None:
-            with suppress(orjson.JSONDecodeError):
-                self._json = orjson.loads(self.content)
+            with suppress(orjson.JSONDecodeError, RecursionError):
+                self._json = exactly(self.content)
         return self._json
 
     @property
