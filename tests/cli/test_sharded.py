@@ -140,6 +140,13 @@ def test_a_budget_holds_over_all_files_and_the_rest_is_done_with_a_higher_one(
     said = ask("in", "-o", "out", *money, *WORKERS)
     assert said.code == 4, said.err
     assert "budget" in said.err
+    assert "it was asked to" not in said.err, "who asks says why"
+    unfinished = re.findall(
+        r"cottonpalm: (part-\d\.parquet): \d+ rows ok, 0 failed: (cottonpalm .*)", said.err
+    )
+    assert unfinished
+    for part, command in unfinished:
+        assert command == f"cottonpalm status out/{part} --store {folder / 'cottonpalm.db'}"
     assert re.search(r"; 3 files: (0 done, 3 left|1 done, 2 left|2 done, 1 left)", said.err)
     assert 0.5 * cap < spent_at(server) <= cap
     assert spent_in(folder) == pytest.approx(spent_at(server)), "each file has its own rows' cost"
