@@ -102,6 +102,17 @@ def test_each_file_is_answered_once_into_its_own_output_and_what_failed_can_be_r
 
 
 @pytest.mark.timeout(300)
+def test_a_maximum_is_that_of_all_workers_of_a_folder_together(cottonpalm: Command, folder: Path) -> None:
+    shards(folder / "in", [40] * 4)
+    with Loopback(latency=0.05) as server:
+        model = ("--model", "openai:gpt-4o-mini", "--base-url", server.openai_url, "--prompt", "say {text}")
+        said = cottonpalm("run", "in", "-o", "out", *model, "--max-concurrency", "4", *WORKERS)
+        assert said.code == 0, said.err
+        assert server.peak <= 4
+        assert server.requests == 160
+
+
+@pytest.mark.timeout(300)
 def test_files_of_another_folder_do_not_take_the_place_of_answers_without_a_word(
     ask: Command, folder: Path, server: Loopback
 ) -> None:

@@ -115,7 +115,8 @@ class Session:
             keywords["budget"] = Budget(total=PLENTY, max_output_tokens=self._job.max_output_tokens)
         made = self._made(built, keywords, progress)
         if lent is not None:
-            made._builder.accounts.purse = lent.purse  # noqa: SLF001 - no user has one
+            accounts = made._builder.accounts  # noqa: SLF001 - no user has a worker's
+            accounts.purse, accounts.in_worker = lent.purse, True
         return made
 
     def _made(self, built: Built, keywords: dict[str, Any], progress: Progress | None) -> BatchProcessor:
