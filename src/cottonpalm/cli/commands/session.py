@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cottonpalm.chain.questions import question_of
 from cottonpalm.chain.traits import output_types
 from cottonpalm.cli.chains.build import fields_of
-from cottonpalm.cli.commands.ending import Ending
+from cottonpalm.cli.commands.ending import Ending, as_far_as_stored
 from cottonpalm.cli.commands.facts import Facts
 from cottonpalm.cli.files import output_file
 from cottonpalm.cli.options.keywords import keywords_of, lane_of
@@ -161,7 +161,8 @@ class Session:
             stopped = self._read(run, output, ComingRows() if progress is None else progress.coming)
             if progress is not None:
                 progress.close()
-            self._finish(run, output)
+            with as_far_as_stored(stopped):
+                self._finish(run, output)
             return Ending(
                 self._work,
                 run,
