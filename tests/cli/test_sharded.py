@@ -102,6 +102,17 @@ def test_each_file_is_answered_once_into_its_own_output_and_what_failed_can_be_r
 
 
 @pytest.mark.timeout(300)
+def test_a_maximum_is_that_of_all_workers_of_a_folder_together(cottonpalm: Command, folder: Path) -> None:
+    shards(folder / "in", [40] * 4)
+    with Loopback(latency=0.05) as server:
+        model = ("--model", "openai:gpt-4o-mini", "--base-url", server.openai_url, "--prompt", "say {text}")
+        said = cottonpalm("run", "in", "-o", "out", *model, "--max-concurrency", "4", *WORKERS)
+        assert said.code == 0, said.err
+        assert server.peak <= 4
+        assert server.requests == 160
+
+
+@pytest.mark.timeout(300)
 def test_files_of_another_folder_do_not_take_the_place_of_answers_without_a_word(
     ask: Command, folder: Path, server: Loopback
 ) -> None:
@@ -140,6 +151,13 @@ def test_a_budget_holds_over_all_files_and_the_rest_is_done_with_a_higher_one(
     said = ask("in", "-o", "out", *money, *WORKERS)
     assert said.code == 4, said.err
     assert "budget" in said.err
+    assert "it was asked to" not in said.err, "who asks says why"
+    unfinished = re.findall(
+        r"cottonpalm: (part-\d\.parquet): \d+ rows ok, 0 failed: (cottonpalm .*)", said.err
+    )
+    assert unfinished
+    for part, command in unfinished:
+        assert command == f"cottonpalm status out/{part} --store {folder / 'cottonpalm.db'}"
     assert re.search(r"; 3 files: (0 done, 3 left|1 done, 2 left|2 done, 1 left)", said.err)
     assert 0.5 * cap < spent_at(server) <= cap
     assert spent_in(folder) == pytest.approx(spent_at(server)), "each file has its own rows' cost"

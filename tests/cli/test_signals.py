@@ -300,7 +300,9 @@ def test_a_store_that_cannot_grow_stops_the_run_with_4(
     process = start("in.jsonl", "-o", output, "--run", "r", preexec_fn=small_disk)
     said = rest_of(process)
     assert process.returncode == 4, said
-    assert "cottonpalm: " in said
+    assert "cottonpalm: the run stopped: the store" in said
+    assert "could not be stored" in said, "how much is paid and lost"
+    assert "  resume   cottonpalm run in.jsonl" in said
     assert "Traceback" not in said
 
 

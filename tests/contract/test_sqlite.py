@@ -126,7 +126,7 @@ def test_a_store_that_cannot_be_written_any_more_still_lets_go_of_leases_threads
 def test_a_store_whose_file_was_deleted_meanwhile_opens_no_run_in_it(path: Path, store: SqliteStore) -> None:
     path.unlink()
     SqliteStore(path).close()
-    with pytest.raises(StoreError, match="deleted or replaced by another process"):
+    with pytest.raises(StoreError, match="moved, deleted or replaced while it was in use: put it back"):
         store.open_run("r", None)
 
 
@@ -139,7 +139,7 @@ def test_what_would_go_into_a_deleted_file_is_not_called_durable(
     path.unlink()
     if replaced:
         SqliteStore(path).close()
-    with pytest.raises(StoreError, match="deleted or replaced by another process"):
+    with pytest.raises(StoreError, match="moved, deleted or replaced while it was in use: put it back"):
         write(run, [row(1)])
 
 

@@ -20,6 +20,7 @@ from cottonpalm.request.money.remote import (
 from cottonpalm.request.money.rules.amounts import Amounts
 from cottonpalm.request.money.rules.grants import Ask, Grant
 from cottonpalm.request.money.spending import Spending
+from cottonpalm.stores.memory import MemoryStore
 from cottonpalm.testing import virtual_run
 
 pytestmark = pytest.mark.core
@@ -255,6 +256,26 @@ def test_without_a_budget_what_was_spent_is_counted_all_the_same() -> None:
     ours.book(MoneyTold(70, 20))
     ours.lost()
     assert (spending.reported, spending.uncertain) == (70, 20)
+
+
+def test_what_was_leased_for_a_rush_of_workers_is_given_back_though_no_row_is_stored_for_hours() -> None:
+    async def main() -> None:
+        run = MemoryStore().open_run("files", None)
+        spending, ledger = Spending(run), Ledger(100_000)
+        ours = Lumps(ledger, spending, lambda: 1)
+        await ours.grant(MoneyAsked(40_000, 40_000))
+        ours.book(MoneyTold(reported=100, back=39_000))
+        assert run.spent().leased == 40_000, "the rush may go on"
+        await asyncio.sleep(60)
+        ours.book(MoneyTold(reported=100))
+        stored = run.spent()
+        assert (stored.reported, ours.held) == (200, 800)
+        assert 1_000 <= stored.leased < 2_000, "after a kill now, the rest can be spent"
+        await ours.grant(MoneyAsked(5_000, 5_000))
+        assert run.spent().leased >= spending.committed == 200 + 5_800, "durable before it is lent"
+        run.close()
+
+    virtual_run(main())
 
 
 PER_HOUR = 3_600_000  # a thousand a second

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,16 @@ def held_until_told(folder: str) -> Any:
         return answer
 
     return RunnableLambda(held)
+
+
+def blocked(folder: str) -> Any:
+    """A step that says in this folder that it has begun, and waits in a thread for ever."""
+
+    async def wait(row: dict[str, str]) -> None:
+        (Path(folder) / "begun").touch()
+        await asyncio.to_thread(threading.Event().wait)
+
+    return RunnableLambda(wait)
 
 
 def deadly(at: int | None = 7) -> Any:

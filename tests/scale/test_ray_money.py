@@ -147,7 +147,7 @@ def test_a_store_that_takes_no_more_is_the_reason_and_the_next_job_begins_anew_w
         assert await actor.grant("one", MoneyAsked(500, 500)) == 500
         for file in tmp_path.iterdir():
             file.unlink()
-        with pytest.raises(StoreError, match="was deleted"):
+        with pytest.raises(StoreError, match="was moved, deleted or replaced"):
             await actor.grant("one", MoneyAsked(6000, 6000))
         await actor.allow(Amounts(BUDGET))
         assert await actor.grant("two", MoneyAsked(6000, 6000)) == 6000
@@ -156,7 +156,7 @@ def test_a_store_that_takes_no_more_is_the_reason_and_the_next_job_begins_anew_w
         waiting = asyncio.create_task(actor.grant("three", MoneyAsked(6000, 6000)))
         await asyncio.sleep(0)
         await actor.allow(Amounts(BUDGET))  # nothing was written meanwhile that could have told
-        with pytest.raises(StoreError, match="was deleted"):
+        with pytest.raises(StoreError, match="was moved, deleted or replaced"):
             await waiting
         assert await actor.grant("four", MoneyAsked(BUDGET, BUDGET)) == BUDGET
 
@@ -175,7 +175,7 @@ def test_a_job_that_gets_no_more_money_says_why(tmp_path: Path, gone: bool) -> N
             await actor.allow(Amounts(PICO))
             for file in tmp_path.iterdir():
                 file.unlink()
-        why = "what is spent cannot be made durable, and so no request is sent: .* was deleted"
+        why = "what is spent cannot be made durable, and so no request is sent: .* was moved, deleted or replaced"
         with pytest.raises(RunStopped, match=f"after 0 rows: {why if gone else 'the budget is spent'}"):
             await processor.abatch(rows(3))
         drawing._task.cancel()

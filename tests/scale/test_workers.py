@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pickle
 import re
 import socket
 import subprocess
@@ -19,7 +20,9 @@ from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import AdaptiveConcurrency, BatchProcessor, Budget, Cache, ConfigError, RateLimit, RunStopped
-from tests.scale.chains import asking, computing, rows
+from cottonpalm.engine.executors.workers.links import Begin, Order, WorkerRow
+from cottonpalm.engine.executors.workers.travel import packed
+from tests.scale.chains import asking, blocked, computing, rows
 from tests.support.loopback import LoopbackProcess
 
 if TYPE_CHECKING:
@@ -280,4 +283,25 @@ def test_a_worker_whose_run_is_gone_before_it_began_ends_without_a_word(said: by
         theirs.close()
         ours.sendall(said)
     _, printed = worker.communicate(timeout=60)
+    assert (worker.returncode, printed) == (0, b"")
+
+
+def test_a_worker_ends_where_it_first_sees_as_it_speaks_that_its_run_is_gone(
+    tmp_path: Path, eventually: Eventually
+) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        command = [sys.executable, "-m", "cottonpalm.engine.worker_process", str(theirs.fileno())]
+        worker = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE)
+        theirs.close()
+        begin = Begin(packed((blocked(str(tmp_path)), {})), None, paid=False, kwargs=packed({}))
+        for message in (sys.path, begin, Order([WorkerRow(0, {"x": "row"}, None, 0.0, None)])):
+            data = pickle.dumps(message)
+            ours.sendall(len(data).to_bytes(8) + data)
+        try:
+            eventually((tmp_path / "begun").exists)
+            ours.shutdown(socket.SHUT_RD)  # it hears no end, and can say nothing more
+            _, printed = worker.communicate(timeout=30)
+        finally:
+            worker.kill()
     assert (worker.returncode, printed) == (0, b"")

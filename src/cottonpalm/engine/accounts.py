@@ -40,6 +40,7 @@ class Accounts:
         refuses_unbounded: under a budget: False sends requests without a bound, and counts them later.
         purse: of a worker: money that another process grants it.
         place: of a worker: where its limits are shared.
+        in_worker: a worker's row began this run, which has a place of its own: the worker's maximum is divided there.
     """
 
     def __init__(self, facts: ChainFacts, settings: Settings) -> None:
@@ -50,6 +51,7 @@ class Accounts:
         self.refuses_unbounded = True
         self.purse: tuple[Ledger, Spending] | None = None
         self.place: tuple[Database, int] | None = None
+        self.in_worker = False
 
     def made(self, max_concurrency: int | None, run_store: RunStore | None, *, many: bool) -> RunAccount:
         """Make the account of a run; one of `many` rows looks again whether its requests can be seen.
@@ -152,7 +154,7 @@ class Accounts:
         if place is None:
             return _nothing
         must = self.place is not None
-        return sharing.begin(limiters, *place, most=self._most(worker=must), must=must)
+        return sharing.begin(limiters, *place, most=self._most(worker=must or self.in_worker), must=must)
 
     def _most(self, *, worker: bool) -> int | None:
         """The number in flight that the user named. A maximum is the run's: its workers divide it as well."""

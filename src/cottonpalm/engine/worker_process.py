@@ -31,7 +31,12 @@ async def serve(end: socket.socket) -> None:
     try:
         while True:
             heard = await worker.hear()
-            await pipe.send(heard)
+            try:
+                await pipe.send(heard)
+            except (
+                OSError
+            ):  # `_hear` has not seen it yet; a row's thread would be waited for, perhaps for ever
+                os._exit(0)
             if heard.over is not None:
                 return
     finally:

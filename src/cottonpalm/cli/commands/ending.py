@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -13,6 +14,7 @@ from cottonpalm.cli.files import output_file
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.screen import summary, wording
 from cottonpalm.cli.writers.output import RunSlots
+from cottonpalm.errors import StoreError
 from cottonpalm.observers.words.formatting import count
 from cottonpalm.observers.words.prompts import on_prompts
 from cottonpalm.protocols import OK
@@ -23,6 +25,7 @@ from cottonpalm.urls import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from cottonpalm.cli.commands.facts import Facts
     from cottonpalm.cli.commands.where import Where
@@ -52,6 +55,11 @@ class Work(NamedTuple):
     store: HeldStore
 
 
+def as_far_as_stored(stopped: RunStopped | None) -> AbstractContextManager[None]:
+    """Where a run ended because its store takes no more, nothing else of its end fails for that: it is said already."""
+    return suppress(StoreError) if stopped is not None and stopped.reason == "store" else nullcontext()
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """The end of a command.
@@ -78,7 +86,7 @@ class Ending:
         mine = RunSlots(run).marked(work.store.kept.last_slot())
         counts = summary.counts_of(work.store.kept, mine)
         code = self._code(counts.failed)
-        self.facts.note(run, code=code, left_out=self._left_out(counts), **self._beside(counts))
+        self._note(code, counts)
         self._say_why()
         if not self.tally.answers and (advice := self._advice()) is not None:
             work.screen.error(advice)
@@ -89,6 +97,12 @@ class Ending:
         if work.screen.verbose:
             work.screen.report(run.report.text())
         return code
+
+    def _note(self, code: Code, counts: summary.Counts) -> None:
+        """Note how it ended."""
+        left_out = self._left_out(counts)
+        with as_far_as_stored(self.stopped):
+            self.facts.note(self.run, code=code, left_out=left_out, **self._beside(counts))
 
     def _advice(self) -> str | None:
         """What to look at, where no row was answered as no request gets where it should; None: they do."""
@@ -155,10 +169,14 @@ class Ending:
             self.work.screen.error(f"{self.unread}; the rows read before are done")
         elif self.stopped is not None and self.stopped.reason in _AS_ASKED:
             self.work.screen.say(wording.why(self.stopped).partition(": ")[2])
-        elif self.stopped is not None and self.signal is None:
+        elif self.stopped is not None and self.signal is None and not self._by_the_whole(self.stopped):
             self.work.screen.error(wording.why(self.stopped))
         elif self.stopped is None and not self.tally.rows:
             self.work.screen.say(f"nothing to do: run {self.work.where.run} has done all its rows already")
+
+    def _by_the_whole(self, stopped: RunStopped) -> bool:
+        """Whether it is the run of one file that the run of all files has stopped, which says why itself."""
+        return self.work.where.shard is not None and stopped.reason == "interrupted"
 
     def _code(self, failed: int) -> Code:
         if self.signal is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
+from cottonpalm.errors import StoreError
 from cottonpalm.events import Binding, Unreachable
 from cottonpalm.shell import FACTS, TROUBLE
 
@@ -63,9 +65,11 @@ class Facts:
         return {"total": total, "exact": exact, "columns": self._rows.columns}
 
     def note_if_due(self, run: Run) -> None:
-        """Note how the run stands, now and then."""
+        """Note how the run stands, now and then. A store that takes no more is told by the rows that it refuses."""
         if clock.now() >= self._due_s:
-            self.note(run)
+            self._due_s = clock.now() + EVERY_S
+            with suppress(StoreError):
+                self.note(run)
 
     def note(self, run: Run, *, code: Code | None = None, **more: Any) -> None:
         """Note how the run stands, or with which code it ended, and what else is given."""
@@ -77,4 +81,3 @@ class Facts:
             facts["rate"] = round(done / seconds, 3)
             run.keep_report()
         self._store.kept.set_meta(**{FACTS: {**self.noted, **facts}, TROUBLE: stats.trouble})
-        self._due_s = clock.now() + EVERY_S

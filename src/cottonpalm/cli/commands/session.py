@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cottonpalm.chain.questions import question_of
 from cottonpalm.chain.traits import output_types
 from cottonpalm.cli.chains.build import fields_of
-from cottonpalm.cli.commands.ending import Ending
+from cottonpalm.cli.commands.ending import Ending, as_far_as_stored
 from cottonpalm.cli.commands.facts import Facts
 from cottonpalm.cli.files import output_file
 from cottonpalm.cli.options.keywords import keywords_of, lane_of
@@ -115,7 +115,8 @@ class Session:
             keywords["budget"] = Budget(total=PLENTY, max_output_tokens=self._job.max_output_tokens)
         made = self._made(built, keywords, progress)
         if lent is not None:
-            made._builder.accounts.purse = lent.purse  # noqa: SLF001 - no user has one
+            accounts = made._builder.accounts  # noqa: SLF001 - no user has a worker's
+            accounts.purse, accounts.in_worker = lent.purse, True
         return made
 
     def _made(self, built: Built, keywords: dict[str, Any], progress: Progress | None) -> BatchProcessor:
@@ -160,7 +161,8 @@ class Session:
             stopped = self._read(run, output, ComingRows() if progress is None else progress.coming)
             if progress is not None:
                 progress.close()
-            self._finish(run, output)
+            with as_far_as_stored(stopped):
+                self._finish(run, output)
             return Ending(
                 self._work,
                 run,

@@ -14,7 +14,15 @@ from langchain_core.runnables import RunnableLambda
 from cottonpalm import clock
 from cottonpalm.chain import fingerprint
 from cottonpalm.cli.chains.build import build
-from cottonpalm.cli.commands.shards import SUFFIXES, ShardTask, is_sharded, run_of, shards_of, word_on
+from cottonpalm.cli.commands.shards import (
+    SUFFIXES,
+    ShardTask,
+    is_sharded,
+    run_of,
+    shards_of,
+    why_not_done,
+    word_on,
+)
 from cottonpalm.cli.options.keywords import budget_of
 from cottonpalm.cli.problems import NoRows, Problem, extra, os_problem
 from cottonpalm.cli.readers.open_rows import rows_of
@@ -24,7 +32,7 @@ from cottonpalm.cli.store.held_store import HeldStore
 from cottonpalm.cli.writers.open_output import check_name
 from cottonpalm.config import AdaptiveConcurrency
 from cottonpalm.errors import ChainChanged, RunStopped
-from cottonpalm.observers.words.formatting import count, duration, money, told
+from cottonpalm.observers.words.formatting import count, duration, money
 from cottonpalm.processor import BatchProcessor
 from cottonpalm.protocols import FAILED, OK
 from cottonpalm.shell import Code, command_on
@@ -196,7 +204,7 @@ class Whole:
         for outcome in run:
             if outcome.error is not None:
                 name = Path(self._rows[outcome.index]["input"]).name
-                self._failed.append(f"{name}: {told(outcome.error)}")
+                self._failed.append(f"{name}: {why_not_done(outcome.error)}")
 
     def _forget(self) -> None:
         """Forget what the files hold, once: a worker that takes over from a dead one must not."""

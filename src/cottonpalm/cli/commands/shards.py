@@ -22,7 +22,8 @@ from cottonpalm.cli.screen.screen import Screen
 from cottonpalm.cli.store.held_store import existing_store
 from cottonpalm.engine.shared import LENT
 from cottonpalm.errors import CottonpalmError, RunBusy
-from cottonpalm.shell import Code
+from cottonpalm.observers.words.formatting import told
+from cottonpalm.shell import Code, command_on
 from cottonpalm.stores.sql.lease import EXPIRES_S, machine
 from cottonpalm.types import Kind
 from cottonpalm.urls import shown
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cottonpalm.cli.options.spec import RunSpec
+    from cottonpalm.types import ErrorRecord
 
 SUFFIXES: Final = (".parquet", ".pq")
 MAGIC: Final = frozenset("*?[")
@@ -148,10 +150,16 @@ class ShardTask:
             info = store.known(name)
         if code is Code.OK:
             return {"ok": info.ok, "failed": info.failed}
-        said = f"{info.ok:,} rows ok, {info.failed:,} failed: cottonpalm status {name}"
+        said = f"{info.ok:,} rows ok, {info.failed:,} failed: {command_on('status', name, self.store)}"
         if code is Code.SOME_FAILED and not info.retryable:
             raise ShardFailed(said)
         raise ShardUnfinished(said)
+
+
+def why_not_done(error: ErrorRecord) -> str:
+    """Say why a file is not done; that it has rows which are not is said in words of its own."""
+    counted = error.type in (ShardUnfinished.__name__, ShardFailed.__name__)
+    return error.message if counted else told(error)
 
 
 def word_on(exc: BaseException) -> Kind | None:

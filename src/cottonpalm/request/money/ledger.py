@@ -181,6 +181,13 @@ class Ledger(WaitQueue[int]):
             account.lower_lease()
             return account.record()
 
+    def give_back(self, account: Spending) -> None:
+        """Store that a lease is needed no more which a rush has left, if it is large; no row may be about to say so."""
+        with self._lock:
+            record = account.given_back()
+        if record is not None:
+            account.note(record)
+
     def lendable(self, least: int, most: int) -> int:
         """Return how much of this may be one lump: a budget that is spent evenly is not lent ahead of its pace."""
         _, per_hour, wait = self._limits

@@ -167,6 +167,7 @@ class Lumps:
             self._settle(min(spent, self.held), told.reported, told.uncertain)
         if told.back:
             self._settle(min(told.back, self.held), 0, 0)
+        self._ledger.give_back(self._spending)
 
     async def grant(self, asked: MoneyAsked) -> int:
         """Return what it gets: at least what its request needs, once that is free; 0: it never will be.

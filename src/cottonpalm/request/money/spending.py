@@ -12,9 +12,11 @@ lease that is in no other sum counts as uncertain.
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm import clock
+from cottonpalm.errors import StoreError
 from cottonpalm.protocols import Spent
 from cottonpalm.request.money.rules.hour import STEP_S
 
@@ -171,11 +173,33 @@ class Spending:
         if (now := clock.now()) - self._since >= AHEAD_S:
             self._granted, self._since = 0, now
 
+    def _is_fresh(self) -> bool:
+        return clock.now() - self._leased_s < KEPT_S
+
     def lower_lease(self) -> None:
         """Give back what was leased for a rush that is over; the next record says so. With the ledger's lock."""
         with self._lock:
-            if not self._asked and clock.now() - self._leased_s >= KEPT_S:
+            if not (self._asked or self._is_fresh()):
                 self._leased = min(self._leased, self.committed + 2 * self._ahead())
+
+    def given_back(self) -> Spent | None:
+        """Lower a lease that is far above what is needed; return what the store should hold then, else None.
+
+        Rows that are stored say so too, but where files are the rows, none may end for hours. With the ledger's lock.
+        """
+        with self._lock:
+            needed = self.committed + 4 * self._ahead()
+            if self._store is None or self._asked or self._leased <= needed or self._is_fresh():
+                return None
+            self.lower_lease()
+            self._leased_s = clock.now()  # a store that is slow is not told more often
+            return self._record(self._leased)
+
+    def note(self, record: Spent) -> None:
+        """Have it stored. Where that fails, the store holds more than is spent, and the next lease says why."""
+        assert self._store is not None
+        with suppress(StoreError):
+            self._store.write([], lambda _: None, record)
 
     def rest(self) -> None:
         """Give back all that is leased and not committed, however short the rush was. With the ledger's lock."""

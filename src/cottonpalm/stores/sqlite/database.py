@@ -266,7 +266,8 @@ class SqliteDatabase:
         """See `sql.database.Database`: what we wrote into a deleted file would be lost."""
         if file_at(self._place) != self._file:
             raise StoreError(
-                f"the store {self.path} was deleted or replaced by another process just now: try again"
+                f"the store {self.path} was moved, deleted or replaced while it was in use: put it back, with the files"
+                " whose names begin as its own, then run the same command again"
             )
 
 
