@@ -8,14 +8,18 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
 
 from cottonpalm import Budget
 from cottonpalm.types import PICO
 from tests.batchlane.chains import CHAINS
-from tests.batchlane.kit import PICO_PRICES, batched, live, rows
+from tests.batchlane.kit import PICO_PRICES, anthropic, batched, gemini, live, mistral, openai, rows
 from tests.batchlane.seen import seen
+from tests.support.batch_apis.core import HALF
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from cottonpalm import BatchProcessor
@@ -72,6 +76,21 @@ def test_a_chain_gives_the_same_through_batches_as_live(
     server: BatchProvider, tmp_path: Path, name: str
 ) -> None:
     check_equal(server, tmp_path, name, ROWS)
+
+
+@pytest.mark.parametrize("made", [openai, anthropic, gemini, mistral])
+def test_an_answer_that_was_cut_within_an_emoji_is_kept_with_those_beside_it(
+    server: BatchProvider, tmp_path: Path, made: Callable[[BatchProvider], Any]
+) -> None:
+    chain = ChatPromptTemplate.from_template("About: {text}") | made(server) | StrOutputParser()
+    given = [{"text": "a whole one"}, {"text": f"{HALF}"}]
+    asked_live = live(chain).batch(given)
+    assert "\ud83d" in asked_live[1]
+    server.bills.clear()
+    assert batched(chain, server, tmp_path).batch(given) == asked_live
+    assert {bill.lane for bill in server.bills} == {"batch"}
+    assert batched(chain, server, tmp_path).batch(given) == asked_live
+    assert len(server.bills) == 2, "the second time all of it came from the store"
 
 
 def test_a_budget_with_room_for_all_makes_no_more_batches_than_none(

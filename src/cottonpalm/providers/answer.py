@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
@@ -128,14 +129,20 @@ def so_far(stream: Stream) -> Answer:
 
 def loads(content: bytes | str) -> Any:
     """Return the JSON value as the SDKs would, half a pair of surrogates too; None if the content is not JSON."""
-    try:
+    with suppress(orjson.JSONDecodeError):
         return orjson.loads(content)
-    except orjson.JSONDecodeError:
-        pass
     try:
         return json.loads(content)  # a model that is cut within an emoji writes "\\ud83d"
     except (ValueError, RecursionError):
         return None
+
+
+def written(value: Any) -> bytes:
+    """Return JSON of what `loads` has read, also of half a pair of surrogates."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value).encode()
 
 
 def exactly(content: bytes) -> Any:

@@ -26,6 +26,14 @@ Handler = Any
 MB = 1_000_000
 
 
+HALF = "half of an emoji"  # in an answer: it is written as the first half of a pair of surrogates
+
+
+def written(body: Any) -> bytes:
+    """JSON, with the answers of models that are cut within an emoji."""
+    return orjson.dumps(body).replace(HALF.encode(), rb"\ud83d")
+
+
 class Lost(Exception):
     """The answer to this request is to be lost."""
 
@@ -171,7 +179,7 @@ class Api:
     def json(self, body: Any, status: int = 200) -> web.Response:
         headers = {"date": formatdate(self.core.now(), usegmt=True)}
         return web.Response(
-            body=orjson.dumps(body), status=status, content_type="application/json", headers=headers
+            body=written(body), status=status, content_type="application/json", headers=headers
         )
 
     async def body(self, request: web.Request) -> Any:
@@ -219,7 +227,7 @@ class Api:
         if self.core.weather.fewer:
             self.core.weather.fewer -= 1
             lines = lines[: len(lines) // 2]
-        content = b"".join(orjson.dumps(line) + b"\n" for line in lines)
+        content = b"".join(written(line) + b"\n" for line in lines)
         if self.core.weather.short:
             self.core.weather.short -= 1
             content = content[: len(content) // 2]

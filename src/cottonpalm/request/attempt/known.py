@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-import orjson
-
 from cottonpalm.errors import CottonpalmError, words_of
 from cottonpalm.providers import dressed
-from cottonpalm.providers.answer import read_bytes
+from cottonpalm.providers.answer import read_bytes, written
 from cottonpalm.providers.batches.lines import Result as Known
 from cottonpalm.providers.classify import judge_status
 from cottonpalm.providers.raised import BrokenAnswer, asks_on
@@ -61,7 +59,7 @@ def _recorded(row: RowAccount, call: Call, recording: Recording) -> Generator[St
 
 def _replayed(row: RowAccount, call: Call, result: Known) -> Done:
     """The answer of a batch, as if it had come over the wire. It was paid for when it was collected."""
-    content = orjson.dumps(result.body)
+    content = written(result.body)
     kept = KeptFailure(None, result.status, dict(_REPLAYED), content)
     row.replayed()
     if not result.good:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 import orjson
 
 from cottonpalm.errors import StoreError
+from cottonpalm.providers.answer import loads, written
 from cottonpalm.providers.batches.lanes import Lane
 from cottonpalm.providers.batches.lines import BatchFault, BatchState, Phase, Result
 from cottonpalm.providers.batches.stages import AskedRow, Batch, Member, Stage, lost_by
@@ -208,7 +209,7 @@ def _keep(db: Connection, first: int, results: Sequence[tuple[int, Result]]) -> 
         if not db.execute(_KEEP, values).rowcount:
             continue  # the line already has a result that is as good
         if result.body is not None:
-            body = (first + number, orjson.dumps(result.body))
+            body = (first + number, written(result.body))
             db.execute(_ANSWER, body)
 
 
@@ -249,7 +250,7 @@ def _result(
     custom_id: str, status: int, body: bytes | None, lost: str | None = None, why: str | None = None
 ) -> Result:
     return Result(
-        custom_id, status, None if body is None else orjson.loads(body), cast("Any", lost), why or ""
+        custom_id, status, None if body is None else loads(body), cast("Any", lost), why or ""
     )
 
 
