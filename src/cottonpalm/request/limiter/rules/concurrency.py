@@ -180,11 +180,11 @@ class Concurrency:
     def _is_first(self, sent: Sent) -> bool:
         """Whether it is one of the first, of which nobody knows yet what they take.
 
-        All of them may have failed, or been answered while we were busy: the next ones are the first then, else nobody
-        would ever know.
+        Those may have failed, or been answered while we were busy: of few in flight the next ones are the first then,
+        else nobody would ever know.
         """
         number = sent.number - sent.refusals
-        if number - sent.ordinal >= self._few:
+        if number - sent.ordinal >= self._few and sent.ordinal <= SOON * self.first:
             self._few = number - 1 + FEW
         return number <= self._few
 
