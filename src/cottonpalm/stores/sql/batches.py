@@ -249,9 +249,7 @@ def _keep_rows(db: Connection, values: Sequence[tuple[int, int, bytes, bytes]]) 
 def _result(
     custom_id: str, status: int, body: bytes | None, lost: str | None = None, why: str | None = None
 ) -> Result:
-    return Result(
-        custom_id, status, None if body is None else loads(body), cast("Any", lost), why or ""
-    )
+    return Result(custom_id, status, None if body is None else loads(body), cast("Any", lost), why or "")
 
 
 def encoded(batch: Batch) -> str:
