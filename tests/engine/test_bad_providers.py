@@ -156,8 +156,8 @@ def test_a_provider_that_flaps_is_never_given_up() -> None:
         assert stopped is None
         assert {outcome.status for outcome in outcomes} == {"ok"}
         took.append(seconds)
-    assert mean(took) < 1_200, "no pace is its reason, so it does not get slower and slower"
-    assert max(took) < 2_400, "whatever chance does"
+    assert mean(took) < 1_100, "no pace is its reason, so it does not get slower and slower"
+    assert sum(seconds >= 1_800 for seconds in took) <= 1, "one of thirty does, by chance"
 
 
 class Draining(FlakyTransport):

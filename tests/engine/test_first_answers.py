@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from random import Random
-from typing import Any
 
 import httpx2
 import pytest
 
-from cottonpalm.testing import FlakyTransport
+from tests.support.crowded import Crowded
 from tests.support.lean import asks, run_all
 
 ROWS = 3_000
 
 
-class Starting(FlakyTransport):
+class Starting(Crowded):
     """Without a limit; the first so many requests fail, as where it has just been started."""
 
     def __init__(self, failing: int) -> None:
-        super().__init__(then=lambda request: request.extensions["says"])
-        self.failing, self.asked, self.there, self.peak = failing, 0, 0, 0
-        self._chance = Random(1)
+        super().__init__(answer_s=0.5)
+        self.failing = failing
 
-    async def handle_async_request(self, request: Any) -> Any:
-        self.asked += 1
-        self.there += 1
-        self.peak = max(self.peak, self.there)
-        fails = self.asked <= self.failing
-        request.extensions["says"] = 500 if fails else None
-        try:
-            await asyncio.sleep(0.05 if fails else 0.5 * self._chance.lognormvariate(0.0, 0.2))
-        finally:
-            self.there -= 1
-        return await super().handle_async_request(request)
+    def says(self) -> int | None:
+        return 500 if self.asked <= self.failing else None
 
 
 @pytest.mark.parametrize("failing", [0, 9, 16])

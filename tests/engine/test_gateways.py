@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from cottonpalm.testing import FlakyTransport
+from tests.support.crowded import Crowded
 from tests.support.lean import asks, run_all
 
 ROWS = 300
@@ -53,26 +54,19 @@ def test_a_gateway_that_gives_up_tells_of_a_full_server_as_our_own_timeout_does(
     assert server.gave_up < ROWS, "and hardly more than were sent before the first one was known"
 
 
-class Small(FlakyTransport):
+class Small(Crowded):
     """A server with so many places behind a gateway that says 502 for all others."""
 
     PLACES = 32
 
     def __init__(self) -> None:
-        super().__init__(then=lambda request: request.extensions["says"])
-        self.there = self.dropped = 0
-        self._chance = Random(1)
+        super().__init__(answer_s=0.4)
+        self.dropped = 0
 
-    async def handle_async_request(self, request: Any) -> Any:
-        self.there += 1
+    def says(self) -> int | None:
         full = self.there > self.PLACES
         self.dropped += full
-        request.extensions["says"] = 502 if full else None
-        try:
-            await asyncio.sleep(0.05 if full else 0.4 * self._chance.lognormvariate(0.0, 0.2))
-        finally:
-            self.there -= 1
-        return await super().handle_async_request(request)
+        return 502 if full else None
 
 
 def test_a_gateway_whose_server_drops_what_it_has_no_place_for_is_kept_just_below_that() -> None:

@@ -33,9 +33,8 @@ async def serve(end: socket.socket) -> None:
             heard = await worker.hear()
             try:
                 await pipe.send(heard)
-            except (
-                OSError
-            ):  # `_hear` has not seen it yet; a row's thread would be waited for, perhaps for ever
+            except OSError:
+                # `_hear` has not seen the end yet, and to leave by it would wait for a row's thread, perhaps for ever.
                 os._exit(0)
             if heard.over is not None:
                 return

@@ -8,10 +8,9 @@ from weakref import WeakSet
 
 from cottonpalm import clock
 from cottonpalm.request.money.rules.amounts import Amounts
-from cottonpalm.request.money.rules.grants import Ask, Grant, Room, grant, narrower
-from cottonpalm.request.money.rules.hour import Hour
-from cottonpalm.request.money.rules.likely import Likely
+from cottonpalm.request.money.rules.grants import Ask, Grant
 from cottonpalm.request.money.spending import Spending
+from cottonpalm.request.money.sums import Sums
 from cottonpalm.runtime.wait_queue import Place, Waiter, WaitQueue
 from cottonpalm.types import PICO
 
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 # far from a limit = room for so many bounds: all requests in flight can have their whole bound
 FAR: Final = 1_000
-_TICK_S: Final = 1e-3  # a timer for less time may fire before the clock has moved
-_LOOK_S: Final = 5.0  # a waiter for the hourly budget looks again at least this often
 
 
 class Wanted(NamedTuple):
@@ -34,7 +31,7 @@ class Wanted(NamedTuple):
     account: Spending
 
 
-class Ledger(WaitQueue[int]):
+class Ledger(Sums, WaitQueue[int]):
     """Books integer pico-dollars for tasks and threads, each booking in one step. A grant is an amount; 0 means no.
 
     `spent + reserved` never exceeds a limit, unless `settle` reports more than was reserved or a limit is
@@ -43,27 +40,15 @@ class Ledger(WaitQueue[int]):
     one that waits.
 
     Attributes:
-        spent: the most that settled requests cost, including those that earlier processes sent for attached runs.
-        reserved: the sum of the bounds of requests in flight.
-        in_flight: how many requests are in flight.
-        overshoot: the sum of what requests cost beyond their reservations; 0 while every bound is enforced.
         waiting: tasks and threads in line.
     """
 
     def __init__(self, limits: Amounts | int | None) -> None:
-        super().__init__()
-        self.spent = 0
-        self.reserved = 0
-        self.in_flight = 0
-        self.overshoot = 0
-        self._limits = limits if isinstance(limits, Amounts) else Amounts(limits)
-        self._plain = self._limits.plain
-        self._hour = Hour()
-        self._likely = Likely()
+        WaitQueue.__init__(self)
+        Sums.__init__(self, limits if isinstance(limits, Amounts) else Amounts(limits))
         self._accounts: WeakSet[Spending] = WeakSet()  # the accounts of the runs
         self._own = Spending()  # the account of requests that name none
         self._counted: dict[str, int] = {}  # how much of each attached run's spending is in `spent`
-        self._again_s: float | None = None  # seconds until the first in line may fit because time has passed
         self._short: list[Wanted] = []  # requests that wait for a lease
 
     @property
@@ -124,7 +109,7 @@ class Ledger(WaitQueue[int]):
         with self._lock:
             if self.waiting and not self._goes_before_all(priority):
                 again_s = self._again_s  # it belongs to the first in line
-                answer: int | Grant = self._decide(wanted)
+                answer: int | Grant = self._decide(wanted.ask)
                 answer = answer if answer is Grant.STOP else Grant.WAIT
                 self._again_s = again_s
             else:
@@ -171,7 +156,7 @@ class Ledger(WaitQueue[int]):
         if not account.covers(ask.most):
             stands = threading.Event()
             with self._lock:
-                most = self._leasable(account)
+                most = self._leasable(account.committed)
             account.lease(ask.most, most, stands.set)
             stands.wait()
 
@@ -301,7 +286,7 @@ class Ledger(WaitQueue[int]):
         with self._lock:
             ask = self._first_ask()
             again_s = self._again_s
-            short = ask is not None and self._decide(ask) is Grant.WAIT
+            short = ask is not None and self._decide(ask.ask) is Grant.WAIT
             self._again_s = again_s
         return short
 
@@ -319,7 +304,7 @@ class Ledger(WaitQueue[int]):
 
     def _take(self, wanted: Wanted) -> int | Grant:
         """Reserve for one request, if its money is there and the run's lease covers it."""
-        answer = self._decide(wanted)
+        answer = self._decide(wanted.ask)
         if isinstance(answer, Grant):
             return answer
         account = wanted.account
@@ -331,52 +316,12 @@ class Ledger(WaitQueue[int]):
             self._short.append(wanted)
             return Grant.WAIT
         else:
-            if account.wants_lease(0, self._leasable(account)):
+            if account.wants_lease(0, self._leasable(account.committed)):
                 self._short.append(Wanted(Ask(0, 0), account))
             account.reserve(answer)
         self.reserved += answer
         self.in_flight += answer > 0
         return answer
-
-    def _decide(self, wanted: Wanted) -> int | Grant:
-        """Decide what the limits allow; set `_again_s` if time will allow more."""
-        self._again_s = None
-        room, ask = self._room(), wanted.ask
-        if self._limits.per_hour is not None and self._limits.wait and ask.most:
-            return self._decide_in_time(room, ask, self._limits.per_hour)
-        return grant(room, ask, self.in_flight)
-
-    def _decide_in_time(self, room: Room, ask: Ask, per_hour: int) -> int | Grant:
-        now_s = clock.now()
-        early_s = 0.0 if ask.batched else self._hour.early_s(self._pending(), now_s, per_hour)
-        if early_s:
-            self._again_s = max(_TICK_S, min(early_s, _LOOK_S))
-            return Grant.WAIT
-        answer = grant(room, ask, self.in_flight)
-        if answer is Grant.WAIT:
-            self._again_s = _LOOK_S
-        return answer
-
-    def _pending(self) -> float:
-        return self._likely.pending(self.spent, self.in_flight)
-
-    def _room(self) -> Room:
-        total, per_hour, wait = self._limits
-        room = Room(None, None)
-        if total is not None:
-            room = Room(total - self.spent - self.reserved, total - self.spent)
-        if per_hour is None:
-            return room
-        left = per_hour - self._hour.used(clock.now())
-        return narrower(room, Room(left - self.reserved, per_hour if wait else left))
-
-    def _leasable(self, account: Spending) -> int | None:
-        """Return the most that the run's lease may be: all that the limits leave it now; None without a limit.
-
-        Who is killed may have spent all of it. What no limit left is not among that.
-        """
-        left = self._room().now
-        return None if left is None else account.committed + max(0, left)
 
     def _offer(self, ask: Wanted) -> int | None:
         answer = self._take(ask)
@@ -415,7 +360,7 @@ class Ledger(WaitQueue[int]):
             short, self._short = self._short, []
         for ask, account in short:
             with self._lock:
-                most = self._leasable(account)
+                most = self._leasable(account.committed)
                 # It gets no more than the limits leave, and who is killed would have spent the rest.
                 amount = ask.most if most is None else min(ask.most, most - account.committed)
             if account.wants_lease(amount, most):

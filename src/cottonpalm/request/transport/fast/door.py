@@ -135,7 +135,7 @@ class _Call:
                 return UNKNOWN, why
             kind = known or await self._learnt(lane, key, payload)
             return kind, kind.why_not if kind.template is None else kind.template.body(payload)
-        except TypeError:
+        except (TypeError, ValueError):
             return kind, unfit(self._model, payload) or "its payload is not plain JSON"
 
     async def _by_sdk(self, why: str) -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import weakref
-from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -83,7 +83,8 @@ class Template:
         """Return the body of the request that this payload makes, in the order of the SDK.
 
         Raises:
-            TypeError: the payload holds what is not JSON.
+            TypeError: the payload holds what is not JSON...
+            ValueError: ...or a number that JSON does not know.
         """
         return b"{%b}" % b",".join(
             [
@@ -120,25 +121,13 @@ def _plain(value: Any) -> bytes:
     """As JSON.
 
     Raises:
-        TypeError: it is no plain JSON; a number that is none is not either, though orjson writes it as null.
+        TypeError: it is no plain JSON.
+        ValueError: it holds a number that JSON does not know, which orjson writes as null.
     """
     text = orjson.dumps(value, option=_AS_THE_SDK)
-    if b"null" in text and not _finite(value):
-        raise TypeError("a number that JSON does not know")
+    if b"null" in text:
+        json.dumps(value, allow_nan=False)
     return text
-
-
-def _finite(value: Any) -> bool:
-    left = [value]
-    while left:
-        one = left.pop()
-        if isinstance(one, dict):
-            left += one.values()
-        elif isinstance(one, list | tuple):
-            left += one
-        elif isinstance(one, float) and not isfinite(one):
-            return False
-    return True
 
 
 def _call(request: Any) -> Call:

@@ -58,9 +58,9 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_answer",
+        "_heard",
         "_loop",
         "_reader",
-        "_socket",
         "_touched",
         "_watch",
         "closed",
@@ -75,14 +75,16 @@ class Connection(asyncio.Protocol):
         self._answer: asyncio.Future[Answered] | None = None
         self._touched = 0.0
         self._watch: asyncio.TimerHandle | None = None
-        self._socket: Any = None
+        self._heard: Callable[[], bool] = bool
         self.closed = False
         self.idle_since = self.until = 0.0
         self.wire: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
-        self.wire, self._socket = transport, transport.get_extra_info("socket")
+        self.wire = transport
+        if (sock := transport.get_extra_info("socket")) is not None:
+            self._heard = _readable(sock.fileno())
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
@@ -173,7 +175,7 @@ class Connection(asyncio.Protocol):
 
     def gone(self) -> bool:
         """Whether no other request may go out on it: a server may have closed it of which the loop has yet to hear."""
-        return self.closed or (self._socket is not None and _readable(self._socket))
+        return self.closed or self._heard()
 
     def close(self) -> None:
         """Close it at once: whoever waited is gone, or nothing more is to come."""
@@ -349,15 +351,13 @@ def _is_address(host: str) -> bool:
     return False
 
 
-def _readable(sock: Any) -> bool:
-    """Whether bytes or an end have come that nobody has read."""
-    if (number := sock.fileno()) < 0:
-        return True
+def _readable(number: int) -> Callable[[], bool]:
+    """Return what tells whether bytes or an end have come to this file that nobody has read; it must not be closed."""
     if not hasattr(select, "poll"):
-        return bool(select.select([number], [], [], 0)[0])
+        return lambda: bool(select.select([number], [], [], 0)[0])
     poll = select.poll()
     poll.register(number, select.POLLIN)
-    return bool(poll.poll(0))
+    return lambda: bool(poll.poll(0))
 
 
 def _set(sock: Any, options: Iterable[Any]) -> None:
