@@ -8,12 +8,13 @@ import pty
 import resource
 import signal
 import socket
+import sqlite3
 import struct
 import subprocess
 import sys
 import termios
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -304,6 +305,29 @@ def test_a_store_that_cannot_grow_stops_the_run_with_4(
     assert "could not be stored" in said, "how much is paid and lost"
     assert "  resume   cottonpalm run in.jsonl" in said
     assert "Traceback" not in said
+
+
+def test_a_store_that_refuses_a_note_of_the_output_loses_no_row(
+    start: Start, tmp_path: Path, server: Loopback
+) -> None:
+    (tmp_path / "in.jsonl").write_bytes(b"".join(b'{"text": "%d"}\n' % n for n in range(300)))
+    words = ("in.jsonl", "-o", "out.jsonl", "--run", "r")
+    other = start("in.jsonl", "-o", "-", "--run", "other", "--limit", "1", stdout=subprocess.DEVNULL)
+    assert other.wait(60) == 0, rest_of(other)
+    with closing(sqlite3.connect(tmp_path / "cottonpalm.db")) as db, db:
+        db.execute(
+            "CREATE TRIGGER no BEFORE UPDATE OF meta ON run WHEN (SELECT count(*) FROM item) > 1"
+            " BEGIN SELECT RAISE(ABORT, 'no room'); END"
+        )
+    refused = start(*words)
+    said = rest_of(refused)
+    assert (refused.returncode, server.requests) == (4, 301), said
+    assert "no room" in said
+    with closing(sqlite3.connect(tmp_path / "cottonpalm.db")) as db, db:
+        db.execute("DROP TRIGGER no")
+    again = start(*words)
+    assert (again.wait(60), server.requests) == (0, 301), rest_of(again)
+    assert len(lines(tmp_path / "out.jsonl")) == 300
 
 
 def test_a_chain_that_blocks_the_loop_is_left_by_the_third_signal(start_chain: StartChain) -> None:

@@ -54,6 +54,7 @@ class Session:
         self._facts: Facts
         self._broken: Problem | None = None  # the output cannot be written any more
         self._unread: Problem | None = None  # the input cannot be read any more
+        self._refused = False  # the store did not take what the output notes there: the end brings it up to date
         self._named: Fields | None = None  # of answers that are objects, what the user named for a table
 
     @property
@@ -204,12 +205,14 @@ class Session:
             self._tally.add(outcome)
             if self._named is not None and outcome.status == "ok":
                 self._named.see(outcome.output)
-        if self._broken is None:
+        if self._broken is None and not self._refused:
             try:
                 output.write(outcome, slot)
             except Problem as problem:
                 self._broken = problem  # what is in flight is finished and stored all the same
                 run.stop("interrupted")
+            except StoreError:  # what is in flight is paid for; a store that is full refuses rows too, and they tell
+                self._refused = True
         self._facts.note_if_due(run)
 
     def _finish(self, run: Run, output: Output) -> None:
