@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 
 from tests.cli.conftest import lines, rows
@@ -319,6 +320,30 @@ def test_a_dry_run_shows_the_request_that_is_then_sent(ask: Command, server: Loo
     ask("in.jsonl", "-o", "o.jsonl", prompt='Is {text} {"json": {}}?')
     [arrival] = server.arrivals
     assert f"user: {arrival.text}\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("row", "words", "why"),
+    [
+        (
+            {"text": "gone.png", "n": 1},
+            ("--image", "text", "--prompt", "What is {n}?"),
+            "'text' names an image",
+        ),
+        ({"text": 5}, ("--messages", "text"), "'text' holds no messages"),
+        ({"custom_id": "a", "body": {"messages": 5}}, ("--requests",), "'messages' holds no messages"),
+    ],
+)
+def test_a_dry_run_says_which_rows_would_fail_and_goes_on(
+    cottonpalm: Command, folder: Path, row: dict[str, Any], words: tuple[str, ...], why: str
+) -> None:
+    two = (row, row | {"custom_id": "b"})
+    (folder / "in.jsonl").write_bytes(b"\n".join(map(orjson.dumps, two)))
+    model = ("--model", "openai:gpt-4o-mini", "--base-url", "http://127.0.0.1:9/v1")
+    said = cottonpalm("run", "in.jsonl", "-o", "out.jsonl", "--dry-run", *model, *words)
+    assert (said.code, said.err) == (0, "nothing was called; without --dry-run the command does it\n")
+    assert f"row 1 would fail\n  {why}" in said.out
+    assert f"row 2 would fail\n  {why}" in said.out
 
 
 def test_a_dry_run_says_which_stored_rows_would_be_asked_again_and_why(ask: Command, folder: Path) -> None:

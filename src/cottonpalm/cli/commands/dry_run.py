@@ -52,15 +52,24 @@ def show_first_rows(job: RunSpec, screen: Screen, store: str, run: str, *, named
     with closing(rows_of(job)) as rows:
         parts = _parts_of(job, rows)
         show_block(_what(job), [] if form is None else [("answer", f"{{{', '.join(form.fields)}}}")])
-        for number, row in enumerate(islice(rows, FIRST)):
-            if isinstance(row, Broken):
-                show_block(f"row {number + 1} would fail", [("", row.error.message)])
-            else:
-                show_block(f"row {number + 1}", parts(row))
+        for number, row in enumerate(islice(rows, FIRST), 1):
+            show_block(*_shown(number, row, parts))
     for said in _of_the_run(job, store, run, named=named or fresh, fresh=fresh):
         screen.say(said)
     screen.say("nothing was called; without --dry-run the command does it")
     return Code.OK
+
+
+def _shown(number: int, row: Row | Broken, parts: Callable[[Row], list[Part]]) -> tuple[str, list[Part]]:
+    """A heading, and what the row would ask, or why it would fail."""
+    if isinstance(row, Broken):
+        why = row.error.message
+    else:
+        try:
+            return f"row {number}", parts(row)
+        except (TypeError, ValueError) as error:  # its messages are none, or its image cannot be read
+            why = str(error)
+    return f"row {number} would fail", [("", why)]
 
 
 def _of_the_run(job: RunSpec, url: str, name: str, *, named: bool, fresh: bool) -> Iterator[str]:
