@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import pytest
 from langchain_anthropic import ChatAnthropic
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
-from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.runnables import Runnable, RunnableLambda, RunnableParallel
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import (
@@ -214,6 +215,29 @@ def test_leaving_one_rows_stream_early_closes_its_connection(eventually: Eventua
         next(stream)
         stream.close()
         eventually(lambda: not server.in_flight)
+        assert idle(processor)
+
+
+def test_branches_of_a_stream_that_is_left_are_refused_without_a_word(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """LangChain leaves the tasks of parallel branches behind: what they ask for is not sent, and that is no error."""
+    slow = Reply(chunks=20, chunk_gap_s=0.05)
+    with Loopback(script=lambda _request: slow) as server:
+        branches = RunnableParallel(one=chain_of(server), other=chain_of(server))
+        processor = BatchProcessor(branches, concurrency=1)
+
+        async def main() -> None:
+            async with processor.astart(rows(3), stream=True) as run:
+                while server.in_flight == 0:
+                    await anext(run)
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            if left:
+                await asyncio.wait(left)
+
+        asyncio.run(main())
+        gc.collect()  # a task that nobody heard out is logged when it is collected
+        assert [record for record in caplog.records if record.name != "cottonpalm"] == []
         assert idle(processor)
 
 

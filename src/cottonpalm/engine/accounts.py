@@ -16,7 +16,7 @@ from cottonpalm.request.limiter.limiters import Limiters
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.money.spending import Spending
 from cottonpalm.request.run_account import RunAccount
-from cottonpalm.request.transport import google_client, hook, own_fallbacks
+from cottonpalm.request.transport import google_client, hook, left_behind, own_fallbacks
 from cottonpalm.request.transport.fast import door
 from cottonpalm.setting_checks import capped
 from cottonpalm.store_extras import SharesLimits
@@ -120,6 +120,7 @@ class Accounts:
             google_client.install()
             door.install()
             own_fallbacks.install()
+            left_behind.install()
             self._looked = (clock.now(), hook.reaches())
         return self._looked[1]
 
