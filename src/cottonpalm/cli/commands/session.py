@@ -54,7 +54,9 @@ class Session:
         self._facts: Facts
         self._broken: Problem | None = None  # the output cannot be written any more
         self._unread: Problem | None = None  # the input cannot be read any more
-        self._refused = False  # the store did not take what the output notes there: the end brings it up to date
+        self._refused = (
+            False  # the store did not take what the output notes there: the end brings it up to date
+        )
         self._named: Fields | None = None  # of answers that are objects, what the user named for a table
 
     @property
@@ -211,7 +213,8 @@ class Session:
             except Problem as problem:
                 self._broken = problem  # what is in flight is finished and stored all the same
                 run.stop("interrupted")
-            except StoreError:  # what is in flight is paid for; a store that is full refuses rows too, and they tell
+            except StoreError:
+                # What is in flight is paid for; a store that is full refuses rows too, and they tell.
                 self._refused = True
         self._facts.note_if_due(run)
 
