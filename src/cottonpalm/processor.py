@@ -71,7 +71,7 @@ class BatchProcessor(ChainFace[Out]):
         validate: gets each output; raising ValueError asks again.
         classify: your own word on an exception: a kind ("throttle", "transient", "reask", "degrade", "fail_row",
             "stop_run"), or None to leave it to us.
-        accept_truncated: an answer cut by its length limit counts as an answer.
+        accept_truncated: an answer that was cut by its length limit, or filtered, counts as an answer.
         timeout: seconds for one model request after it got its permit; for a stream, between two chunks.
         hedge: a request that is far later than any before it is sent once more, and the first answer counts; at most
             two in a hundred requests are such copies. False: none is.

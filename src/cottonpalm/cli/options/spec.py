@@ -201,7 +201,7 @@ class RunSpec:
         WHAT(
             "--accept-truncated",
             metavar="",
-            help="Take an answer that was cut at the model's length limit for an answer, "
+            help="Take an answer that was cut at the model's length limit, or filtered, for an answer, "
             "instead of failing the row.",
         ),
     ] = False
