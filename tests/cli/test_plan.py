@@ -152,6 +152,15 @@ def test_what_cannot_be_planned_is_one_line(
     assert word in said.one_line
 
 
+def test_a_plan_from_the_only_row_that_can_be_asked_names_no_most(cottonpalm: Command, folder: Path) -> None:
+    asked = '{"text": [{"role": "user", "content": "hi"}]}\n'
+    (folder / "in.jsonl").write_text(asked + '{"text": 5}\n{"text": 6}\n')
+    model = ("--model", "openai:gpt-4o-mini", "--base-url", "http://127.0.0.1:9/v1", *BOUND)
+    said = cottonpalm("plan", "in.jsonl", "--messages", "text", *model)
+    assert said.code == 0
+    assert "tokens out about 150, from one row: it may be far more\ncost       about $0.0000" in said.out
+
+
 def test_a_plan_with_a_schema_runs_its_sample_by_it(plan: Command, server: Loopback, folder: Path) -> None:
     (folder / "in.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
     (folder / "form.json").write_text(

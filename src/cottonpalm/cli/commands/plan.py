@@ -114,7 +114,7 @@ def _asked(plan: Plan) -> Iterator[str]:
 def _tokens(plan: Plan) -> Iterator[tuple[str, str]]:
     if (into := plan.input_tokens) is not None:
         yield "tokens in", _between(into, _about)
-    if (out := plan.output_tokens) is not None and plan.basis == "bound":
+    if (out := plan.output_tokens) is not None and plan.basis == "bound" and out.high < inf:
         yield "tokens out", f"at most {_about(out.high)}"
     elif out is not None:
         yield "tokens out", _between(out, _about)
@@ -133,7 +133,7 @@ def _cost(cost: Range | None, plan: Plan) -> str:
         return "not known"
     if cost.high == 0:
         return "nothing"
-    if plan.basis == "bound":
+    if plan.basis == "bound" and cost.high < inf:
         return f"at most {_enough(cost.high)}; the input alone {_dollars(cost.low)} or more"
     return _between(cost, _dollars)
 
