@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pytest
+from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
+from pydantic import BaseModel
 
 from cottonpalm import Budget
 from cottonpalm.types import PICO
 from tests.batchlane.chains import CHAINS
 from tests.batchlane.kit import PICO_PRICES, anthropic, batched, gemini, live, mistral, openai, rows
 from tests.batchlane.seen import seen
-from tests.support.batch_apis.core import HALF
+from tests.support.batch_apis.core import HALF, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,6 +93,49 @@ def test_an_answer_that_was_cut_within_an_emoji_is_kept_with_those_beside_it(
     assert {bill.lane for bill in server.bills} == {"batch"}
     assert batched(chain, server, tmp_path).batch(given) == asked_live
     assert len(server.bills) == 2, "the second time all of it came from the store"
+
+
+LARGE = 9_400_111_899_223_100_001_234_567  # of 25 digits
+
+
+class Parcel(BaseModel):
+    """A parcel, whose number the request names, and the answer too."""
+
+    number: Literal[9_400_111_899_223_100_001_234_567]
+
+
+@pytest.mark.parametrize("made", [openai, anthropic])
+def test_integers_of_any_length_go_out_and_come_back_with_all_their_digits(
+    server: BatchProvider, tmp_path: Path, made: Callable[..., Any]
+) -> None:
+    model = made(server).bind_tools([Parcel], tool_choice="any")
+    chain = ChatPromptTemplate.from_template("About: {text}") | model | _asked_again | model
+    given = rows(3)
+    asked_live = [seen(answer) for answer in live(chain).batch(given)]
+    asked = [written(request.body) for request in server.seen]
+    processor = batched(chain, server, tmp_path, budget=Budget(1, max_output_tokens=500))
+    assert [seen(answer) for answer in processor.batch(given)] == asked_live
+    assert [answer[1]["tool_calls"][0]["args"]["number"] for answer in asked_live] == [LARGE] * 3
+    in_lines = [written(row.body) for job in server.jobs.values() for row in job.rows]
+    digits = str(LARGE).encode()
+    assert sorted(body.count(digits) for body in in_lines) == sorted(body.count(digits) for body in asked)
+    assert {outcome.lane for outcome in processor.last_run.outcomes()} == {"batch"}
+
+
+def _asked_again(answer: Any) -> list[Any]:
+    call = answer.tool_calls[0]
+    return [
+        HumanMessage(f"and {call['args']['number']}?"),
+        answer,
+        ToolMessage("sent", tool_call_id=call["id"]),
+    ]
+
+
+def test_a_maximum_that_we_add_leaves_the_digits_of_a_request(server: BatchProvider) -> None:
+    model = openai(server).bind_tools([Parcel], tool_choice="any")
+    live(model, budget=Budget(1, max_output_tokens=50)).batch(["one", "two", "three"])
+    bodies = [written(request.body) for request in server.seen]
+    assert [(str(LARGE).encode() in body, b":50" in body) for body in bodies] == [(True, True)] * 3
 
 
 def test_a_budget_with_room_for_all_makes_no_more_batches_than_none(

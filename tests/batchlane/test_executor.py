@@ -17,15 +17,17 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 
-from cottonpalm import Budget, Cache, RunStopped
+from cottonpalm import Budget, Cache, RetryPolicy, RunStopped
 from cottonpalm.providers.batches.made_up import TEXT
 from cottonpalm.types import PICO
 from tests.batchlane.chains import PROMPT, two_steps
 from tests.batchlane.kit import PICO_PRICES, PRICES, anthropic, batched, lane, live, openai, rows, simple
 from tests.support import shapes
+from tests.support.batch_apis import rules
 from tests.support.batch_provider import Faults
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from cottonpalm.types import Usage
@@ -223,6 +225,37 @@ def test_an_answer_that_was_cut_is_marked_as_in_a_live_run(server: BatchProvider
         with processor.start(given) as run:
             [outcome] = run
         assert outcome.truncated
+
+
+@pytest.mark.parametrize("made", [openai, anthropic])
+def test_an_answer_of_a_batch_that_has_no_known_shape_fails_its_row_as_it_would_live(
+    server: BatchProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Callable[..., Any]
+) -> None:
+    """It was the SDK's own IndexError, which counts as the chain's fault."""
+
+    def without_choices(*asked: Any) -> rules.Outcome:
+        outcome = whole(*asked)
+        if "row 1" not in str(asked[2]):
+            return outcome
+        return outcome._replace(body={**outcome.body, "choices": [], "content": None})
+
+    whole = rules.asked
+    monkeypatch.setattr(rules, "asked", without_choices)
+    chain = PROMPT | made(server) | StrOutputParser()
+    policy = RetryPolicy(retries=0)
+    failed = {}
+    for name, processor in (
+        ("live", live(chain, retry=policy)),
+        ("batch", batched(chain, server, tmp_path, retry=policy)),
+    ):
+        processor.batch(rows(2), return_exceptions=True)
+        assert processor.last_run is not None
+        [bad] = [outcome for outcome in processor.last_run.outcomes() if outcome.error is not None]
+        assert (bad.index, bad.attempts, bad.cost_pico is None) == (1, 1, False)
+        failed[name] = bad.error
+    assert failed["batch"] == failed["live"]
+    assert "BrokenAnswer" in failed["batch"].type
+    assert Counter(bill.lane for bill in server.bills) == {"live": 2, "batch": 2}
 
 
 def test_what_a_chain_makes_of_a_refusal_for_money_in_a_later_round_is_no_answer(

@@ -53,6 +53,25 @@ def test_a_tool_runs_once_for_each_row_of_a_chain_that_takes_three_rounds(
     assert {bill.lane for bill in server.bills} == {"batch"}
 
 
+def test_so_does_one_that_is_called_with_a_number_of_25_digits(server: BatchProvider, tmp_path: Path) -> None:
+    calls = Counter[int]()
+
+    @tool
+    async def track(number: int) -> str:
+        """Say where a parcel is."""
+        calls[number] += 1
+        return f"{number} is on its way"
+
+    numbers = [9_400_111_899_223_100_001_234_567 + row for row in range(3)]
+    called = RunnableLambda(lambda row: {"number": row["number"]}) | track
+    chain = called | (lambda said: {"text": said}) | two_steps(openai(server))
+    answers = batched(chain, server, tmp_path).batch([{"number": number} for number in numbers])
+    assert [str(number) in answer.content for number, answer in zip(numbers, answers, strict=True)] == [
+        True
+    ] * 3
+    assert calls == dict.fromkeys(numbers, 1)
+
+
 def test_nor_does_it_run_again_in_the_process_that_collects(server: BatchProvider, tmp_path: Path) -> None:
     calls = Counter[str]()
     chain = with_tool(counting(calls), simple(server))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import orjson
 
 from tests.support import google
 
@@ -67,6 +66,11 @@ class Answer:
     reasoning: int = 0
 
 
+def as_json(value: Any) -> str:
+    """In short form, with all digits of its integers."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
 def tokens(text: str) -> int:
     """Four characters are one token here."""
     return (len(text) + 3) // 4
@@ -111,10 +115,10 @@ def answer_for(request: Request, reply: Reply) -> Answer:
         if tool is None:
             tool = _forced_tool(body, text)
         if tool is None and (schema := _schema(body)) is not None:
-            text = orjson.dumps(instance(schema, text, schema)).decode()
+            text = as_json(instance(schema, text, schema))
     if tool is not None:
         text = ""
-    size = tokens(orjson.dumps(tool[1]).decode() if tool else text)
+    size = tokens(as_json(tool[1]) if tool else text)
     finish = "tool" if tool and reply.finish == "stop" else reply.finish
     maximum = body.get("max_completion_tokens") or body.get("max_output_tokens") or body.get("max_tokens")
     maximum = maximum or (body.get("generationConfig") or {}).get("maxOutputTokens")
@@ -220,7 +224,7 @@ def chat_usage(answer: Answer) -> dict[str, Any]:
 
 def tool_call(request: Request, answer: Answer) -> dict[str, Any]:
     name, arguments = answer.tool or ("", {})
-    function = {"name": name, "arguments": orjson.dumps(arguments).decode()}
+    function = {"name": name, "arguments": as_json(arguments)}
     return {"id": f"call_{request.seq}", "type": "function", "function": function}
 
 

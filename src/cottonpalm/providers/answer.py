@@ -128,22 +128,29 @@ def so_far(stream: Stream) -> Answer:
     return answer
 
 
-def loads(content: bytes | str) -> Any:
-    """Return the JSON value as the SDKs would, half a pair of surrogates too; None if the content is not JSON."""
+def loads(content: bytes) -> Any:
+    """Return the JSON value as the SDKs would, with half a pair of surrogates and with all digits of an integer.
+
+    None if the content is not JSON.
+    """
     try:
-        return orjson.loads(content)
-    except orjson.JSONDecodeError:  # a model that is cut within an emoji writes "\\ud83d"
+        return exactly(content)
+    except (orjson.JSONDecodeError, RecursionError):  # a model that is cut within an emoji writes "\\ud83d"
         with suppress(ValueError, RecursionError):
             return json.loads(content)
     return None
 
 
-def written(value: Any) -> bytes:
-    """Return JSON of what `loads` has read, also of half a pair of surrogates."""
+def written(value: Any, *, ordered: bool = False) -> bytes:
+    """Return JSON of what `loads` has read. `ordered`: with the names in order, so that equal values are equal bytes.
+
+    Raises:
+        TypeError: it holds what is not JSON.
+    """
     try:
-        return orjson.dumps(value)
-    except TypeError:
-        return json.dumps(value).encode()
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS if ordered else None)
+    except TypeError:  # half a pair of surrogates, or an integer beyond 64 bits
+        return json.dumps(value, separators=(",", ":"), sort_keys=ordered).encode()
 
 
 def exactly(content: bytes) -> Any:

@@ -13,8 +13,7 @@ from hashlib import blake2b
 from itertools import islice, permutations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-import orjson
-
+from cottonpalm.providers.answer import loads, written
 from cottonpalm.providers.batches.choice import lane_for
 from cottonpalm.providers.batches.lanes import Lane, credentials_of
 
@@ -165,7 +164,7 @@ class Recording:
         with self._lock:
             late = self.closed
             if not late:
-                body = wanted.call.body if money.body is None else orjson.loads(money.body)
+                body = wanted.call.body if money.body is None else loads(money.body)
                 self.asked[wanted.key] = Asked(wanted, body, money)
         if late:
             money.give_back()
@@ -241,7 +240,7 @@ class Recording:
 def digest_of(call: Call) -> bytes:
     """What is asked, and of whom."""
     asked = {name: part for name, part in call.body.items() if name not in _SILENT}
-    text = orjson.dumps([call.url, renumbered(asked)], option=orjson.OPT_SORT_KEYS)
+    text = written([call.url, renumbered(asked)], ordered=True)
     return blake2b(text, digest_size=16).digest()
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import time
 from collections import Counter
 from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import orjson
 from aiohttp import web
 
 from tests.support.batch_apis import rules
@@ -18,6 +18,7 @@ from tests.support.batch_apis.faults import Faults, Weather
 from tests.support.batch_apis.jobs import Bill, Job, bill_of
 from tests.support.batch_apis.rules import Row, Wrong
 from tests.support.replies import Reply
+from tests.support.shapes import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +32,7 @@ HALF = "half of an emoji"  # in an answer: it is written as the first half of a 
 
 def written(body: Any) -> bytes:
     """JSON, with the answers of models that are cut within an emoji."""
-    return orjson.dumps(body).replace(HALF.encode(), rb"\ud83d")
+    return as_json(body).encode().replace(HALF.encode(), rb"\ud83d")
 
 
 class Lost(Exception):
@@ -184,8 +185,8 @@ class Api:
 
     async def body(self, request: web.Request) -> Any:
         try:
-            return orjson.loads(await request.read())
-        except orjson.JSONDecodeError:
+            return json.loads(await request.read())
+        except json.JSONDecodeError:
             raise Wrong("the body is not valid JSON") from None
 
     def made(self, job: Job, body: Any) -> web.Response:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import zlib
 from typing import Any, NamedTuple
-
-import orjson
 
 from tests.support import shapes
 from tests.support.replies import Reply, Request
@@ -153,7 +152,7 @@ class Wrong(Exception):
 def asked(api: str, path: str, body: dict[str, Any], reply: Reply | None = None) -> Outcome:
     """The deterministic answer to a request, live or in a batch: equal requests get equal answers, ids included."""
     question = {name: value for name, value in body.items() if name not in ("stream", "service_tier")}
-    seq = zlib.crc32(orjson.dumps(question, option=orjson.OPT_SORT_KEYS))
+    seq = zlib.crc32(json.dumps(question, sort_keys=True).encode())
     request = Request(seq, path, api, body, shapes.last_user_text(body), 1, 1, b"")
     if unknown := sorted(body.keys() - FIELDS[api]):
         return _refused(request, f"Unrecognized request argument supplied: {unknown[0]}")
@@ -203,8 +202,8 @@ def openai_rows(content: bytes, endpoint: str, most_rows: int) -> list[Row]:
 
 def _openai_line(line: bytes, endpoint: str, number: int) -> Row:
     try:
-        found = orjson.loads(line)
-    except orjson.JSONDecodeError:
+        found = json.loads(line)
+    except json.JSONDecodeError:
         raise Wrong("not valid JSON", "invalid_json_line", number) from None
     if not isinstance(found, dict) or found.keys() != {"custom_id", "method", "url", "body"}:
         raise Wrong("a line needs custom_id, method, url and body", "invalid_line", number)
@@ -219,7 +218,7 @@ def _openai_line(line: bytes, endpoint: str, number: int) -> Row:
 
 def mistral_rows(content: bytes, model: str, most_rows: int) -> list[Row]:
     """The lines of an input file of a job for one model, which lines need not name."""
-    lines = [orjson.loads(line) for line in content.splitlines()]
+    lines = [json.loads(line) for line in content.splitlines()]
     if not 1 <= len(lines) <= most_rows:
         raise Wrong(f"the file has {len(lines)} lines, not 1 to {most_rows}")
     for number, line in enumerate(lines, 1):
@@ -259,7 +258,7 @@ def gemini_rows(content: bytes) -> list[Row]:
     """The lines of an uploaded file."""
     rows = []
     for number, line in enumerate(content.splitlines(), 1):
-        found = orjson.loads(line)
+        found = json.loads(line)
         if not isinstance(found, dict) or found.keys() != {"key", "request"}:
             raise Wrong("a line needs key and request", line=number)
         rows.append(Row(found["key"], found["request"]))

@@ -6,10 +6,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.providers.answer import loads, sub, text_of
+from cottonpalm.providers.answer import loads, sub, text_of, written
 from cottonpalm.providers.batches.adapter import Place
 from cottonpalm.providers.batches.lines import Ask, BatchLimits, BatchState, Line, Page, Phase, Result
-from cottonpalm.providers.batches.replies import encoded, number, stamp, text, texts, without
+from cottonpalm.providers.batches.replies import number, stamp, text, texts, without
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +58,7 @@ class AnthropicBatches:
 
     def line(self, lane: Lane, line: Line) -> bytes:
         """See `adapter.Adapter`."""
-        return encoded({"custom_id": line.custom_id, "params": without(line.body, "stream")})
+        return written({"custom_id": line.custom_id, "params": without(line.body, "stream")})
 
     def upload(self, lane: Lane, tag: str, length: int, where: str | None = None) -> None:
         """Nothing: the lines travel in `create`."""

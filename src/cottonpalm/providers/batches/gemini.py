@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.providers.answer import loads, sub, text_of
+from cottonpalm.providers.answer import loads, sub, text_of, written
 from cottonpalm.providers.batches.adapter import Place
 from cottonpalm.providers.batches.lines import (
     Ask,
@@ -18,7 +18,7 @@ from cottonpalm.providers.batches.lines import (
     Phase,
     Result,
 )
-from cottonpalm.providers.batches.replies import encoded, number, stamp, text, texts
+from cottonpalm.providers.batches.replies import number, stamp, text, texts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,7 +77,7 @@ class GeminiBatches:
 
     def line(self, lane: Lane, line: Line) -> bytes:
         """See `adapter.Adapter`."""
-        return encoded({"key": line.custom_id, "request": line.body})
+        return written({"key": line.custom_id, "request": line.body})
 
     def upload(self, lane: Lane, tag: str, length: int, where: str | None = None) -> Ask:
         """See `adapter.Adapter`. The first request names the file, the second holds it."""
@@ -91,7 +91,7 @@ class GeminiBatches:
             "x-goog-upload-header-content-length": str(length),
             "x-goog-upload-header-content-type": "application/jsonl",
         }
-        named = encoded({"file": {"display_name": f"cottonpalm-{tag}", "mime_type": "application/jsonl"}})
+        named = written({"file": {"display_name": f"cottonpalm-{tag}", "mime_type": "application/jsonl"}})
         return Ask("POST", f"{lane.origin}/upload{lane.root}/files", headers, named)
 
     def uploaded(self, reply: Mapping[str, Any]) -> str:
@@ -102,7 +102,7 @@ class GeminiBatches:
         """See `adapter.Adapter`. Our tag is the name that a batch is shown by."""
         batch = {"displayName": f"cottonpalm-{tag}", "inputConfig": {"fileName": input_file_id}}
         url = f"{lane.base}/models/{lane.model}:batchGenerateContent"
-        return Ask("POST", url, {"content-type": "application/json"}, encoded({"batch": batch}))
+        return Ask("POST", url, {"content-type": "application/json"}, written({"batch": batch}))
 
     def look(self, lane: Lane, batch_id: str) -> Ask:
         """See `adapter.Adapter`. An id is `batches/...`."""

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from cottonpalm.providers.answer import loads, sub, text_of
+from cottonpalm.providers.answer import loads, sub, text_of, written
 from cottonpalm.providers.batches.adapter import Place
 from cottonpalm.providers.batches.lines import (
     Ask,
@@ -19,7 +19,7 @@ from cottonpalm.providers.batches.lines import (
     Phase,
     Result,
 )
-from cottonpalm.providers.batches.replies import encoded, number, stamp, text, texts, without
+from cottonpalm.providers.batches.replies import number, stamp, text, texts, without
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,8 +118,8 @@ class OpenAIBatches:
         """See `adapter.Adapter`. The price of a batch is its own: a tier of service has no place in it."""
         body = {**without(line.body, "stream", "stream_options", "service_tier"), "model": lane.model}
         if not self.dialect.full_lines:
-            return encoded({"custom_id": line.custom_id, "body": body})
-        return encoded({"custom_id": line.custom_id, "method": "POST", "url": lane.endpoint, "body": body})
+            return written({"custom_id": line.custom_id, "body": body})
+        return written({"custom_id": line.custom_id, "method": "POST", "url": lane.endpoint, "body": body})
 
     def upload(self, lane: Lane, tag: str, length: int, where: str | None = None) -> Ask:
         """See `adapter.Adapter`. The file's name holds our tag, so that a stray one can be told."""
@@ -220,7 +220,7 @@ class OpenAIBatches:
         return Result(custom_id, status, body)
 
     def _post(self, lane: Lane, body: dict[str, Any]) -> Ask:
-        return Ask("POST", lane.base + self.batches, {"content-type": "application/json"}, encoded(body))
+        return Ask("POST", lane.base + self.batches, {"content-type": "application/json"}, written(body))
 
 
 def phase(status: object) -> Phase:

@@ -5,15 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-
-def encoded(value: object) -> bytes:
-    """As JSON, on one line."""
-    return orjson.dumps(value)
 
 
 def without(body: Mapping[str, Any], *names: str) -> dict[str, Any]:

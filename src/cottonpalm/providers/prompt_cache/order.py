@@ -9,7 +9,7 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-import orjson
+from cottonpalm.providers.answer import written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -119,4 +119,4 @@ def _of_part(part: object) -> bytes:
 def _bytes(value: object) -> bytes:
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass")
-    return b"" if value is None else orjson.dumps(value)
+    return b"" if value is None else written(value)

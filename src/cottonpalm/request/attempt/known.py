@@ -73,10 +73,11 @@ def _replayed(row: RowAccount, call: Call, result: Known) -> Done:
                 raise error
             return Done(kept=kept)
         fault = broke
+        kept = KeptFailure(dressed(BrokenAnswer, fault.message, kind=fault.kind))
     if fault.kind is Kind.STOP_RUN:
         row.stop_run(fault)
     row.remember(call, kept, fault)
-    return Done(kept=kept)
+    return _again(kept)
 
 
 def _again(kept: KeptFailure) -> Done:

@@ -6,8 +6,7 @@ from bisect import bisect_right
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
-
+from cottonpalm.providers.answer import written
 from cottonpalm.request.money.bounds import extent, reads_elsewhere, text_input, uses_tools_of_the_provider
 from cottonpalm.request.money.rules.grants import Ask, Grant
 from cottonpalm.types import BYTES_PER_TOKEN, Usage
@@ -171,14 +170,14 @@ class Reservation:
     def body(self) -> bytes | None:
         """Return the body to send in place of the chain's own body; None to send the chain's own."""
         if self.sent is None:
-            return None if self.instead is None else orjson.dumps(self.instead)
+            return None if self.instead is None else written(self.instead)
         call = self._call
         field = "max_tokens"
         if call.label.partition("/")[0].endswith(_OPENAI):
             field = "max_completion_tokens"
         fields = call.family.maximum.fields
         otherwise = (field,) if (field,) in fields else fields[0]
-        return orjson.dumps(call.family.maximum.put(self.instead or call.body, self.sent, otherwise))
+        return written(call.family.maximum.put(self.instead or call.body, self.sent, otherwise))
 
     # -- after it was sent
 

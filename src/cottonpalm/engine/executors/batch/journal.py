@@ -18,6 +18,7 @@ from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
 
 from cottonpalm.errors import CannotStore
+from cottonpalm.providers.answer import written
 from cottonpalm.request.recording import ANSWERED
 from cottonpalm.request.row_account import ROW
 from cottonpalm.stores.codec.values import check, decode
@@ -55,7 +56,7 @@ class Journal:
     def key(self, tool: str, given: Any) -> bytes | None:
         """Return the key of this call of a tool; None where its arguments do not tell calls apart."""
         try:
-            text = orjson.dumps([tool, given], option=orjson.OPT_SORT_KEYS)
+            text = written([tool, given], ordered=True)
         except (TypeError, ValueError):
             return None
         digest = blake2b(text, digest_size=16).digest()
