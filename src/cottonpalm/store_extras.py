@@ -89,6 +89,9 @@ class GivesOrders(Protocol):
     def order(self, name: str, **wishes: Any) -> None:
         """Ask something of a run that a process works on, durably; `wishes` are fields of `Orders`."""
 
+    def watch(self, name: str, until: float) -> None:
+        """Tell a run that somebody looks on until then. It does not wait; what cannot be written is lost."""
+
     def ordered(self, name: str) -> Orders:
         """What was asked of it."""
 

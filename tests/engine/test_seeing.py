@@ -15,9 +15,11 @@ import pytest
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import AdaptiveConcurrency, BatchProcessor, Budget, Limits, RateLimit, clock
+from cottonpalm.engine.monitor import Monitor
 from cottonpalm.events import Binding, LimitChanged, Paused
 from cottonpalm.testing import FlakyTransport, Flaw, virtual_run
 from tests.engine.helpers import Watch
+from tests.request.kit import a_run
 from tests.support.lean import asks, run_all
 
 if TYPE_CHECKING:
@@ -279,3 +281,33 @@ def test_a_run_that_waits_for_days_is_looked_at_rarely() -> None:
         return asyncio.get_running_loop().steps  # type: ignore[attr-defined]
 
     assert virtual_run(main()) < 30_000
+
+
+class AtWork:
+    """Workers that have answered some more rows at each look, or none."""
+
+    def __init__(self, more: int) -> None:
+        self.answered, self._more = 0, more
+
+    def binding(self, here: Binding) -> Binding:
+        self.answered += self._more
+        return here
+
+    def limits(self) -> list[LimitChanged]:
+        return []
+
+
+@pytest.mark.parametrize(("more", "least", "most"), [(3, 115, 120), (0, 5, 15)], ids=["answered", "waiting"])
+def test_a_run_at_workers_is_looked_at_twice_a_second_while_they_answer(
+    more: int, least: int, most: int
+) -> None:
+    async def main() -> int:
+        looks: list[None] = []
+        monitor = Monitor(a_run(), lambda: "cap", lambda: looks.append(None))
+        monitor.workers = AtWork(more)
+        monitor.open(asyncio.get_running_loop())
+        await asyncio.sleep(60)
+        monitor.close()
+        return len(looks)
+
+    assert least <= virtual_run(main()) <= most

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 import socket
+import sqlite3
+import threading
+from contextlib import closing
 from html import unescape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from langchain_core.runnables import RunnableLambda
 
 from cottonpalm import BatchProcessor
 from cottonpalm.errors import ConfigError, StoreError
@@ -374,3 +378,31 @@ def test_a_store_that_cannot_be_read_leaves_the_port_free(
         Dashboard(store, page.port)
     with Dashboard(store, port) as other:
         assert (other.port, "is not a database" in str(kept.value)) == (port, True)
+
+
+def test_a_store_that_another_program_locks_is_shown_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "locked.db"
+    go, going = threading.Event(), threading.Event()
+
+    def answer(text: str) -> str:
+        going.set()
+        go.wait()
+        return text
+
+    processor = BatchProcessor(RunnableLambda(answer), store=path, run="goes")
+    work = threading.Thread(target=processor.batch, args=(["a"],))
+    work.start()
+    assert going.wait(60)
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other, Dashboard(path, 0) as found:
+            other.execute("BEGIN IMMEDIATE")
+            places = ("/", "/now?run=goes", "/report?run=goes", "/metrics")
+            with httpx.Client(trust_env=False, follow_redirects=True, timeout=60) as client:
+                client.get(found.url.replace("/?", "/live.js?"))
+                shown = [client.get(f"http://127.0.0.1:{found.port}{place}") for place in places]
+            other.execute("ROLLBACK")
+            assert [answer.status_code for answer in shown] == [200] * len(places)
+            assert all("goes" in answer.text for answer in shown)
+    finally:
+        go.set()
+        work.join()

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 from langchain_core.runnables import RunnableLambda
 
-from cottonpalm import BatchProcessor, RunStopped
-from cottonpalm.live import now_view, runs_view
+from cottonpalm import BatchProcessor, RunStopped, clock
+from cottonpalm.live import metrics, now_view, runs_view
 from cottonpalm.live.ending import left
-from cottonpalm.live.reading import Reading, Standing
+from cottonpalm.live.reading import SCRAPED_S, Reading, Standing
 from cottonpalm.observers.kept import Kept
 from cottonpalm.observers.measures.reported import Moment
 from cottonpalm.protocols import RunInfo
@@ -23,6 +24,7 @@ from cottonpalm.stores import open_store
 from tests.report.made import made
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.core
@@ -37,6 +39,26 @@ SAID = {
     "silent_s": 0.0,
     "trouble": "",
 }
+
+
+class Clocks:
+    """Both clocks, which stand until time passes."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def passes(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+@pytest.fixture
+def clocks() -> Iterator[Clocks]:
+    found = Clocks()
+    clock.replace(lambda: found.now_s, lambda: 1.7e9 + found.now_s)
+    try:
+        yield found
+    finally:
+        clock.replace()
 
 
 def standing(facts: dict[str, Any], *, holder: str | None = "vm 12 now") -> Standing:
@@ -131,3 +153,47 @@ def test_a_run_whose_name_would_reorder_it_has_a_title_that_does_not() -> None:
     each = standing({})
     each = replace(each, info=each.info._replace(name="a\u202eb" + "c" * 100))
     assert now_view.title_of(each) == "a\\u202eb" + "c" * 56 + "\u2026"
+
+
+def test_who_comes_back_after_minutes_is_not_told_that_the_process_was_silent(
+    tmp_path: Path, clocks: Clocks
+) -> None:
+    with closing(open_store(tmp_path / "s.db")) as store, closing(store.open_run("r", None)) as run:
+        reading = Reading(store)
+
+        def lede(after_s: float, *, says: bool) -> str:
+            clocks.passes(after_s)
+            if says:
+                run.show(orjson.dumps({**SAID, "at": clock.wall(), "why": ""}))
+                store.order("r")  # after all that was posted
+            return now_view.parts_of(reading.run("r", watch=True), "s.db")["head"].replace("\xa0", " ")
+
+        assert "What binds now" in lede(0, says=True)
+        assert "Somebody looked last 5 min 00 s ago; how it stands now is here within" in lede(
+            300, says=False
+        )
+        assert "What binds now" in lede(1, says=True)
+        for _ in range(9):
+            assert "Somebody looked" not in lede(1, says=False)
+        assert "Its process has said nothing for 10 s" in lede(1, says=False)
+
+
+def test_the_requests_of_a_process_that_says_nothing_are_no_number_of_now() -> None:
+    said = {**SAID, "requests": 7, "limit": 9}
+    old, new = (replace(standing({}), said={**said, "at": clock.wall() - ago}) for ago in (60.0, 0.0))
+    assert b'cottonpalm_requests_in_flight{run="r"} 7.0' in metrics.exposed([new])
+    assert b"in_flight{" not in metrics.exposed([old])
+    assert b'cottonpalm_run_active{run="r"} 1.0' in metrics.exposed([old])
+
+
+def test_a_scraper_that_comes_once_a_minute_keeps_a_run_telling_how_it_stands(
+    tmp_path: Path, clocks: Clocks
+) -> None:
+    with closing(open_store(tmp_path / "s.db")) as store, closing(store.open_run("r", None)):
+        reading = Reading(store)
+        for _ in range(10):
+            reading.runs(SCRAPED_S)
+            reading.run("r", watch=True)  # who looks besides, and for a shorter time, takes nothing away
+            store.order("r")  # after all that was posted
+            clocks.passes(60)
+            assert store.ordered("r").watched > clock.wall()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from cottonpalm.observers.words import numbers as n
 from cottonpalm.observers.words.formatting import money
 from cottonpalm.types import pico
+from tests.report.made import made, moments
 
 pytestmark = pytest.mark.core
 
@@ -107,3 +110,13 @@ def test_a_logarithmic_axis_is_marked_at_1_and_3() -> None:
         "100 s",
     ]
     assert len(n.logarithmic(1e-6, 1e6)) <= 8
+
+
+def test_the_lines_of_what_changed_keep_one_time_where_parts_of_it_were_not_looked_at() -> None:
+    seen = [*moments(3, 1.0, in_flight=4, limit=8), *moments(3, 1.0, in_flight=8, limit=8)]
+    seen[1] = replace(seen[1], in_flight=None, limit=None)
+    seen = [replace(each, at_s=float(at)) for at, each in enumerate(seen)]
+    found = made(rows=6, wall_s=6.0, over_time=tuple(seen)).text().splitlines()
+    marks = {line[:11].rstrip(): line[11:17] for line in found}
+    assert (marks["in flight"], marks["limit"]) == ("▄ ▄███", "█ ████")
+    assert " " not in marks["rows/s"]

@@ -28,7 +28,13 @@ SURE: Final = 2  # so many looks in a row must agree before we report a bottlene
 
 
 class WorkersStanding(Protocol):
-    """How the workers of a run stand, for a run that sends no requests itself."""
+    """How the workers of a run stand, for a run that sends no requests itself.
+
+    Attributes:
+        answered: rows that they have answered.
+    """
+
+    answered: int
 
     def binding(self, here: Binding) -> Binding:
         """What keeps the run from being faster, where `here` is what does so in its own process. From any thread."""
@@ -158,12 +164,18 @@ class Monitor:
 
     def _next_s(self) -> float:
         """Return the seconds until the next look. They grow while nothing is accepted: a run may wait for days."""
-        accepted = sum(limiter.accepted for limiter in self._account.flow.seen())
+        accepted = self._answers()
         quiet, self._accepted = accepted == self._accepted, accepted
         if not (quiet and self._account.flow.in_flight()):
             self._heard_s = clock.now()
         self._pause_s = min(RARELY_S, 2 * self._pause_s) if quiet else EVERY_S
         return self._pause_s
+
+    def _answers(self) -> int:
+        """How many requests were accepted here, or rows answered at the workers."""
+        if self.workers is not None:
+            return self.workers.answered
+        return sum(limiter.accepted for limiter in self._account.flow.seen())
 
 
 def _used() -> tuple[float, float, float]:

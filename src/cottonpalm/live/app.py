@@ -19,7 +19,7 @@ from cottonpalm import clock
 from cottonpalm.errors import StoreError
 from cottonpalm.live import now_view, rows_view, runs_view
 from cottonpalm.live.frame import page, place
-from cottonpalm.live.reading import STATUSES, Query, Refused
+from cottonpalm.live.reading import SCRAPED_S, STATUSES, Query, Refused
 from cottonpalm.live.stories import rows_of, told
 from cottonpalm.observers.advice.advice import capital
 from cottonpalm.observers.page.document import policy
@@ -159,7 +159,7 @@ class Pages:
             return PlainTextResponse(
                 "metrics need prometheus_client: pip install 'cottonpalm[metrics]'\n", 404
             )
-        return Response(exposed(self._live.reading.runs()), headers={"content-type": TYPE})
+        return Response(exposed(self._live.reading.runs(SCRAPED_S)), headers={"content-type": TYPE})
 
     async def order(self, request: Request) -> Response:
         """Pause, resume, cap or cancel."""

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from cottonpalm.live.reading import OLD_S
 from cottonpalm.observers.words.formatting import label
 from cottonpalm.types import PICO
 
@@ -63,7 +64,7 @@ class _Runs:
             rows.add_metric([*run, "ok"], each.ok)
             rows.add_metric([*run, "failed"], each.failed)
             cost.add_metric(run, each.info.cost_pico / PICO)
-            if each.said is not None:
+            if each.said is not None and each.age_s <= OLD_S:  # what stood long ago is no number of now
                 flying.add_metric(run, each.said["requests"])
                 limit.add_metric(run, each.said["limit"])
             by_model = each.life.report.by_model if each.life is not None else {}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from cottonpalm import clock
 from cottonpalm.live.ending import left
 from cottonpalm.live.frame import at, part, place, state, state_of, zone
+from cottonpalm.live.reading import OLD_S
 from cottonpalm.live.runs_view import bar, binds_now
 from cottonpalm.live.stories import glanced
 from cottonpalm.observers.page.head import figures, lede
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from cottonpalm.observers.measures.reported import Reported
     from cottonpalm.observers.page.markup import Part
     from cottonpalm.observers.page.story import Story
-
-OLD_S: Final = 8.0  # a process that has said nothing for so long may be gone, or busy
 
 
 def title_of(each: Standing) -> str:
@@ -117,9 +116,8 @@ def _why(each: Standing, story: Story, name: str) -> str:
         return lede(story)
     if each.said is None:
         return "Its process shows how it stands within a second or two of your looking."
-    age = clock.wall() - each.said["at"]
-    if age > OLD_S:
-        return f"Its process has said nothing for {duration(age)}; the numbers are as old as that."
+    if each.age_s > OLD_S:
+        return _old(each)
     if name == "paused":
         return "No row starts until it is resumed; what is in flight is finished and kept."
     if name == "stopping":
@@ -128,6 +126,14 @@ def _why(each: Standing, story: Story, name: str) -> str:
     if bound and each.said.get("why"):  # an older process says none
         bound += f" ({each.said['why']})"
     return f"What binds now: {bound}." if bound else "Nothing holds it back just now."
+
+
+def _old(each: Standing) -> str:
+    """Why what its process said is old: a process at which nobody looks says nothing."""
+    ago = duration(each.age_s)
+    if each.looked_s > OLD_S:
+        return f"Its process has said nothing for {ago}; the numbers are as old as that."
+    return f"Somebody looked last {ago} ago; how it stands now is here within a second or two."
 
 
 def _progress(each: Standing, left_s: tuple[float, float, float] | None) -> Markup:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
@@ -27,6 +28,8 @@ ROWS: Final = 25  # a page
 STRETCH: Final = 1000  # rows that are looked through at once
 SEARCH_S: Final = 0.4  # a search that takes longer stops, and says where
 WATCHED_S: Final = 20.0  # a run shows how it stands for so long after somebody looked
+SCRAPED_S: Final = 150.0  # the same after a program that asks now and then, as Prometheus does
+OLD_S: Final = 8.0  # a process that has said nothing for so long may be gone, or busy
 END: Final = 1 << 39  # above any slot
 STATUSES: Final = {"all": (OK, RETRYABLE, FAILED), "ok": (OK,), "failed": (RETRYABLE, FAILED)}
 
@@ -45,6 +48,7 @@ class Standing:
         said: what its process says of itself (see `engine.standing`); None where none works on it or it said nothing.
         asked: what was asked of it.
         takes_orders: this kind of store brings orders to it.
+        looked_s: for so long somebody has looked without a break; its process says nothing before.
     """
 
     info: RunInfo
@@ -52,11 +56,17 @@ class Standing:
     said: dict[str, Any] | None
     asked: Orders
     takes_orders: bool
+    looked_s: float = inf
 
     @property
     def going(self) -> bool:
         """Whether a process works on it."""
         return self.info.holder is not None
+
+    @property
+    def age_s(self) -> float:
+        """How long ago its process said something."""
+        return inf if self.said is None else clock.wall() - float(self.said["at"])
 
     @property
     def ok(self) -> int:
@@ -86,6 +96,13 @@ class Standing:
     def of_all(self) -> str:
         """`2,000`, `about 2,085`; "" where nothing is known."""
         return "" if self.about is None else f"{'' if self.total is not None else 'about '}{self.about:,}"
+
+
+class Looked(NamedTuple):
+    """Since when somebody looks at a run without a break, and until when its process knows it; `clock.now()`."""
+
+    since: float
+    until: float
 
 
 class Query(NamedTuple):
@@ -125,14 +142,16 @@ class Reading:
         self, store: Store, *, search_s: float = SEARCH_S, check: Callable[[], None] = lambda: None
     ) -> None:
         self._store, self._search_s, self._check = store, search_s, check
-        self._watched: dict[str, float] = {}
+        self._looked: dict[
+            tuple[str, str | None], Looked
+        ] = {}  # by run and process: the next one does not know
 
-    def runs(self) -> list[Standing]:
-        """All runs, the newest first; those that are going show how they stand from now on."""
+    def runs(self, for_s: float = WATCHED_S) -> list[Standing]:
+        """All runs, the newest first; those that are going show how they stand from now on, for so many seconds."""
         self._check()
         found = self._store.runs()[::-1]
         for info in found:
-            self._watch(info)
+            self._watch(info, for_s)
         return [self._standing(info) for info in found]
 
     def run(self, name: str, *, watch: bool = False) -> Standing:
@@ -145,16 +164,20 @@ class Reading:
         for info in self._store.runs():
             if info.name == name:
                 if watch:
-                    self._watch(info)
+                    self._watch(info, WATCHED_S)
                 return self._standing(info)
         raise Refused(f"there is no run {name!r} in this store any more")
 
-    def _watch(self, info: RunInfo) -> None:
-        """Once in a while: each time is a write."""
-        now = clock.wall()
-        if info.holder and isinstance(self._store, GivesOrders) and self._watched.get(info.name, 0.0) < now:
-            self._store.order(info.name, watched=now + WATCHED_S)
-            self._watched[info.name] = now + WATCHED_S / 2
+    def _watch(self, info: RunInfo, for_s: float) -> None:
+        """Once in a while: each time is a write. What can be read is shown, also where nothing can be written."""
+        if not info.holder or not isinstance(self._store, GivesOrders):
+            return
+        life, now = (info.name, info.holder), clock.now()
+        before = self._looked.get(life)
+        since, until = (now, now) if before is None or before.until < now else before
+        if until - now < for_s / 2:
+            self._looked[life] = Looked(since, now + for_s)
+            self._store.watch(info.name, clock.wall() + for_s)
 
     def order(self, name: str, **wishes: Any) -> None:
         """Ask something of a run.
@@ -181,7 +204,9 @@ class Reading:
             asked = self._store.ordered(info.name)
         else:
             said = None
-        return Standing(info, life, said, asked, gives)
+        looked = self._looked.get((info.name, info.holder))
+        looked_s = 0.0 if looked is None else clock.now() - looked.since
+        return Standing(info, life, said, asked, gives, looked_s)
 
     # -- rows
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PORT: Final = 8765
 LOOPBACK: Final = "127.0.0.1"
+BUSY_S: Final = 5.0  # an order waits so long for whoever locks the store; a person waits for what comes of it
 GRACE_S: Final = 1  # open streams get so long to end
 
 
@@ -60,7 +61,7 @@ class Dashboard:
             ) from missing
         self._database = _existing(store)
         with ExitStack() as opened:
-            self._store = SqlStore(self._database)
+            self._store = SqlStore(self._database, busy_s=BUSY_S)
             opened.callback(self._store.close)
             self._socket = _listening(host, port)
             opened.pop_all()  # from here on, `close` is what closes both

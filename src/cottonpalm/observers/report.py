@@ -201,14 +201,17 @@ def _trend(report: Reported) -> Iterator[str]:
         known = [value for value in values if value is not None]
         if known:
             first, last, most = (_number(value) for value in (known[0], known[-1], max(known)))
-            yield f"{name.ljust(_LABEL)}{_sparks(known)}  {first} → {last}, most {most}"
+            yield f"{name.ljust(_LABEL)}{_sparks(values)}  {first} → {last}, most {most}"
 
 
-def _sparks(values: Sequence[float]) -> str:
+def _sparks(values: Sequence[float | None]) -> str:
+    """A mark for each stretch of time; where nothing is known of one, a gap, so that all lines keep the same time."""
     share = max(1, -(-len(values) // _SPARK))
-    merged = [sum(part) / len(part) for n in range(0, len(values), share) if (part := values[n : n + share])]
-    top = max(merged) or 1.0
-    return "".join(_BARS[min(7, int(value / top * 7.99))] for value in merged)
+    parts = [values[n : n + share] for n in range(0, len(values), share)]
+    known = [[value for value in part if value is not None] for part in parts]
+    merged = [sum(part) / len(part) if part else None for part in known]
+    top = max((value for value in merged if value is not None), default=0.0) or 1.0
+    return "".join(" " if value is None else _BARS[min(7, int(value / top * 7.99))] for value in merged)
 
 
 def _number(value: float) -> str:

@@ -151,6 +151,11 @@ class SqlStore:
         if (run := self._number(name)) is not None:
             self._writer.call(lambda db: order_rows.put(db, run, wishes))
 
+    def watch(self, name: str, until: float) -> None:
+        """See `protocols.GivesOrders`."""
+        if (run := self._number(name)) is not None:
+            self._writer.post(lambda db: order_rows.put(db, run, {"watched": until}))
+
     def ordered(self, name: str) -> Orders:
         """See `protocols.GivesOrders`."""
         run = self._number(name)

@@ -74,7 +74,7 @@ class WorkersExecutor:
         self._limit = 0.0  # of all workers, as long as rows went to them
         self._news = News(account)
         self._deaths = 0
-        self._answered = False  # a worker has answered a row
+        self.answered = 0  # rows, by all workers
         self._loop = asyncio.get_running_loop()
         self._rows: RowSource
 
@@ -303,7 +303,7 @@ class WorkersExecutor:
             try:
                 await self._converse(mate, sending)
             except WorkerLost as lost:
-                if not mate.answered and not (mate.apart and self._answered):
+                if not mate.answered and not (mate.apart and self.answered):
                     self._count_death(lost)
                 self._blame(mate, lost)
                 self._lost(mate)
@@ -355,7 +355,8 @@ class WorkersExecutor:
         for outcome in heard.done:
             if (item := mate.out.pop(outcome.index, None)) is None:
                 continue
-            mate.answered = self._answered = True
+            mate.answered = True
+            self.answered += 1
             self._deaths = 0
             self._suspects.answered(outcome.index)
             if outcome.status == "skipped" and not self._rows.closing:
