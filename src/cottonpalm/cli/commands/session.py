@@ -54,9 +54,7 @@ class Session:
         self._facts: Facts
         self._broken: Problem | None = None  # the output cannot be written any more
         self._unread: Problem | None = None  # the input cannot be read any more
-        self._refused = (
-            False  # the store did not take what the output notes there: the end brings it up to date
-        )
+        self._refused = False  # the store takes no notes of the output, which its end brings up to date
         self._named: Fields | None = None  # of answers that are objects, what the user named for a table
 
     @property
