@@ -75,6 +75,9 @@ def one(client: str, world: World, ideal_s: float) -> Seen:
     )
 
 
+HEAD = f"{'client':20s} runs  mean  median  p5   p10  worst | rejected per accepted: mean, median, p90; not ended"
+
+
 def line(name: str, seen: Sequence[Seen]) -> str:
     scores, rejected = sorted(s.score for s in seen), sorted(s.rejected for s in seen)
     return (
@@ -123,9 +126,7 @@ def main() -> None:
             if given.out:
                 with given.out.open("a") as file:
                     file.write(json.dumps(seen[-1]._asdict()) + "\n")
-    print(
-        f"{'client':20s} runs  mean  median  p5   p10  worst | rejected per accepted: mean, median, p90; not ended"
-    )
+    print(HEAD)
     for client in clients:
         print(line(client, [each for each in seen if each.client == client]))
     by_feature(seen, clients)

@@ -45,7 +45,7 @@ class Tries:
         transient: how many sends failed for a transient reason.
         throttled: how many rejections came after the key had accepted another request.
         alone: how many rejections came before that, or while most others were rejected as well.
-        among: how many rejections came after another request was accepted since the one before.
+        among: how many rejections came after another request was accepted since the one before, or were its `own`.
         accepted: how many requests the key had accepted before the first try.
         seen: how many it had accepted at the last rejection...
         lost: ...and rejected.
@@ -159,7 +159,9 @@ class Tries:
         again = self.rejections > 0
         full = again and 0 < accepted - self.seen < rejected - self.lost - 1  # but for its own
         self.behind = accepted <= self.seen
-        self.among += not self.behind
+        self.among += (
+            self.own or not self.behind
+        )  # where all that are left are the reason, nobody else is accepted
         if accepted > self.accepted and not full:
             self.throttled += 1
         else:

@@ -397,3 +397,5 @@ class Admission(Gates):
             if recovery.refused:
                 number.restart(probe.ordinal)
             bucket.learn(sent.at_s, mine, max(0.0, probe.at_s - sent.at_s))
+        elif cause is Cause.BOTH and not self.answers:  # fewer than were rejected went: it says nothing yet
+            self._saved = saved

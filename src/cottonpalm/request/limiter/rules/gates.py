@@ -111,6 +111,11 @@ class Gates(UnderWay):
             if wait_s <= TINY_S:
                 number.set(more)
                 return 0.0
+        again_s = self._again_s(now, in_flight)
+        if again_s <= TINY_S:
+            recovery.state = State.PROBE
+            return 0.0
+        wait_s = min(wait_s, again_s)
         if (recovery.state is State.RAMP or number.beginning) and self._unsure:
             return min(wait_s, max(1e-4, self._young[0].at_s + patience_s - now))
         recovery.state = State.OPEN
@@ -127,8 +132,22 @@ class Gates(UnderWay):
         number = self.concurrency
         full = recovery.refused and number.wall is not None and self.cause in NUMBERS
         if in_flight >= (number.limit if full else number.maximum):
-            return None  # time did not help: one that leaves may
+            again_s = self._again_s(now, in_flight)
+            if again_s == math.inf:
+                return None  # time did not help: one that leaves may
+            if again_s > TINY_S:
+                return again_s
         return self._own_s(now, ask, 0.0)
+
+    def _again_s(self, now: float, in_flight: int) -> float:
+        """Seconds until one more goes than fits, to see whether time helps; infinity for never.
+
+        A rejection of the first ones does not say whether they were too many or too fast. Who waits for an answer to
+        see it waits long where a rejection comes in no time; after it, answers tell.
+        """
+        number = self.concurrency
+        told = self.answers or self.cause is not Cause.BOTH or self._saved is None or number.wall is None
+        return math.inf if told or in_flight >= number.maximum else max(0.0, self.recovery.again_s - now)
 
     def _gates_s(self, now: float, ask: float) -> float:
         wait_s, self.binding = 0.0, "pace"
@@ -165,7 +184,8 @@ class Gates(UnderWay):
             return max(1e-4, self._young[0].at_s + patience_s - now)
         news_s = min(patience_s, self.trip_s) if self.trip_s else patience_s  # an answer is news too
         if self.bucket.learning:  # nobody knows at what pace, and a rejection costs the wait that is named
-            news_s = max(news_s, recovery.named_s / HOLD)
+            needed_s = recovery.needed_s if self.bucket.blamed else 0.0
+            news_s = max(news_s, recovery.named_s / HOLD, needed_s)
         return self._sent_s + news_s / recovery.window - now
 
     def paused(self, now: float, until_s: float, *, dead: bool = False) -> None:

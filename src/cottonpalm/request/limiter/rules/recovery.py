@@ -33,17 +33,18 @@ class Recovery:
         refused: probes that were rejected in this silence.
         silent_s: when it began.
         named_s: the longest wait that was named in this silence.
+        needed_s: the silence after which a probe was admitted, the last time that it took one.
         named_until_s: the end of the latest wait that was named; obeyed whatever is found meanwhile.
         dead: the provider did not answer at all: a probe that fails as late as others did tells the same.
     """
 
     __slots__ = (
-        "_needed_s",
         "_over_s",
         "_refused_s",
         "dead",
         "named_s",
         "named_until_s",
+        "needed_s",
         "probe",
         "refused",
         "silent_s",
@@ -59,7 +60,7 @@ class Recovery:
         self.refused, self.dead = 0, False
         self.silent_s = self.until_s = self.named_s = self.named_until_s = self._refused_s = 0.0
         self._over_s = math.inf  # when the probe was sent that was admitted
-        self._needed_s = 0.0  # the silence after which a probe was admitted, the last time that it took one
+        self.needed_s = 0.0
 
     def leaves(self, now: float, at_s: float, trip_s: float) -> bool:
         """Whether of those sent then only the slow ones are left: a silence lasted half of an answer's time since."""
@@ -69,6 +70,12 @@ class Recovery:
         """A silence begins."""
         self.silent_s, self.refused, self.named_s, self._over_s = now, 0, 0.0, math.inf
         self._refused_s = now
+
+    @property
+    def again_s(self) -> float:
+        """When to ask whether more time helps: twice as long after the silence began as the last probe was sent."""
+        last_s = self._refused_s if self._over_s == math.inf else self._over_s
+        return self.silent_s + 2 * (last_s - self.silent_s)
 
     def refuse(self, probe_s: float) -> None:
         """The probe that was sent then was rejected."""
@@ -80,7 +87,7 @@ class Recovery:
         self.state, self.probe = State.HELD, None
         self.named_s = max(self.named_s, named_s)
         self.named_until_s = max(self.named_until_s, now + named_s)
-        own_s = max(BACKOFF * (now - self.silent_s), BACKOFF * self._needed_s, least_s)
+        own_s = max(BACKOFF * (now - self.silent_s), BACKOFF * self.needed_s, least_s)
         own_s = min(own_s, LONGEST_S)
         self.until_s = max(self.until_s, now + max(named_s, own_s))
 
@@ -92,7 +99,7 @@ class Recovery:
     def revive(self, probe_s: float, window: float) -> float:
         """The probe that was sent then was admitted: up. Returns how long nobody had been rejected."""
         silence_s, self._over_s = max(0.0, probe_s - self.silent_s), probe_s
-        self._needed_s = silence_s if self.refused else BACKOFF * self._needed_s
+        self.needed_s = silence_s if self.refused else BACKOFF * self.needed_s
         self.probe, self.state, self.window = None, State.RAMP, window
         return max(0.0, probe_s - self._refused_s)
 
