@@ -227,7 +227,7 @@ def test_a_request_that_is_itself_the_reason_sleeps_longer_each_time_and_stops_n
     run, limiter = a_stage(rejections=9)
     tries, slept_s = Tries(limiter.accepted), []
     for n in range(8):
-        accept(limiter, 1 if n < 6 else 0)
+        accept(limiter, 1 if n < 3 else 0)
         then = tries.after(FULL, run, limiter, probe=True)
         assert (then.pause_s, tries.own) == (0.0, n >= OWN - 1)
         slept_s.append(then.sleep_s)

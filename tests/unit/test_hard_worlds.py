@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from bench.admission.drawn import one
 from bench.admission.drawn_clients import CLIENTS, Ours
-from bench.admission.family import Limit, draw
+from bench.admission.family import Limit, World, draw
+from bench.admission.shallow import drawn
 from bench.admission.strange import Lottery, Sliding
-from bench.admission.virtual import Run, ideal
+from bench.admission.virtual import Call, Run, Told, ideal
 
 from cottonpalm import clock
 from cottonpalm.request.limiter.rules.admission import Admission
@@ -196,6 +198,48 @@ def test_a_provider_that_shows_quotas_with_room_is_asked_by_twice_as_many_for_ea
 def test_worlds_that_once_stood_still(seed: int, least: float) -> None:
     world = draw(seed, most_rows=20_000)
     assert one("ours", world, ideal(world).wall_s).score > least
+
+
+@pytest.mark.parametrize(("seed", "kind"), [(29, "tokens"), (0, "both"), (1, "both"), (32, "both")])
+def test_who_keeps_nothing_saved_up_and_answers_late_is_soon_asked_at_its_rate(seed: int, kind: str) -> None:
+    """It was asked by two at a time until its first answers came, and at far too low a pace after them: below 0.4."""
+    world = drawn(seed, kind, "long")
+    assert one("ours", world, ideal(world).wall_s).score > 0.9
+
+
+class Timed(Ours):
+    """Notes when each request was sent, and when the first answer came."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.sent_s: list[float] = []
+        self.first_s = 0.0
+
+    def sent(self, now: float, call: Call) -> None:
+        super().sent(now, call)
+        if not self.first_s:
+            self.sent_s.append(now)
+
+    def came(self, now: float, call: Call, status: int, told: Told) -> float:
+        self.first_s = self.first_s or (now if status == 200 else 0.0)
+        return super().came(now, call, status, told)
+
+
+def test_a_number_that_fits_is_asked_for_one_more_after_ever_longer_silences_until_the_first_answer() -> None:
+    """What time does not help with costs a rejection for each doubling of the time, and no more."""
+    world = replace(PLAIN, rows=20, cap=3, says="nothing", latency_s=60.0, latency_sigma=0.01, refusal_s=0.01)
+    client = Timed(world)
+    try:
+        seen = Run(world, client, horizon_s=2000.0).run()
+    finally:
+        clock.replace()
+    assert seen.done == 20
+    alone = [at_s for at_s in client.sent_s if at_s > 1.0]
+    begin_s = client.sent_s[2]
+    assert 3 <= len(alone) <= 8
+    assert alone[-1] > 10.0, "to the end"
+    for before, after in pairwise(alone):
+        assert after - begin_s > 1.8 * (before - begin_s)
 
 
 @pytest.mark.parametrize(("named_s", "rate"), [(60.0, 1.0), (10.0, 1.0), (60.0, 20.0)])

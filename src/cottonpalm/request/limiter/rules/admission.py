@@ -282,7 +282,7 @@ class Admission(Gates):
         speaks = named_s > 0 or bool(quotas)
         self._speaks = self._speaks or speaks
         off = self._off(now)
-        above = sent.ordinal > max(1, number.known - off)
+        above = sent.ordinal > max(1, number.known - round(off))  # less than half of one is none
         fits = number.known if above else math.inf
         overload = overload and not self._overload.is_ours(self._good, number.limit, fits=fits)
         surprising = not overload and doubt.surprising(

@@ -130,13 +130,11 @@ class Gates(UnderWay):
             surely_s = self._surely_s
             return None if surely_s == math.inf else max(1e-4, recovery.probe.at_s + surely_s - now)
         number = self.concurrency
+        if recovery.refused and (again_s := self._again_s(now, in_flight)) < math.inf:
+            return again_s if again_s > TINY_S else self._own_s(now, ask, 0.0)
         full = recovery.refused and number.wall is not None and self.cause in NUMBERS
         if in_flight >= (number.limit if full else number.maximum):
-            again_s = self._again_s(now, in_flight)
-            if again_s == math.inf:
-                return None  # time did not help: one that leaves may
-            if again_s > TINY_S:
-                return again_s
+            return None  # time did not help: one that leaves may
         return self._own_s(now, ask, 0.0)
 
     def _again_s(self, now: float, in_flight: int) -> float:
