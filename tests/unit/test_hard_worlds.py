@@ -207,6 +207,13 @@ def test_who_keeps_nothing_saved_up_and_answers_late_is_soon_asked_at_its_rate(s
     assert one("ours", world, ideal(world).wall_s).score > 0.9
 
 
+@pytest.mark.parametrize("seed", [204, 237])
+def test_a_rejection_that_comes_late_undoes_what_its_probe_seemed_to_show(seed: int) -> None:
+    """A number was taken for a rate for the whole run, as a probe counted as admitted that was rejected: below 0.7."""
+    world = drawn(seed, "number", "long")
+    assert one("ours", world, ideal(world).wall_s).score > 0.97
+
+
 class Timed(Ours):
     """Notes when each request was sent, and when the first answer came."""
 

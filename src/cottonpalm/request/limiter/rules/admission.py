@@ -17,7 +17,7 @@ from cottonpalm.request.limiter.rules.causes import (
 )
 from cottonpalm.request.limiter.rules.concurrency import SOON
 from cottonpalm.request.limiter.rules.gates import NUMBERS, Gates
-from cottonpalm.request.limiter.rules.recovery import BACKOFF, State
+from cottonpalm.request.limiter.rules.recovery import State
 from cottonpalm.request.limiter.rules.sent import Sent
 
 if TYPE_CHECKING:
@@ -245,6 +245,9 @@ class Admission(Gates):
         self._catch_up(now)
         probe = sent is self.recovery.probe
         self.refusals.took(now - sent.at_s)
+        if self._helped is not None and sent is self._helped[0]:  # after all: it was not time that helped
+            _, fitting, self.bucket.blamed = self._helped
+            self.concurrency.restore(fitting)
         if sent.known:  # it was taken for admitted too soon, and so may others be
             self.concurrency.known = min(self.concurrency.known, sent.ordinal - 1)
         self._settled(sent)
@@ -282,7 +285,7 @@ class Admission(Gates):
         speaks = named_s > 0 or bool(quotas)
         self._speaks = self._speaks or speaks
         off = self._off(now)
-        above = sent.ordinal > max(1, number.known - round(off))  # less than half of one is none
+        above = sent.ordinal > max(1, number.known - off)
         fits = number.known if above else math.inf
         overload = overload and not self._overload.is_ours(self._good, number.limit, fits=fits)
         surprising = not overload and doubt.surprising(
@@ -349,18 +352,10 @@ class Admission(Gates):
         recovery.begin(now)
         recovery.hold(now, named_s, self._least_s(now))
 
-    def _least_s(self, now: float) -> float:
-        """How long to be silent at least: before the first answer nobody knows when a place comes free."""
-        return max(self.refusals.mean_s, 0.0 if self.answers else BACKOFF * self.answer_s(now))
-
     def _restore(self) -> None:
         """Whatever the number was blamed for, it was not."""
         if self._saved is not None:
             self.concurrency.restore(self._saved[0])
-
-    def _off(self, now: float) -> float:
-        """Answers on their way: by so many the provider's count may differ from ours."""
-        return self.answers / max(1e-9, now - (self._began_s or 0.0)) * self.refusals.mean_s
 
     def _revive(self, probe: Sent) -> None:
         """The probe was admitted: the experiment that tells what it was."""
@@ -388,6 +383,7 @@ class Admission(Gates):
         crowd = probe.ordinal - self.refusals.seen + probe.refusals
         if cause in NUMBERS and crowd >= (number.wall or sent.ordinal):
             # As many in flight as were rejected before: it was time that helped.
+            self._helped = probe, number.fitting, bucket.blamed
             number.restore(was._replace(known=probe.ordinal))
             bucket.blamed = True
             if cause is Cause.NUMBER:

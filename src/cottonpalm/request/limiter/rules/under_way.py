@@ -16,7 +16,7 @@ from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, Ceiling, Ceiling
 from cottonpalm.request.limiter.rules.concurrency import Fitting
 from cottonpalm.request.limiter.rules.headroom import Headroom
 from cottonpalm.request.limiter.rules.quotas import Quotas
-from cottonpalm.request.limiter.rules.recovery import Recovery, State
+from cottonpalm.request.limiter.rules.recovery import BACKOFF, Recovery, State
 from cottonpalm.request.limiter.rules.sent import NOTHING, Sent, Stretch
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class UnderWay(ABC):
     """
 
     __slots__ = (
-        "_bad", "_began_s", "_calm_s", "_closed", "_doubt", "_drowned", "_good", "_good_then", "_held_back",
+        "_bad", "_began_s", "_calm_s", "_closed", "_doubt", "_drowned", "_good", "_good_then", "_held_back", "_helped",
         "_last", "_late", "_output", "_overload", "_own", "_saved", "_speaks", "_stretch", "_void",
         "_young", "answered_s", "answers", "binding", "bucket", "calm", "cause", "concurrency", "expected",
         "failures", "gated", "generation", "headroom", "heavy", "newest", "number", "quotas", "recovery", "refusals",
@@ -98,6 +98,8 @@ class UnderWay(ABC):
         self._drowned = 0  # the last that was sent before the server was found to be full
         self._held_back = False  # a quota or a ceiling did, since the last answer
         self._closed = False  # nothing was left of a quota, and all of it comes back at one moment
+        # The last probe that showed that time helped, what had been found of the number, and whether a rate was blamed.
+        self._helped: tuple[Sent, Fitting, bool] | None = None
         self._saved: Saved | None = None
         self._speaks = False  # some rejection named a wait, or some answer showed a quota
 
@@ -219,6 +221,14 @@ class UnderWay(ABC):
     def answer_s(self, now: float) -> float:
         """How long an answer takes; before there was one, at least as long as the first has taken so far."""
         return self.trip_s or (0.0 if self._began_s is None else now - self._began_s)
+
+    def _least_s(self, now: float) -> float:
+        """How long to be silent at least: before the first answer nobody knows when a place comes free."""
+        return max(self.refusals.mean_s, 0.0 if self.answers else BACKOFF * self.answer_s(now))
+
+    def _off(self, now: float) -> float:
+        """Answers on their way: by so many the provider's count may differ from ours."""
+        return self.answers / max(1e-9, now - (self._began_s or 0.0)) * self.refusals.mean_s
 
     @property
     def _surely_s(self) -> float:
