@@ -159,9 +159,8 @@ class Tries:
         again = self.rejections > 0
         full = again and 0 < accepted - self.seen < rejected - self.lost - 1  # but for its own
         self.behind = accepted <= self.seen
-        self.among += (
-            self.own or not self.behind
-        )  # where all that are left are the reason, nobody else is accepted
+        # Where all that are left are the reason, nobody else is accepted.
+        self.among += self.own or not self.behind
         if accepted > self.accepted and not full:
             self.throttled += 1
         else:
