@@ -84,8 +84,11 @@ def start_chain(tmp_path: Path) -> Iterator[StartChain]:
 
 
 def stderr_line(process: subprocess.Popen[str]) -> str:
+    """The next line but those of progress, which come at their own times: on a slow machine, one may come first."""
     assert process.stderr is not None
-    return process.stderr.readline()
+    while " failed, " in (line := process.stderr.readline()):
+        pass
+    return line
 
 
 def rest_of(process: subprocess.Popen[str]) -> str:
