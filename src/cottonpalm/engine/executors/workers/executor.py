@@ -48,6 +48,9 @@ class WorkersExecutor:
         stop: stops the run, with (reason, why).
         silent_s: a worker that has begun speaks twice a second; one that says nothing for so long is lost.
         cap: how many rows may run at once, of all workers; None: not said.
+
+    Attributes:
+        answered: rows that the workers have answered.
     """
 
     def __init__(
@@ -74,7 +77,7 @@ class WorkersExecutor:
         self._limit = 0.0  # of all workers, as long as rows went to them
         self._news = News(account)
         self._deaths = 0
-        self.answered = 0  # rows, by all workers
+        self.answered = 0
         self._loop = asyncio.get_running_loop()
         self._rows: RowSource
 
