@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
 from cottonpalm.engine.executors.local.executor import LAST_S
+from cottonpalm.engine.executors.workers.crew import Crew
 from cottonpalm.engine.executors.workers.links import Order, WorkerLost
-from cottonpalm.engine.executors.workers.mate import Mate, hand_out, limits_of, most_say
+from cottonpalm.engine.executors.workers.mate import Mate
 from cottonpalm.engine.executors.workers.news import News
 from cottonpalm.engine.executors.workers.suspects import Suspects, to_blame
 from cottonpalm.errors import ConfigError
-from cottonpalm.events import Binding, LimitChanged
 from cottonpalm.request.money.remote import Lumps, MoneyTold
 from cottonpalm.types import Outcome
 
@@ -50,7 +50,7 @@ class WorkersExecutor:
         cap: how many rows may run at once, of all workers; None: not said.
 
     Attributes:
-        answered: rows that the workers have answered.
+        crew: its workers.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class WorkersExecutor:
         silent_s: float,
         cap: int | None = None,
     ) -> None:
-        self._silent_s, self._cap = silent_s, cap
+        self._silent_s = silent_s
         self._pool, self._begin, self._account, self._stop = pool, begin, account, stop
-        self._mates: set[Mate] = set()
+        self.crew = Crew(lambda: account.flow.limiters.maximum, cap, self._over)
         self._again: deque[Item] = deque()  # rows that were let in, and wait for a worker
         self._suspects = Suspects()  # those with which workers died
         self._tasks: set[asyncio.Task[None]] = set()  # one for each worker
@@ -74,10 +74,8 @@ class WorkersExecutor:
         self._ended = asyncio.Event()
         self._leaving = False
         self._begun = False  # there is a row for them
-        self._limit = 0.0  # of all workers, as long as rows went to them
         self._news = News(account)
         self._deaths = 0
-        self.answered = 0
         self._loop = asyncio.get_running_loop()
         self._rows: RowSource
 
@@ -85,7 +83,7 @@ class WorkersExecutor:
 
     def wants(self) -> int:
         """How many rows the workers want together; before they begin, the first row, which makes them begin."""
-        return sum(mate.wants for mate in self._mates if not mate.stopped) if self._begun else 1
+        return self.crew.wants if self._begun else 1
 
     @property
     def count(self) -> int:
@@ -96,35 +94,8 @@ class WorkersExecutor:
     def count(self, count: int) -> None:
         self._pool.count = count
 
-    @property
-    def limit(self) -> float:
-        """How many requests may be in flight at all workers."""
-        return self._limit
-
-    @property
-    def requests(self) -> int:
-        """How many requests are in flight at all workers."""
-        return sum(mate.requests for mate in tuple(self._mates))
-
-    @property
-    def pause_s(self) -> float:
-        """Seconds until all providers may be asked again, as the workers know."""
-        now = clock.now()
-        return max([0.0, *(mate.paused_until - now for mate in tuple(self._mates))])
-
-    def limits(self) -> list[LimitChanged]:
-        """See `monitor.WorkersStanding`: while rows go to them; at the end they leave one by one."""
-        if self._leaving or self._ended.is_set():
-            return []
-        return limits_of(self._mates, self._account.flow.limiters.maximum)
-
-    def binding(self, here: Binding) -> Binding:
-        """See `monitor.WorkersStanding`: what most workers say, where rows wait for them."""
-        if here.what not in ("concurrency", "cap", ""):
-            return here
-        if (said := most_say(tuple(self._mates))) is not None:
-            return said
-        return here if self._limit else Binding("", "")  # before they begin, nothing is known
+    def _over(self) -> bool:
+        return self._leaving or self._ended.is_set()
 
     async def run(self, rows: RowSource) -> None:
         """See `protocols.Executor`."""
@@ -150,8 +121,8 @@ class WorkersExecutor:
 
     async def _last_answers(self) -> None:
         """Take what the workers have answers of already; nobody asks anything more."""
-        if self._tasks and any(mate.out for mate in self._mates):
-            for mate in self._mates:
+        if self._tasks and any(mate.out for mate in self.crew):
+            for mate in self.crew:
                 mate.say(Order(leave=True))
             await asyncio.wait(self._tasks, timeout=3 * LAST_S)
 
@@ -180,12 +151,12 @@ class WorkersExecutor:
             self._pool.count = count
         if not self._begun:
             return
-        draining = sum(mate.stopped for mate in self._mates)
+        draining = sum(mate.stopped for mate in self.crew)
         there = [task for task in self._tasks if not task.cancelling()]
         more = self._pool.count - len(there) + draining
         for _ in range(more):
             self._tasks.add(self._loop.create_task(self._worker()))
-        able = sorted((mate for mate in self._mates if not mate.stopped), key=lambda one: len(one.out))
+        able = sorted((mate for mate in self.crew if not mate.stopped), key=lambda one: len(one.out))
         ends: list[Callable[[], object]] = [task.cancel for task in there if task in self._opening]
         ends += [partial(mate.say, Order(stop=True)) for mate in able]
         for end in ends[: max(0, -more)]:
@@ -198,18 +169,18 @@ class WorkersExecutor:
             self._begun = True
             self.resize()
         kept_free = self._try_apart()
-        hand_out([mate for mate in self._mates if mate is not kept_free], self._next)
+        self.crew.hand_out(self._next, but=kept_free)
         self._rows.flush_if_idle()
         if self._leaving or self._rows.closing:
             self._drop_unsent()
-        under_way = any(mate.out for mate in self._mates)
+        under_way = any(mate.out for mate in self.crew)
         if self._rows.ended and not (self._again or self._suspects or self._asides or under_way):
             self._ended.set()
 
     def _try_apart(self) -> Mate | None:
         """Give one worker rows with which others died, or keep the emptiest one free for them."""
-        able = [mate for mate in self._mates if mate.wants and not mate.stopped]
-        if not self._suspects or not able or any(mate.apart for mate in self._mates):
+        able = [mate for mate in self.crew if mate.wants and not mate.stopped]
+        if not self._suspects or not able or any(mate.apart for mate in self.crew):
             return None
         free = min(able, key=lambda mate: len(mate.out))
         if not free.out:
@@ -226,12 +197,12 @@ class WorkersExecutor:
 
     def under_way(self) -> list[float]:
         """See `protocols.Executor`."""
-        return [item.began_s for mate in self._mates for item in mate.out.values()]
+        return [item.began_s for mate in self.crew for item in mate.out.values()]
 
     def drop_all(self) -> None:
         """See `protocols.Executor`."""
         self._leaving = True
-        for mate in self._mates:
+        for mate in self.crew:
             mate.link.kill()
 
     async def tidy(self) -> None:
@@ -277,12 +248,12 @@ class WorkersExecutor:
             self._rows.finish(item, Outcome(item.index, "skipped"))
 
     def _settle_all(self) -> None:
-        for mate in self._mates:
+        for mate in self.crew:
             self._again.extend(mate.out.values())
             mate.out = {}
             mate.lumps.lost()
             mate.link.kill()
-        self._mates.clear()
+            self.crew.leave(mate)
         self._drop_unsent()
 
     # -- workers
@@ -291,7 +262,7 @@ class WorkersExecutor:
         """Keep one worker at work; begin another one in its place when it dies."""
         task = asyncio.current_task()
         assert task is not None
-        while not (self._leaving or self._ended.is_set()):
+        while not self._over():
             self._opening.add(task)
             try:
                 link = await self._pool.open(self._begin)
@@ -301,12 +272,12 @@ class WorkersExecutor:
             finally:
                 self._opening.discard(task)
             mate = Mate(link, self._lumps())
-            self._mates.add(mate)
+            self.crew.join(mate)
             sending = self._loop.create_task(mate.send())
             try:
                 await self._converse(mate, sending)
             except WorkerLost as lost:
-                if not mate.answered and not (mate.apart and self.answered):
+                if not mate.answered and not (mate.apart and self.crew.answered):
                     self._count_death(lost)
                 self._blame(mate, lost)
                 self._lost(mate)
@@ -343,7 +314,7 @@ class WorkersExecutor:
             self._take(mate, heard)
             if heard.over is not None:
                 mate.lumps.over(heard.money)
-                self._over(mate, heard.over)
+                self._its_run_is_over(mate, heard.over)
                 return
 
     def _take(self, mate: Mate, heard: Heard) -> None:
@@ -353,13 +324,13 @@ class WorkersExecutor:
         mate.wants, mate.requests = heard.wants, heard.requests
         mate.limit, mate.limits = heard.limit, heard.limits
         mate.paused_until = clock.now() + heard.pause_s
-        self._add_limits()
+        self.crew.add_limits()
         self._news.pass_on(mate, heard)
         for outcome in heard.done:
             if (item := mate.out.pop(outcome.index, None)) is None:
                 continue
             mate.answered = True
-            self.answered += 1
+            self.crew.answered += 1
             self._deaths = 0
             self._suspects.answered(outcome.index)
             if outcome.status == "skipped" and not self._rows.closing:
@@ -376,7 +347,7 @@ class WorkersExecutor:
         asked = heard.money.asked
         assert asked is not None
         amount = await mate.lumps.grant(asked)
-        if mate in self._mates:
+        if mate in self.crew:
             mate.say(Order(money=amount))
         else:
             mate.lumps.book(MoneyTold(back=amount))
@@ -395,7 +366,7 @@ class WorkersExecutor:
 
     def _lost(self, mate: Mate) -> None:
         """Its rows go to others."""
-        self._mates.discard(mate)
+        self.crew.leave(mate)
         mate.link.kill()
         if mate.granting is not None:
             mate.granting.cancel()
@@ -403,19 +374,10 @@ class WorkersExecutor:
         self._again.extendleft(reversed(mate.out.values()))
         mate.out = {}
         if not self._rows.closing:
-            self._add_limits()
+            self.crew.add_limits()
         self.fill()
 
-    def _add_limits(self) -> None:
-        """As long as rows go to the workers: at the end they leave one by one.
-
-        Before it has its share, each one says the whole cap.
-        """
-        if not (self._leaving or self._ended.is_set()):
-            limit = sum(each.limit for each in self._mates)
-            self._limit = limit if self._cap is None else min(limit, self._cap)
-
-    def _over(self, mate: Mate, why: tuple[str, str]) -> None:
+    def _its_run_is_over(self, mate: Mate, why: tuple[str, str]) -> None:
         """Its own run has ended: it was told so, or it met with something that no row survives."""
         if why[0] and not self._rows.closing:
             self._stop(*why)
@@ -423,7 +385,7 @@ class WorkersExecutor:
         self._lost(mate)
 
     def _tell_all_to_stop(self) -> None:
-        for mate in self._mates:
+        for mate in self.crew:
             if not mate.stopped:
                 mate.say(Order(stop=True))
 

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
-from heapq import heapify, heappop, heapreplace
-from typing import TYPE_CHECKING, Final
+from collections import deque
+from typing import TYPE_CHECKING
 
 from cottonpalm import clock
 from cottonpalm.engine.executors.workers.links import Order, WorkerRow
-from cottonpalm.events import Binding, LimitChanged
+from cottonpalm.events import Binding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
 
     from cottonpalm.engine.executors.workers.links import Link
+    from cottonpalm.events import LimitChanged
     from cottonpalm.request.money.remote import Lumps
     from cottonpalm.types import Item
-
-
-OWN: Final = frozenset({"source", "reader", "tail", ""})  # what binds a worker, and not the run
 
 
 class Mate:
@@ -73,36 +70,3 @@ class Mate:
                 await self.link.tell(Order(rows))
             while self._orders:
                 await self.link.tell(self._orders.popleft())
-
-
-def hand_out(mates: Iterable[Mate], take: Callable[[], Item | None]) -> None:
-    """Give them as many rows as they want and there are, evenly."""
-    emptiest = [(mate.filled, number, mate) for number, mate in enumerate(mates) if mate.room > 0]
-    heapify(emptiest)
-    while emptiest and (item := take()) is not None:
-        _, number, mate = emptiest[0]
-        mate.give(item)
-        if mate.room > 0:
-            heapreplace(emptiest, (mate.filled, number, mate))
-        else:
-            heappop(emptiest)
-
-
-def limits_of(mates: Iterable[Mate], most: int) -> list[LimitChanged]:
-    """How many requests may be, and are, in flight at all workers, by host and model.
-
-    `most` may be, though one worker's news is older than another's, which has a part of its share meanwhile.
-    """
-    found: dict[str, LimitChanged] = {}
-    for mate in mates:
-        for one in mate.limits:
-            before = found.get(one.key, LimitChanged(one.key, 0, 0))
-            limit = min(most, before.limit + one.limit)
-            found[one.key] = LimitChanged(one.key, limit, before.in_flight + one.in_flight)
-    return list(found.values())
-
-
-def most_say(mates: Iterable[Mate]) -> Binding | None:
-    """What binds most of the workers, of what they do not wait for their run for; None: nothing does."""
-    said = Counter(mate.binding for mate in mates if mate.binding.what not in OWN)
-    return said.most_common(1)[0][0] if said else None
