@@ -475,6 +475,20 @@ def test_priorities_that_are_no_list_are_refused(given: Any) -> None:
         virtual_run(BatchProcessor(Probe()).abatch([1, 2], priorities=given))
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("what", ["priorities", "ids"])
+def test_a_function_of_the_row_that_raises_says_at_which_row(what: str, *, lazy: bool) -> None:
+    def of(row: dict[str, int]) -> int:
+        return row["n"]
+
+    processor = BatchProcessor(RunnablePassthrough(), priority=of if what == "priorities" else None)
+    rows = [{"n": 1}, {"m": 2}, {"n": 3}]
+    with pytest.raises(KeyError) as raised:
+        for _ in processor.start(iter(rows) if lazy else rows, ids=of if what == "ids" else None):
+            pass
+    assert raised.value.__notes__ == [f"cottonpalm: row 2 (index 1): the function given for {what} raised this"]
+
+
 @pytest.mark.parametrize("many", [1, 3])
 def test_a_wrong_number_of_priorities_or_ids_is_refused(many: int) -> None:
     processor = BatchProcessor(Probe())
