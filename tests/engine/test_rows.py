@@ -486,7 +486,9 @@ def test_a_function_of_the_row_that_raises_says_at_which_row(what: str, *, lazy:
     with pytest.raises(KeyError) as raised:
         for _ in processor.start(iter(rows) if lazy else rows, ids=of if what == "ids" else None):
             pass
-    assert raised.value.__notes__ == [f"cottonpalm: row 2 (index 1): the function given for {what} raised this"]
+    assert raised.value.__notes__ == [
+        f"cottonpalm: row 2 (index 1): the function given for {what} raised this"
+    ]
 
 
 @pytest.mark.parametrize("many", [1, 3])
