@@ -285,8 +285,6 @@ class BatchProcessor(ChainFace[Out]):
             Exception: the lowest failed row's own, with a note that says how many failed.
         """
         collected = Collected(list_in(inputs))
-        if not len(collected.inputs):
-            return []
         collected.wait(self._collect(collected, config, priorities=priorities, ids=ids, kwargs=kwargs))
         return collected.answers(return_exceptions=return_exceptions)
 
@@ -326,8 +324,6 @@ class BatchProcessor(ChainFace[Out]):
     ) -> list[Any]:
         """`batch` on the running loop."""
         collected = Collected(list_in(inputs))
-        if not len(collected.inputs):
-            return []
         await self._collect(collected, config, priorities=priorities, ids=ids, kwargs=kwargs)
         return collected.answers(return_exceptions=return_exceptions)
 
@@ -368,8 +364,6 @@ class BatchProcessor(ChainFace[Out]):
         The arguments are those of `batch`.
         """
         inputs = list_in(inputs)
-        if not len(inputs):
-            return
         asked = of_list(inputs, config, kwargs, ids=ids, priorities=priorities)
         collected = Collected(inputs)
         run = self._runs.run(asked)
@@ -395,8 +389,6 @@ class BatchProcessor(ChainFace[Out]):
     ) -> AsyncIterator[tuple[int, Any]]:
         """`batch_as_completed` on the running loop."""
         inputs = list_in(inputs)
-        if not len(inputs):
-            return
         asked = of_list(inputs, config, kwargs, ids=ids, priorities=priorities)
         collected = Collected(inputs)
         run = self._runs.remember(AsyncRun(await self._runs.aengine(asked)))
@@ -562,9 +554,7 @@ class BatchProcessor(ChainFace[Out]):
         """
         table = one_table(table)
         collected = self._columns_in(table, output)
-        if len(collected.inputs):
-            asked = self._collect(collected, config, ids=ids, kwargs={})
-            collected.wait(asked)
+        collected.wait(self._collect(collected, config, ids=ids, kwargs={}))
         return self._with_answers(table, output, collected)
 
     async def amap_table(
@@ -578,8 +568,7 @@ class BatchProcessor(ChainFace[Out]):
         """`map_table` on the running loop."""
         table = one_table(table)
         collected = self._columns_in(table, output)
-        if len(collected.inputs):
-            await self._collect(collected, config, ids=ids, kwargs={})
+        await self._collect(collected, config, ids=ids, kwargs={})
         return self._with_answers(table, output, collected)
 
     def _columns_in(self, table: Any, output: str | None) -> Collected:

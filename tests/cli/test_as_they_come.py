@@ -97,6 +97,43 @@ def test_excel_goes_in_and_out_and_no_answer_is_a_formula(ask: Command, folder: 
     assert {cell.data_type for line in sheet.iter_rows() for cell in line} <= {"s", "n"}
 
 
+def test_a_cell_of_excel_without_a_name_above_it_fails_its_row_alone(
+    ask: Command, folder: Path, server: Loopback
+) -> None:
+    book = openpyxl.Workbook()
+    for line in (["id", "text", None], [1, "a", " "], [2, "b", None, "see below"], [3, "c"]):
+        book.active.append(line)
+    book.save(folder / "in.xlsx")
+    assert ask("in.xlsx", "-o", "out.jsonl", prompt="{text}").code == 3
+    lines = [orjson.loads(line) for line in (folder / "out.jsonl").read_bytes().splitlines()]
+    (bad,) = [line for line in lines if line["status"] == "failed"]
+    assert bad["error"]["message"].startswith(
+        "in.xlsx row 3: a cell stands in column D, which has no name in row 1: name the column there, or empty the cell"
+    )
+    assert bad["input"] == {"id": 2, "text": "b", "cottonpalm_more": [None, "see below"]}
+    assert server.counts == {"a": 1, "c": 1}
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([["My report"], [], ["id", "text"], [1, "a"]], "row 3: a cell stands in column B, which has no name in row 1"),
+        ([["id", None, None, "text"], [1, None, None, "a"]], "row 1: 2 columns have no name, the first of them is B"),
+        ([[*map(str, range(30))], [*range(31)]], "row 2: a cell stands in column AE"),
+    ],
+)  # fmt: skip
+def test_an_excel_file_whose_columns_have_no_names_is_refused_before_any_call(
+    ask: Command, folder: Path, server: Loopback, rows: list[list[object]], said: str
+) -> None:
+    book = openpyxl.Workbook()
+    for line in rows:
+        book.active.append(line)
+    book.save(folder / "in.xlsx")
+    refused = ask("in.xlsx", "-o", "out.jsonl", prompt="{text}")
+    assert (refused.code, refused.err.startswith(f"cottonpalm: in.xlsx {said}")) == (2, True), refused.err
+    assert server.requests == 0
+
+
 @pytest.mark.core
 @pytest.mark.parametrize("name", ["in.csv", "in.xlsx", "in.parquet", "in.jsonl"])
 @pytest.mark.parametrize("own", [False, True])

@@ -109,6 +109,17 @@ def test_a_page_in_another_currency_is_in_no_other(ask: Command, cottonpalm: Com
     assert "€" in cottonpalm("report", "out", *euros).out
 
 
+def test_a_cost_that_is_not_known_is_null_to_programs_and_not_nothing(
+    cottonpalm: Command, server: Loopback, folder: Path
+) -> None:
+    rows(folder / "in.jsonl", 1)
+    unknown = ("--model", "openai:no-such-model", "--base-url", server.openai_url, "--prompt", "{text}")
+    assert cottonpalm("run", "in.jsonl", "-o", "out.jsonl", *unknown).code == 0
+    assert orjson.loads(cottonpalm("status", "--json").out)["cost_usd"] is None
+    assert cottonpalm("run", "in.jsonl", "-o", "free.jsonl", *unknown, "--price", "0:0").code == 0
+    assert orjson.loads(cottonpalm("status", "free", "--json").out)["cost_usd"] == 0
+
+
 def test_programs_are_told_what_a_run_may_have_cost_besides(
     ask: Command, cottonpalm: Command, server: Loopback, folder: Path
 ) -> None:

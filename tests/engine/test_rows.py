@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler, CallbackManager
-from langchain_core.runnables import RunnablePassthrough
+from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 
 from cottonpalm import BatchProcessor, Cache, ConfigError, RetryPolicy, RowTimeout, RunStopped
 from cottonpalm.engine.input.reader import Broken
@@ -19,7 +19,7 @@ from cottonpalm.types import ErrorRecord, Kind
 from tests.engine.helpers import Probe, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 pytestmark = pytest.mark.core
 
@@ -475,6 +475,22 @@ def test_priorities_that_are_no_list_are_refused(given: Any) -> None:
         virtual_run(BatchProcessor(Probe()).abatch([1, 2], priorities=given))
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("what", ["priorities", "ids"])
+def test_a_function_of_the_row_that_raises_says_at_which_row(what: str, *, lazy: bool) -> None:
+    def of(row: dict[str, int]) -> int:
+        return row["n"]
+
+    processor = BatchProcessor(RunnablePassthrough(), priority=of if what == "priorities" else None)
+    rows = [{"n": 1}, {"m": 2}, {"n": 3}]
+    with pytest.raises(KeyError) as raised:
+        for _ in processor.start(iter(rows) if lazy else rows, ids=of if what == "ids" else None):
+            pass
+    assert raised.value.__notes__ == [
+        f"cottonpalm: row 2 (index 1): the function given for {what} raised this"
+    ]
+
+
 @pytest.mark.parametrize("many", [1, 3])
 def test_a_wrong_number_of_priorities_or_ids_is_refused(many: int) -> None:
     processor = BatchProcessor(Probe())
@@ -491,6 +507,41 @@ def test_no_rows_are_no_work() -> None:
     assert list(processor.batch_as_completed([])) == []
     with processor.start(iter([])) as run:
         assert list(run) == []
+
+
+async def _as_completed(processor: BatchProcessor[Any, Any]) -> list[Any]:
+    return [pair async for pair in processor.abatch_as_completed([])]
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        lambda processor: processor.batch([]),
+        lambda processor: virtual_run(processor.abatch([])),
+        lambda processor: list(processor.batch_as_completed([])),
+        lambda processor: virtual_run(_as_completed(processor)),
+        lambda processor: processor.map_table([]),
+        lambda processor: virtual_run(processor.amap_table([])),
+    ],
+)
+def test_after_no_rows_the_last_run_is_that_of_no_rows(nothing: Callable[[Any], list[Any]]) -> None:
+    processor = BatchProcessor(RunnablePassthrough())
+    processor.batch([1, 2])
+    assert processor.last_run.stats.ok == 2
+    assert nothing(processor) == []
+    assert (processor.last_run.stats.ok, processor.last_run.outcomes()) == (0, [])
+
+
+def test_retry_after_a_batch_of_no_rows_asks_none_of_an_earlier_batch() -> None:
+    def broken(row: int) -> int:
+        asked.append(row)
+        raise ValueError("no")
+
+    asked: list[int] = []
+    processor = BatchProcessor(RunnableLambda(broken))
+    processor.batch([1], return_exceptions=True)
+    processor.batch([])
+    assert (processor.retry(), asked) == ([], [1])
 
 
 @pytest.mark.parametrize("name", ["accept_truncated", "store_inputs", "request_hook", "progress"])

@@ -39,7 +39,7 @@ def _as_json(info: RunInfo) -> dict[str, Any]:
         "total": facts.get("total"),
         "total_exact": bool(facts.get("exact")),
         "left": None if rows is None else max(0, rows - info.ok - info.failed),
-        "cost_usd": info.cost_pico / PICO,
+        "cost_usd": info.cost_pico / PICO if screen.is_cost_known(info) else None,
         "uncertain_usd": info.uncertain_pico / PICO,
         "rows_per_s": facts.get("rate"),
         "held_by": info.holder,

@@ -12,7 +12,7 @@ import orjson
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.readers.encodings import HINT
 from cottonpalm.cli.readers.line_rows import LineRows
-from cottonpalm.cli.readers.rows import BadRow, Row
+from cottonpalm.cli.readers.rows import MORE, BadRow, Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,6 @@ CHECKED: Final = 1 << 28  # bytes: read in a fraction of a second
 QUOTE: Final = b'"'
 SEPARATORS: Final = (",", ";", "\t", "|")  # in doubt, the first
 SAID: Final = re.compile(rb'"?sep=([,;\t|])"?\s*')
-MORE: Final = "cottonpalm_more"  # the field for the cells of a row beyond those that the header names
 
 
 class Csv(LineRows):

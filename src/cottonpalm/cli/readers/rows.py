@@ -22,6 +22,7 @@ Row: TypeAlias = dict[str, Any]
 HEAD: Final = 255  # rows read ahead, besides the first
 HEAD_CHARACTERS: Final = 1 << 22
 BAD_ROW: Final = "BadRow"  # the name of its error in records
+MORE: Final = "cottonpalm_more"  # the field for the cells of a row beyond those that the header names
 
 
 class BadRow(Exception):

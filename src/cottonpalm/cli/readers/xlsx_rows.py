@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cottonpalm.cli.problems import Problem, extra
-from cottonpalm.cli.readers.rows import InputRows, Row
+from cottonpalm.cli.readers.rows import MORE, InputRows, Row
 
 if TYPE_CHECKING:
     import io
@@ -48,6 +48,12 @@ class Xlsx(InputRows):
             self._header.pop()
         if not self._header:
             raise Problem(f"{self.name} is empty: the first row of its first sheet must name the columns")
+        self._header_row = self.begins
+        if self._header.count("") > 1:
+            raise Problem(
+                f"{self.name} row {self.begins}: {self._header.count('')} columns have no name, the first of them is "
+                f"{_letters(self._header.index(''))}: name them, or delete them"
+            )
         doubled = next((name for name in self._header if self._header.count(name) > 1), None)
         if doubled is not None:
             raise Problem(f"{self.name} row {self.begins}: the column {doubled!r} is named twice; rename one")
@@ -57,7 +63,19 @@ class Xlsx(InputRows):
 
     def _next(self) -> Row | None:
         cells = self._cells()
-        return None if cells is None else dict(zip(self._header, cells, strict=False))
+        if cells is None:
+            return None
+        row = dict(zip(self._header, cells, strict=False))
+        names = len(self._header)
+        if (beyond := next((at for at in range(names, len(cells)) if _is_said(cells[at])), None)) is not None:
+            raise self.bad(self._nameless(beyond), row | {MORE: list(cells[names:])})
+        return row
+
+    def _nameless(self, column: int) -> str:
+        return (
+            f"a cell stands in column {_letters(column)}, which has no name in row {self._header_row}: name the column "
+            f"there, or empty the cell (row {self._header_row} is taken for the header; delete what is above the table)"
+        )
 
     def _cells(self) -> tuple[Any, ...] | None:
         """The next row that is not empty."""
@@ -66,3 +84,13 @@ class Xlsx(InputRows):
             if any(cell is not None for cell in cells):
                 return (*cells, *[None] * (len(getattr(self, "_header", ())) - len(cells)))
         return None
+
+
+def _is_said(cell: Any) -> bool:
+    return cell is not None and str(cell).strip() != ""
+
+
+def _letters(column: int) -> str:
+    """A column as Excel names it: A to Z, then AA."""
+    before, letter = divmod(column, 26)
+    return (_letters(before - 1) if before else "") + chr(ord("A") + letter)

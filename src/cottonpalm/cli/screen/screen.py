@@ -200,8 +200,12 @@ def _cells(info: RunInfo) -> list[str]:
 
 def cost_of(info: RunInfo) -> str:
     """What a run cost; `?` where no price is known."""
-    is_known = info.cost_pico or info.meta.get("facts", {}).get("priced")
-    return money(info.cost_pico) if is_known else "?"
+    return money(info.cost_pico) if is_cost_known(info) else "?"
+
+
+def is_cost_known(info: RunInfo) -> bool:
+    """Whether what a run cost can be said: of a model without a price it adds up to nothing."""
+    return bool(info.cost_pico or info.meta.get("facts", {}).get("priced"))
 
 
 def left_of(info: RunInfo) -> str:

@@ -85,6 +85,11 @@ class PerRow:
                 raise RuntimeError(
                     f"{numbered(index)}: the function given for {self._what} raised {type(stop).__name__}"
                 ) from stop
+            except Exception as error:
+                error.add_note(
+                    f"cottonpalm: {numbered(index)}: the function given for {self._what} raised this"
+                )
+                raise
         if index >= len(given):
             raise ConfigError(f"{numbered(index)} has no value in {self._what}: only {len(given)} were given")
         return given[index]
