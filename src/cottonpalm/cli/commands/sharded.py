@@ -15,6 +15,7 @@ from cottonpalm import clock
 from cottonpalm.chain import fingerprint
 from cottonpalm.cli.chains.build import build
 from cottonpalm.cli.commands.parts import parts_of, rows_of_input, run_of
+from cottonpalm.cli.commands.run import released
 from cottonpalm.cli.commands.shards import (
     SUFFIXES,
     ShardTask,
@@ -31,7 +32,7 @@ from cottonpalm.cli.signals import Signals
 from cottonpalm.cli.store.held_store import HeldStore
 from cottonpalm.cli.writers.open_output import check_name
 from cottonpalm.config import AdaptiveConcurrency
-from cottonpalm.errors import ChainChanged, RunStopped
+from cottonpalm.errors import ChainChanged, RunStopped, StoreError
 from cottonpalm.observers.words.formatting import count, duration, money
 from cottonpalm.processor import BatchProcessor
 from cottonpalm.protocols import FAILED, OK, RETRYABLE
@@ -80,7 +81,7 @@ def run_sharded(job: RunSpec, where: Where, screen: Screen) -> Code:
             check_name(info, job.input, job.output, replace=where.fresh or where.overwrite)
         whole = Whole(job, replace(where, store=store_url), store, screen, list(_rows(shards)))
         try:
-            return whole.run(described)
+            return released(store, whole.run(described), screen)
         except ChainChanged as changed:
             raise Problem(wording.here(str(changed))) from changed
 
@@ -179,7 +180,8 @@ class Whole:
                     progress.close()
             files = self._files()
             code = self._code(stopped, signals.code, files)
-            self._note(code, files)
+            with suppress(StoreError):  # a store that takes no more is told by the files that it refuses
+                self._note(code, files)
             self._say_end(run, code, stopped, clock.now() - begun, files)
         return code
 
