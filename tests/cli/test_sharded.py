@@ -202,3 +202,58 @@ def test_a_fresh_run_forgets_what_its_files_hold(ask: Command, folder: Path, ser
         ("out/part-1.parquet", 4),
     ]
     store.close()
+
+
+@pytest.mark.timeout(300)
+def test_what_is_said_of_a_folder_is_of_the_files_that_it_holds_now(
+    ask: Command, cottonpalm: Command, folder: Path, server: Loopback, faults: set[str]
+) -> None:
+    shards(folder / "in", [3, 2, 4])
+    faults.add("say text 4")  # of the second file
+    assert ask("in", "-o", "out", *WORKERS).code == 3
+    asked = server.requests
+    parquet.write_table(
+        pa.table({"text": ["text 0", "text 1", "text 2", "a new one"]}), folder / "in/part-0.parquet"
+    )
+    parquet.write_table(pa.table({"text": ["text 3"]}), folder / "in/part-1.parquet")
+    (folder / "in/part-2.parquet").unlink()
+    said = ask("in", "-o", "out", *WORKERS)
+    assert said.code == 0, said.err
+    assert server.requests == asked + 1
+    assert "5 rows: 5 ok, 0 failed; 2 files: 2 done\n" in said.err
+    assert "edited" not in said.err
+    assert "note: out also holds part-2.parquet, of what in does not hold any more" in said.err
+    [told] = [line for line in cottonpalm("status").out.splitlines() if line.split()[0] == "out"]
+    assert told.split()[1:4] == ["3", "0", "0"], (
+        "two files of the folder and one that left it; none left to do"
+    )
+
+
+@pytest.mark.timeout(300)
+def test_a_folder_is_forgotten_with_its_files(
+    ask: Command, cottonpalm: Command, folder: Path, server: Loopback
+) -> None:
+    shards(folder / "in", [3, 4])
+    assert ask("in", "-o", "out", *WORKERS).code == 0
+    assert ask("in/part-0.parquet", "-o", "other.jsonl", "--run", "out/other").code == 0
+    asked = server.requests
+    said = cottonpalm("rm", "out")
+    assert said.code == 2
+    assert "rm out would forget 7 answers and 0 failed rows of 2 files, which cost $" in said.one_line
+    assert cottonpalm("rm", "out", "--yes").code == 0
+    assert [line.split()[0] for line in cottonpalm("status").out.splitlines()] == ["run", "out/other"]
+    assert ask("in", "-o", "out", "--overwrite", *WORKERS).code == 0
+    assert server.requests == asked + 7
+
+
+def test_an_export_of_a_folder_says_where_its_rows_are(
+    ask: Command, cottonpalm: Command, folder: Path, server: Loopback
+) -> None:
+    shards(folder / "in", [1, 1])
+    assert ask("in", "-o", "out", *WORKERS).code == 0
+    said = cottonpalm("export", "out", "-o", "all.jsonl")
+    assert said.code == 2
+    assert "run out is of files, each of which is a run of its own" in said.one_line
+    assert "(cottonpalm export out/part-0.parquet -o FILE); their rows are in out" in said.one_line
+    assert cottonpalm("export", "out/part-0.parquet", "-o", "all.jsonl").code == 0
+    assert server.requests == 2

@@ -19,7 +19,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from tests.cli.conftest import Command, lines, rows
 from tests.cli.killing import environment
@@ -307,6 +309,20 @@ def test_a_store_that_cannot_grow_stops_the_run_with_4(
     assert "cottonpalm: the run stopped: the store" in said
     assert "could not be stored" in said, "how much is paid and lost"
     assert "  resume   cottonpalm run in.jsonl" in said
+    assert "Traceback" not in said
+
+
+def test_a_store_that_cannot_grow_stops_the_run_of_a_folder_with_4_too(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for part in range(2):
+        texts = [f"{part} {number} {'x' * 2000}" for number in range(250)]
+        parquet.write_table(pa.table({"text": texts}), tmp_path / f"in/part-{part}.parquet")
+    process = start("in", "-o", "out", "--executor", "processes", "--workers", "2", preexec_fn=small_disk)
+    said = rest_of(process)
+    assert process.returncode == 4, said
+    assert "cottonpalm: the run stopped: the store" in said
+    assert "2 files: 0 done, 2 left" in said
+    assert said.splitlines()[-1].startswith("  cottonpalm run in -o out"), "how to go on is said last"
     assert "Traceback" not in said
 
 

@@ -59,6 +59,7 @@ class Builder:
         self.accounts = Accounts(self.facts, settings)
         self.gates: list[Callable[[], Gate]] = []  # of each run, innermost
         self.spare: int | None = None  # rows that each worker holds ready; None: those of the next moment
+        self.tells_edited = True  # before a run, how many rows it asks and pays again
 
     def start_at(self, concurrency: AdaptiveConcurrency, learnt_in: Learning) -> None:
         """Replace the learnt limits: the next run begins with these settings, and learns in `learnt_in`."""
@@ -80,7 +81,8 @@ class Builder:
         if asked.streaming and asked.many:
             _check_stream(settings.mode, book)
         reader = self._reader(asked, run_store, () if book is None else book.rows())
-        if asked.many and run_store is not None and not (asked.skip_stored and asked.retry_failed):
+        told = self.tells_edited and not (asked.skip_stored and asked.retry_failed)
+        if asked.many and run_store is not None and told:
             _tell(asked.rows, reader, run_store)
         account = self.accounts.made(asked.most, run_store, many=asked.many)
         account.flow.rows = _rows_left(asked, run_store)

@@ -139,10 +139,15 @@ class Ending:
         return left_out
 
     def _beside(self, counts: summary.Counts) -> dict[str, int]:
-        """How many stored rows are none of the input, so that `status` does not take them for some; {}: not known."""
+        """How many stored rows are none of the input, and how many of those failed; {}: not known.
+
+        So nobody takes them for rows of the input.
+        """
         if not self.work.rows.ended:
             return {}
-        return {"beside": sum(self.work.store.kept.counts().values()) - counts.ok - counts.failed}
+        stored = self.work.store.kept.counts()
+        failed, rows = sum(stored.values()) - stored.get(OK, 0), sum(stored.values())
+        return {"beside": rows - counts.ok - counts.failed, "beside_failed": failed - counts.failed}
 
     def _page(self) -> str | None:
         """Write the report, where one is asked for; its name."""

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.cli.chains.build import need_columns
+from cottonpalm.cli.commands.parts import parts_of
 from cottonpalm.cli.files.output_file import is_stream
 from cottonpalm.cli.options.spec import RunSpec
 from cottonpalm.cli.problems import Problem
@@ -24,7 +25,7 @@ from cottonpalm.engine.input.reader import Broken, Reader
 from cottonpalm.engine.input.slot_list import SlotList
 from cottonpalm.engine.output.table import row_of
 from cottonpalm.errors import RunBusy
-from cottonpalm.shell import JOB, Code
+from cottonpalm.shell import JOB, Code, command_on
 from cottonpalm.stores.codec.records import NOT_KEPT, stored_input, unpack
 from cottonpalm.stores.sql.database import CannotWrite
 from cottonpalm.urls import shown
@@ -72,6 +73,7 @@ def show_export(url: str, asked: Export, screen: Screen) -> Code:
     with existing_store(url) as store:
         info = store.known(asked.run)
         job = RunSpec.of(info.meta, info.name) if JOB in info.meta else None
+        _refuse_folder(info, parts_of(info, store.runs()), url)
         if job is not None and asked.output == job.output != "-":
             raise Problem(
                 f"-o {shown(asked.output)} is the run's own output, which `run` keeps; name another file"
@@ -87,6 +89,15 @@ def show_export(url: str, asked: Export, screen: Screen) -> Code:
     where = "standard output" if asked.output == "-" else shown(asked.output)
     screen.say(f"{where}: {rows:,} {'row' if rows == 1 else 'rows'} of run {asked.run}")
     return Code.OK
+
+
+def _refuse_folder(info: RunInfo, parts: list[RunInfo], url: str) -> None:
+    if parts:
+        example = command_on("export", parts[0].name, url)
+        raise Problem(
+            f"run {info.name} is of files, each of which is a run of its own ({example} -o FILE); their rows are in"
+            f" {shown(str(info.meta[JOB]['output']))}"
+        )
 
 
 def _run_of(store: HeldStore, name: str, info: RunInfo, screen: Screen) -> HeldRun:

@@ -56,7 +56,7 @@ def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
         _check_output(job, where, info.meta if info else {})
         stack.enter_context(beside(where.store, where.live, screen))
         code = _run_or_begin_anew(Session(Work(job, where, screen, rows, store)), built, store, screen)
-        return _released(store, code, screen)
+        return released(store, code, screen)
 
 
 def _run_or_begin_anew(session: Session, built: Built, store: HeldStore, screen: Screen) -> Code:
@@ -127,7 +127,7 @@ def _check_output(job: RunSpec, where: Where, meta: dict[str, Any]) -> None:
     check_output(job.output, job.input, meta, overwrite=where.overwrite, guard=guard, bom=bom)
 
 
-def _released(store: HeldStore, code: Code, screen: Screen) -> Code:
+def released(store: HeldStore, code: Code, screen: Screen) -> Code:
     """Close the store; if that fails after all went well, the run was stopped by its store."""
     try:
         store.release()

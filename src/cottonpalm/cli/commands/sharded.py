@@ -14,11 +14,12 @@ from langchain_core.runnables import RunnableLambda
 from cottonpalm import clock
 from cottonpalm.chain import fingerprint
 from cottonpalm.cli.chains.build import build
+from cottonpalm.cli.commands.parts import parts_of, rows_of_input, run_of
+from cottonpalm.cli.commands.run import released
 from cottonpalm.cli.commands.shards import (
     SUFFIXES,
     ShardTask,
     is_sharded,
-    run_of,
     shards_of,
     why_not_done,
     word_on,
@@ -31,17 +32,18 @@ from cottonpalm.cli.signals import Signals
 from cottonpalm.cli.store.held_store import HeldStore
 from cottonpalm.cli.writers.open_output import check_name
 from cottonpalm.config import AdaptiveConcurrency
-from cottonpalm.errors import ChainChanged, RunStopped
+from cottonpalm.errors import ChainChanged, RunStopped, StoreError
 from cottonpalm.observers.words.formatting import count, duration, money
 from cottonpalm.processor import BatchProcessor
-from cottonpalm.protocols import FAILED, OK
-from cottonpalm.shell import Code, command_on
+from cottonpalm.protocols import FAILED, OK, RETRYABLE
+from cottonpalm.shell import FACTS, Code, command_on
 from cottonpalm.stores import open_store
+from cottonpalm.stores.codec.records import unpack
 from cottonpalm.types import pico
 from cottonpalm.urls import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from cottonpalm.cli.commands.where import Where
     from cottonpalm.cli.options.spec import RunSpec
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from cottonpalm.observers.terminal.progress import Progress
     from cottonpalm.protocols import RunInfo
     from cottonpalm.run import Run
+    from cottonpalm.types import Outcome
 
 ANY_TIME_S: Final = 1e9
 FIRST: Final = 5  # files whose failure is shown
@@ -78,7 +81,7 @@ def run_sharded(job: RunSpec, where: Where, screen: Screen) -> Code:
             check_name(info, job.input, job.output, replace=where.fresh or where.overwrite)
         whole = Whole(job, replace(where, store=store_url), store, screen, list(_rows(shards)))
         try:
-            return whole.run(described)
+            return released(store, whole.run(described), screen)
         except ChainChanged as changed:
             raise Problem(wording.here(str(changed))) from changed
 
@@ -163,6 +166,7 @@ class Whole:
         ):
             signals.over(run)
             self._store.kept.set_meta(**self._job.as_json())
+            self._note()
             if self._where.fresh:
                 self._forget()
             if progress is not None:
@@ -174,8 +178,11 @@ class Whole:
             finally:
                 if progress is not None:
                     progress.close()
-            code = self._code(stopped, signals.code)
-            self._say_end(run, code, stopped, clock.now() - begun)
+            files = self._files()
+            code = self._code(stopped, signals.code, files)
+            with suppress(StoreError):  # a store that takes no more is told by the files that it refuses
+                self._note(code, files)
+            self._say_end(run, code, stopped, clock.now() - begun, files)
         return code
 
     def _processor(self, described: str, progress: Progress | None) -> BatchProcessor:
@@ -197,7 +204,9 @@ class Whole:
             ray_address=job.ray_address,
             observers=[] if progress is None else [progress],
         )
-        made._builder.spare = 0  # noqa: SLF001 - a file that waits at one worker would be begun by no other
+        builder = made._builder  # noqa: SLF001 - what no user may set
+        builder.spare = 0  # a file that waits at one worker would be begun by no other
+        builder.tells_edited = False  # of a file that has changed, only what is new in it is asked
         return made
 
     def _take(self, run: Run) -> None:
@@ -215,27 +224,51 @@ class Whole:
         names = {run_of(self._where.run, row["input"]) for row in self._rows}
         return [info for info in self._store.runs() if info.name in names]
 
-    def _code(self, stopped: RunStopped | None, signal: Code | None) -> Code:
+    def _files(self) -> dict[str, int]:
+        """How each file of the folder ended, by its run's name, as it is now; not those that have changed or left."""
+        kept, now = self._store.kept, {row["input"]: row for row in self._rows}
+        slots = [slot.slot for slot in summary.slots_of(kept)]
+        ended = (unpack(record, slot, {}) for slot, record in kept.read(slots).items())
+        return {
+            run_of(self._where.run, outcome.input["input"]): _status(outcome)
+            for outcome in ended
+            if outcome.input == now.get(outcome.input["input"])
+        }
+
+    def _note(self, code: Code | None = None, files: Mapping[str, int] | None = None) -> None:
+        """Note for `status` how many files there are, and what the store holds besides."""
+        ended = self._files() if files is None else files
+        beside = sum(self._store.kept.counts().values()) - len(ended)
+        facts = {"total": len(self._rows), "exact": True, "beside": beside, "code": code}
+        self._store.kept.set_meta(**{FACTS: facts})
+
+    def _code(self, stopped: RunStopped | None, signal: Code | None, files: Mapping[str, int]) -> Code:
         if signal is not None:
             return signal
         if stopped is not None:
             return Code.INTERRUPTED if stopped.reason == "interrupted" else Code.STOPPED
-        counts = self._store.kept.counts()
-        return Code.SOME_FAILED if sum(counts.values()) > counts.get(OK, 0) else Code.OK
+        return Code.OK if all(status == OK for status in files.values()) else Code.SOME_FAILED
 
-    def _say_end(self, run: Run, code: Code, stopped: RunStopped | None, seconds: float) -> None:
-        say, parts, files = self._screen.say, self._parts(), self._store.kept.counts()
+    def _say_end(
+        self, run: Run, code: Code, stopped: RunStopped | None, seconds: float, files: Mapping[str, int]
+    ) -> None:
+        say, parts = self._screen.say, self._parts()
         for line in self._failed[:FIRST]:
             self._screen.error(line)
         if stopped is not None and stopped.reason != "interrupted":
             self._screen.error(wording.why(stopped))
-        ok, failed = sum(part.ok for part in parts), sum(part.failed for part in parts)
-        cost, uncertain = sum(part.cost_pico for part in parts), run.stats.uncertain_usd
-        left = max(0, len(self._rows) - files.get(OK, 0) - files.get(FAILED, 0))  # the same command does them
+        rows = [rows_of_input(part, done=files.get(part.name) in {OK, FAILED}) for part in parts]
+        ok, failed = sum(counts.ok for counts in rows), sum(counts.failed for counts in rows)
+        statuses = list(files.values())
+        done, cost, uncertain = (
+            statuses.count(OK),
+            sum(part.cost_pico for part in parts),
+            run.stats.uncertain_usd,
+        )
+        left = len(self._rows) - done - statuses.count(FAILED)  # the same command does them
         say(
             f"{self._where.run}: {count(ok + failed, 'row')}: {ok:,} ok, {failed:,} failed;"
-            f" {count(len(self._rows), 'file')}: {files.get(OK, 0):,} done"
-            + (f", {left:,} left" if left else "")
+            f" {count(len(self._rows), 'file')}: {done:,} done" + (f", {left:,} left" if left else "")
         )
         say(f"  time     {duration(seconds)}")
         if cost:
@@ -243,7 +276,31 @@ class Whole:
         if uncertain:
             say(f"  uncertain {money(pico(uncertain))}: requests whose cost nobody reported")
         say(f"  results  {shown(self._job.output)}")
+        self._say_beside()
         if code is Code.SOME_FAILED:
             self._screen.command(command_on("retry", self._where.run, self._where.store))
         elif code is not Code.OK:
             self._screen.command(summary.resume_command(list(self._where.argv)))
+
+    def _say_beside(self) -> None:
+        """Say what the output folder holds of files that have left the input: whoever reads the folder reads it too."""
+        info, store = self._store.info(self._where.run), self._store
+        ours = {run_of(self._where.run, row["input"]) for row in self._rows}
+        left = (
+            [] if info is None else [part for part in parts_of(info, store.runs()) if part.name not in ours]
+        )
+        names = [
+            Path(part.name).name for part in left if (Path(self._job.output) / Path(part.name).name).exists()
+        ]
+        if names:
+            others = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+            self._screen.say(
+                f"note: {shown(self._job.output)} also holds {names[0]}{others}, of what"
+                f" {shown(self._job.input)} does not hold any more"
+            )
+
+
+def _status(outcome: Outcome) -> int:
+    if outcome.error is None:
+        return OK
+    return RETRYABLE if outcome.error.retryable else FAILED

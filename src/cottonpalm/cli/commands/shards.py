@@ -15,6 +15,7 @@ from socket import gethostname
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
+from cottonpalm.cli.commands.parts import run_of
 from cottonpalm.cli.commands.run import carry_out
 from cottonpalm.cli.commands.where import Where
 from cottonpalm.cli.problems import NoRows, Problem
@@ -75,11 +76,6 @@ def shards_of(path: str) -> list[str]:
         doubled = next(name for name in names if names.count(name) > 1)
         raise Problem(f"{shown(path)}: two files are named {doubled}; each needs a name of its own")
     return found
-
-
-def run_of(whole: str, shard: str) -> str:
-    """Return the name of a file's own run."""
-    return f"{whole}/{Path(shard).name}"
 
 
 @dataclass(frozen=True)
