@@ -95,7 +95,7 @@ class Job:
     def _execute(self, number: int, row: Row) -> Outcome:
         faults, reply = self.faults, None
         if faults.all_refused or number in faults.refused:
-            reply = Reply(status=400)
+            reply = Reply(status=faults.refused_as)
         elif number in faults.broken:
             reply = Reply(status=500)
         outcome = rules.asked(self.api, self.path, row.body, reply)
