@@ -23,6 +23,7 @@ class Faults:
         all_refused: every row is answered with `refused_as`, so that there is no file of answers.
         missing: rows that are not executed, and of which nothing comes back.
         twice: rows that come back twice.
+        foreign: the first result that comes back is of another batch.
         shuffle: the results are in this random order.
         invalid: the whole of it fails in validation, with this code, naming the first line.
         gone: its results are no longer kept once it has ended.
@@ -42,6 +43,7 @@ class Faults:
     refused_as: int = 400
     missing: frozenset[int] = frozenset()
     twice: frozenset[int] = frozenset()
+    foreign: bool = False
     shuffle: int | None = None
     invalid: str | None = None
     gone: bool = False

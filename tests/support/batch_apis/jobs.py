@@ -124,6 +124,8 @@ class Job:
         found += [found[number] for number in sorted(self.faults.twice) if number < len(found)]
         if self.faults.shuffle is not None:
             Random(self.faults.shuffle).shuffle(found)
+        if self.faults.foreign:
+            found.insert(0, ("of-another-batch-0", None))
         return found
 
 
