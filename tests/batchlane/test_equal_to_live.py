@@ -6,10 +6,11 @@ import contextlib
 import sqlite3
 import threading
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from uuid import uuid4
 
 import pytest
 from langchain_core.exceptions import OutputParserException
-from langchain_core.messages import HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from pydantic import BaseModel
@@ -101,7 +102,8 @@ class Picky(StrOutputParser):
 
     def parse(self, text: str) -> str:
         if "row 2" in text:
-            raise OutputParserException(f"not this: {text}")
+            quoted = AIMessage(text, id=f"lc_run--{uuid4()}-0")  # as ChatOpenAI's own parser does
+            raise OutputParserException(f"not this: {quoted}")
         return text
 
 
@@ -115,11 +117,11 @@ def test_a_row_whose_answers_never_parse_is_asked_as_often_as_live(
     bills = sorted((bill.model, bill.text) for bill in server.bills)
     server.bills.clear()
     _, in_batches = run_of(batched(chain, server, tmp_path), 6)
-    assert sorted((bill.model, bill.text) for bill in server.bills) == bills
+    assert sorted((bill.model, bill.text) for bill in server.bills) == bills  # ids of messages are in none
     assert {outcome.lane for outcome in in_batches} == {"batch"}
     assert asked_live[2].attempts == 2
     for one, other in zip(asked_live, in_batches, strict=True):
-        assert (other.status, other.attempts, other.error) == (one.status, one.attempts, one.error)
+        assert (other.status, other.attempts) == (one.status, one.attempts)
         assert other.cost_pico == (one.cost_pico or 0) // 2
 
 
