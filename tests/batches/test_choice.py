@@ -184,3 +184,15 @@ def test_two_keys_are_told_apart_and_a_token_that_rotates_is_not() -> None:
     assert whose(one, "tag") != whose(one, "another tag")  # nobody can compare it across batches
     assert whose({"authorization": "Bearer eyJ.1"}, "t") == whose({"authorization": "Bearer eyJ.2"}, "t")
     assert len(whose(one, "tag")) == 8
+
+
+def test_the_mark_that_older_sdks_of_anthropic_put_into_the_address_for_betas_keeps_nothing_out_of_a_batch() -> (
+    None
+):
+    headers = {"x-api-key": "sk-ant", "anthropic-version": "2023-06-01", "anthropic-beta": "a-1"}
+    found = [
+        lane_for(f"https://api.anthropic.com/v1/messages{query}", headers, MESSAGES)
+        for query in ("", "?beta=true")
+    ]
+    assert isinstance(found[0], Lane)
+    assert found[0] == found[1]

@@ -219,6 +219,23 @@ def test_what_only_looks_like_the_lost_batch_is_told_by_its_results_and_not_mist
     assert not server.paid_twice()
 
 
+def test_a_result_of_another_batch_does_not_make_a_stranger_of_the_one_that_was_found(
+    server: BatchProvider, disk: Disk, tmp_path: Path
+) -> None:
+    """It was taken for somebody else's at that line, and made and paid a second time."""
+    server.script = lambda number, rows: Faults(lose=None if number else "after", foreign=True)
+
+    async def main() -> Batch:
+        async with desk_at(disk.book) as desk:
+            return await bring(
+                desk, await desk.plan(packed_of(lane_at(server, "anthropic"), TEXTS, tmp_path))
+            )
+
+    batch = asyncio.run(main())
+    assert (batch.stage, batch.strangers, len(server.jobs)) == (Stage.COLLECTED, (), 1)
+    assert len(results(disk.book, ROWS)) == ROWS
+
+
 def test_what_only_looks_like_ours_is_not_cancelled_when_ours_is(
     server: BatchProvider, disk: Disk, tmp_path: Path
 ) -> None:

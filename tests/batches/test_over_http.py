@@ -12,7 +12,7 @@ import pytest
 from cottonpalm import clock
 from cottonpalm.providers.batches.lanes import credentials_of
 from cottonpalm.providers.batches.stages import Stage
-from cottonpalm.providers.batches.troubles import BatchDenied
+from cottonpalm.providers.batches.troubles import BatchDenied, may_pass
 from tests.batches.kit import (
     HEADERS,
     advanced,
@@ -106,6 +106,17 @@ def test_an_expired_batch_keeps_what_was_paid_for(
     kept = [] if provider == "gemini" else [0, 1, 2, 3, 4, 5]  # Gemini gives nothing back of an expired batch
     assert sorted(results(disk.book, len(TEXTS))) == kept
     assert {result.lost for _, result in disk.book.lost(batch.tag)} == {"expired"}
+
+
+@pytest.mark.parametrize(("status", "stays"), [(400, True), (401, False), (403, False)])
+def test_what_the_account_was_refused_is_doubted_later_and_what_a_row_was_refused_is_not(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path, status: int, stays: bool
+) -> None:
+    server.faults = Faults(refused=frozenset({3}), refused_as=status)
+    run(server, disk, provider, tmp_path)
+    assert 3 in results(disk.book, len(TEXTS))
+    disk.book.doubt(may_pass)
+    assert sorted({*range(10)} - results(disk.book, len(TEXTS)).keys()) == ([] if stays else [3])
 
 
 def test_a_refused_row_has_the_error_that_a_live_request_would_have_got(

@@ -6,9 +6,11 @@ import contextlib
 import sqlite3
 import threading
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from uuid import uuid4
 
 import pytest
-from langchain_core.messages import HumanMessage, ToolMessage
+from langchain_core.exceptions import OutputParserException
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from pydantic import BaseModel
@@ -93,6 +95,34 @@ def test_an_answer_that_was_cut_within_an_emoji_is_kept_with_those_beside_it(
     assert {bill.lane for bill in server.bills} == {"batch"}
     assert batched(chain, server, tmp_path).batch(given) == asked_live
     assert len(server.bills) == 2, "the second time all of it came from the store"
+
+
+class Picky(StrOutputParser):
+    """Takes no answer about row 2."""
+
+    def parse(self, text: str) -> str:
+        if "row 2" in text:
+            quoted = AIMessage(text, id=f"lc_run--{uuid4()}-0")  # as ChatOpenAI's own parser does
+            raise OutputParserException(f"not this: {quoted}")
+        return text
+
+
+@pytest.mark.parametrize("made", [openai, anthropic, gemini, mistral])
+def test_a_row_whose_answers_never_parse_is_asked_as_often_as_live(
+    server: BatchProvider, tmp_path: Path, made: Callable[[BatchProvider], Any]
+) -> None:
+    """Its last round began with the second question: it was taken for one that changes, and ran live once more."""
+    chain = ChatPromptTemplate.from_template("About: {text}") | made(server) | Picky()
+    _, asked_live = run_of(live(chain, hedge=False), 6)
+    bills = sorted((bill.model, bill.text) for bill in server.bills)
+    server.bills.clear()
+    _, in_batches = run_of(batched(chain, server, tmp_path), 6)
+    assert sorted((bill.model, bill.text) for bill in server.bills) == bills  # ids of messages are in none
+    assert {outcome.lane for outcome in in_batches} == {"batch"}
+    assert asked_live[2].attempts == 2
+    for one, other in zip(asked_live, in_batches, strict=True):
+        assert (other.status, other.attempts) == (one.status, one.attempts)
+        assert other.cost_pico == (one.cost_pico or 0) // 2
 
 
 LARGE = 9_400_111_899_223_100_001_234_567  # of 25 digits

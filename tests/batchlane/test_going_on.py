@@ -9,13 +9,14 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 
 from cottonpalm import Budget, ConfigError, RunStopped
 from cottonpalm.stores import open_store
 from cottonpalm.types import pico
-from tests.batchlane.chains import two_steps
-from tests.batchlane.kit import PICO_PRICES, batched, live, openai, rows, simple
+from tests.batchlane.chains import PROMPT, two_steps
+from tests.batchlane.kit import PICO_PRICES, anthropic, batched, live, openai, rows, simple
 from tests.support.batch_provider import Faults
 
 if TYPE_CHECKING:
@@ -380,3 +381,18 @@ def test_a_kill_before_anything_is_sent_costs_nothing(server: BatchProvider, tmp
     assert (left.spent().uncertain, left.spent().leased) == (0, 0)
     left.close()
     store.close()
+
+
+def test_what_stopped_the_run_for_all_rows_is_not_held_against_those_of_the_next_call(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    """Each call after the key was mended ended at once, at the next few rows that the old key had been refused."""
+    chain, count = PROMPT | anthropic(server) | StrOutputParser(), 200  # more than go on at a time
+    server.faults = Faults(all_refused=True, refused_as=401)
+    with pytest.raises(RunStopped) as stopped:
+        batched(chain, server, tmp_path).batch(rows(count))
+    assert (stopped.value.reason, server.bills) == ("fatal", [])
+    server.faults = Faults()
+    found = batched(chain, server, tmp_path).batch(rows(count))
+    assert found == [f"answer to: About: {row['text']}" for row in rows(count)]
+    assert (len(server.jobs), len(server.bills), server.paid_twice()) == (2, count, {})

@@ -20,6 +20,9 @@ TOLD: Final = "That answer was not accepted: {why}\nAnswer again, so that it is.
 _MOST_CHARS: Final = 2_000
 _LINKS: Final = re.compile(r"\s*(?:For troubleshooting, visit|For further information visit)\S* \S+")
 
+# LangChain's ids of messages, which a parser may quote: new ones in each round, where the question has to stay the same
+_MESSAGE_IDS: Final = re.compile(r"\s*\bid='(?:lc_)?run-[^']*'")
+
 
 def corrected(chain: Runnable[Any, Any], refused: BaseException) -> Runnable[Any, Any]:
     """Return the chain with a step before its last chat model that adds what was wrong; without a model, the chain.
@@ -74,5 +77,5 @@ def why(refused: BaseException) -> str:
         said = refused.observation or refused
     elif isinstance(refused.__cause__, ValueError):
         said = refused.__cause__
-    text = _LINKS.sub("", str(said)).strip() or type(refused).__name__
+    text = _MESSAGE_IDS.sub("", _LINKS.sub("", str(said))).strip() or type(refused).__name__
     return text if len(text) <= _MOST_CHARS else f"{text[:_MOST_CHARS]}…"

@@ -18,11 +18,12 @@ class Faults:
         turnaround_s: it ends so long after it was made, instead.
         cancel_looks: looks (or, with `turnaround_s`, seconds) from the request to cancel it to its end.
         expire: it expires with this share of its rows done (Gemini: with none, as it gives nothing back then).
-        refused: rows answered with 400.
+        refused: rows answered with `refused_as`.
         broken: rows answered with 500.
-        all_refused: every row is answered with 400, so that there is no file of answers.
+        all_refused: every row is answered with `refused_as`, so that there is no file of answers.
         missing: rows that are not executed, and of which nothing comes back.
         twice: rows that come back twice.
+        foreign: the first result that comes back is of another batch.
         shuffle: the results are in this random order.
         invalid: the whole of it fails in validation, with this code, naming the first line.
         gone: its results are no longer kept once it has ended.
@@ -39,8 +40,10 @@ class Faults:
     refused: frozenset[int] = frozenset()
     broken: frozenset[int] = frozenset()
     all_refused: bool = False
+    refused_as: int = 400
     missing: frozenset[int] = frozenset()
     twice: frozenset[int] = frozenset()
+    foreign: bool = False
     shuffle: int | None = None
     invalid: str | None = None
     gone: bool = False

@@ -138,5 +138,5 @@ def _gemini_result(outcome: Outcome | None) -> dict[str, Any]:
         return {"error": {"code": 1, "message": "cancelled"}}
     if outcome.status == 200:
         return {"response": outcome.body}
-    code = {400: 3, 500: 13}.get(outcome.status, 2)
+    code = {400: 3, 401: 16, 403: 7, 500: 13}.get(outcome.status, 2)
     return {"error": {"code": code, "message": outcome.body["error"]["message"]}}

@@ -95,7 +95,7 @@ class Job:
     def _execute(self, number: int, row: Row) -> Outcome:
         faults, reply = self.faults, None
         if faults.all_refused or number in faults.refused:
-            reply = Reply(status=400)
+            reply = Reply(status=faults.refused_as)
         elif number in faults.broken:
             reply = Reply(status=500)
         outcome = rules.asked(self.api, self.path, row.body, reply)
@@ -124,6 +124,8 @@ class Job:
         found += [found[number] for number in sorted(self.faults.twice) if number < len(found)]
         if self.faults.shuffle is not None:
             Random(self.faults.shuffle).shuffle(found)
+        if self.faults.foreign:
+            found.insert(0, ("of-another-batch-0", None))
         return found
 
 

@@ -42,7 +42,8 @@ HOSTS: Final = (  # ends of host names; `us.api.openai.com` is OpenAI's too
     ("api.anthropic.com", "anthropic"),
     ("generativelanguage.googleapis.com", "gemini"),
 )
-_QUERY: Final = frozenset({"api-version", "key", "alt", "$alt"})
+# `beta` is Anthropic's, where a header names the betas
+_QUERY: Final = frozenset({"api-version", "key", "alt", "$alt", "beta"})
 _HARMLESS: Final = re.compile(  # what clients send of their own accord, and nothing is lost without
     r"accept|accept-encoding|accept-language|connection|content-type|content-length|cookie|host|user-agent|date"
     r"|transfer-encoding|traceparent|tracestate|baggage|sentry-trace|idempotency-key|x-request-id|x-client-request-id"

@@ -120,14 +120,12 @@ async def _collected(batch: Batch, client: BatchClient, book: Book, state: Batch
 
 async def _file(batch: Batch, client: BatchClient, book: Book, ask: Ask, back: _Back) -> None:
     group: list[tuple[int, Result]] = []
-    unproven = not batch.proven
+    strange = False
     async for result in client.results(ask):
         number = number_of(batch, result.custom_id)
         if number is None:
-            if unproven:
-                raise _Stranger
+            strange = True
             continue
-        unproven = False
         back.count(number, result)
         group.append((number, result))
         if len(group) == _GROUP:
@@ -135,6 +133,8 @@ async def _file(batch: Batch, client: BatchClient, book: Book, ask: Ask, back: _
             group = []
     if group:
         await asyncio.to_thread(book.keep, batch.tag, group)
+    if strange and not (batch.proven or back.lines):
+        raise _Stranger
 
 
 def _unexecuted(batch: Batch) -> list[tuple[int, Result]]:

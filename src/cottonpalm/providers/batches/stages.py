@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlia
 from cottonpalm.providers.batches.lines import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cottonpalm.providers.batches.lanes import Lane
     from cottonpalm.providers.batches.lines import BatchState, Lost, Result
@@ -166,6 +166,9 @@ class Book(Protocol):
 
     def lanes(self, row: int) -> Mapping[bytes, Lane]:
         """In which lane each request of a row was asked, by key."""
+
+    def doubt(self, passes: Callable[[Lane, Result], bool]) -> None:
+        """Have refusals asked again of which `passes` says, by lane and result, that they may not hold any more."""
 
     def forget(self, rows: Iterable[int]) -> None:
         """Drop the results of rows that are done. Lines that are out stay."""

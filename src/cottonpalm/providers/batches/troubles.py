@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from cottonpalm.errors import CottonpalmError
-from cottonpalm.providers.answer import loads, sub, text_of
-from cottonpalm.providers.classify import judge, judge_status, never_sent
+from cottonpalm.providers.answer import loads, sub, text_of, written
+from cottonpalm.providers.classify import is_bare_refusal, judge, judge_status, never_sent
 from cottonpalm.providers.paths import ANTHROPIC, GOOGLE, OPENAI_CHAT, family_in
 from cottonpalm.redact import redact
 from cottonpalm.types import Kind
@@ -83,6 +83,14 @@ def as_meant(lane: Lane, result: Result) -> Result:
     if error is None or judge(family, error, {}).kind not in (Kind.THROTTLE, Kind.TRANSIENT):
         return result
     return replace(result, status=500)
+
+
+def may_pass(lane: Lane, result: Result) -> bool:
+    """Whether a refusal may be of the account (a key, no credit, no right): once that is settled it means nothing."""
+    family, content = family_in(lane.endpoint), written(result.body)
+    if judge_status(family, result.status, {}, content).kind is Kind.STOP_RUN:
+        return True
+    return is_bare_refusal(family, result.status, {}, content)
 
 
 def of_exception(exc: Exception, *, creates: bool) -> Trouble:

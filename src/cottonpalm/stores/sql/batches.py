@@ -34,6 +34,10 @@ _LANES: Final = (
     "SELECT key, batch.body FROM batch_line JOIN batch ON batch.id = batch_line.id >> ?"
     " WHERE batch_line.run = ? AND row = ? ORDER BY batch.id"
 )
+_REFUSED: Final = (
+    "SELECT batch_line.id, status, batch_answer.body, batch.body FROM batch_line JOIN batch_answer USING (id)"
+    " JOIN batch ON batch.id = batch_line.id >> ? WHERE batch_line.run = ? AND fate = 2"
+)
 _KEEP: Final = (
     "UPDATE batch_line SET fate = ?, status = ?, lost = ?, why = ? WHERE id = ? AND fate < ? AND NOT (fate = 1 AND"
     " EXISTS (SELECT 1 FROM batch_line AS other WHERE other.run = batch_line.run AND other.row = batch_line.row"
@@ -118,6 +122,17 @@ class SqlBook:
     def lanes(self, row: int) -> Mapping[bytes, Lane]:
         """See `stages.Book`."""
         return {key: decoded(body).lane for key, body in self._rows(_LANES, (LINE_BITS, self._run, row))}
+
+    def doubt(self, passes: Callable[[Lane, Result], bool]) -> None:
+        """See `stages.Book`."""
+        found = self._rows(_REFUSED, (LINE_BITS, self._run))
+        doubted = [
+            (line,)
+            for line, status, body, batch in found
+            if passes(decoded(batch).lane, _result("", status, body))
+        ]
+        if doubted:
+            self._write(lambda db: _ask_again(db, doubted))
 
     def forget(self, rows: Iterable[int]) -> None:
         """See `stages.Book`."""
@@ -236,6 +251,10 @@ def _forget(db: Connection, rows: Sequence[tuple[int, int]]) -> None:
 
 
 # Functions of their own, as no cursor may leave the writer's thread.
+
+
+def _ask_again(db: Connection, lines: Sequence[tuple[int]]) -> None:
+    db.executemany("UPDATE batch_line SET fate = 1 WHERE id = ? AND fate = 2", lines)
 
 
 def _keep_tools(db: Connection, values: Sequence[tuple[int, int, bytes, bytes]]) -> None:

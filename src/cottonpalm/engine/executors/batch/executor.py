@@ -23,6 +23,7 @@ from cottonpalm.observers.words.formatting import count, money
 from cottonpalm.providers.batches.client import connections
 from cottonpalm.providers.batches.stages import Stage
 from cottonpalm.providers.batches.submission import Desk
+from cottonpalm.providers.batches.troubles import may_pass
 from cottonpalm.request.transport.sender import INSIDE
 
 if TYPE_CHECKING:
@@ -270,6 +271,8 @@ class BatchExecutor:
     async def _take_up(self) -> None:
         """What an earlier process left out."""
         await self._post.begin()
+        if self._post.any:  # what an account was refused stopped the run: it goes on once that is settled
+            await asyncio.to_thread(self._book.doubt, may_pass)
         for tag in list(self._post.open):
             for member in await asyncio.to_thread(self._book.members, tag):
                 self._out.sent(member.row, member.key)

@@ -45,6 +45,7 @@ async def one_round(
 
     recording = record(tell)
     account = item.account = _account(item.account, recording)
+    item.refused = None  # it begins with its first question, whatever was wrong in the round before
     context = contextvars.copy_context()
     context.run(ROW.set, account)
     task = loop.create_task(_sent(send, item), context=context)
