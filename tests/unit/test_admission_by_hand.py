@@ -584,14 +584,16 @@ def test_one_more_than_fits_does_not_go_in_one_breath_with_another() -> None:
     assert line.wait_s() == pytest.approx(0.0, abs=1e-6)
 
 
-def test_while_a_pace_is_suspected_none_goes_in_one_breath_with_another() -> None:
+def test_while_a_pace_is_suspected_more_than_fits_does_not_go_in_one_breath_with_another() -> None:
     line = settled()
     line.gates.recovery.state = State.OPEN
     line.gates.concurrency.set(10.0)
+    line.gates.concurrency.known = 2.0
     line.now += 5.0
-    line.send(ask=100.0)
-    assert line.wait_s() == 0.0
     line.gates.bucket.learn(line.now, 1.0)
+    for _ in range(2):
+        assert line.wait_s() == 0.0, "as many as are known to fit go at once"
+        line.send(ask=100.0)
     assert line.wait_s() == pytest.approx(1.0 / 20), "half of the time in which one of ten answers comes"
     line.now += 1.0 / 20
     assert line.wait_s() == pytest.approx(0.0, abs=1e-6)

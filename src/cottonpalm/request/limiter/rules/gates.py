@@ -85,7 +85,8 @@ class Gates(UnderWay):
             self.binding = "in flight"
             return full_s
         wait_s = self._ramp_s(now, self._gates_s(now, ask))
-        if self.bucket.learning or (number.testing and in_flight >= number.proven):
+        fits = number.proven if number.testing else number.known if self.bucket.learning else math.inf
+        if in_flight >= fits:
             # Not in one breath with another: a rejection would not say whether it was the pace.
             wait_s = max(wait_s, self._sent_s + self.trip_s / (2 * number.limit) - now)
         if wait_s > TINY_S:
