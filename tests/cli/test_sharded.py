@@ -87,7 +87,10 @@ def test_each_file_is_answered_once_into_its_own_output_and_what_failed_can_be_r
     faults.add(f"say {bad}")
     said = ask("in", "-o", "out", "--concurrency", "4", *WORKERS)
     assert said.code == 3, said.err
-    assert f"{len(texts):,} rows: {len(texts) - 1:,} ok, 1 failed; 5 files: 4 done" in said.err
+    assert (
+        f"{len(texts):,} rows: {len(texts) - 1:,} ok, 1 failed; 5 files: 4 done, 1 with failures\n"
+        in said.err
+    )
     assert server.peak <= 4
     expected = {text: f"answer to: say {text}" for text in texts}
     assert answers(folder / "out") == {**expected, bad: None}

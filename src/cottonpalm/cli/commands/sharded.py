@@ -259,16 +259,10 @@ class Whole:
             self._screen.error(wording.why(stopped))
         rows = [rows_of_input(part, done=files.get(part.name) in {OK, FAILED}) for part in parts]
         ok, failed = sum(counts.ok for counts in rows), sum(counts.failed for counts in rows)
-        statuses = list(files.values())
-        done, cost, uncertain = (
-            statuses.count(OK),
-            sum(part.cost_pico for part in parts),
-            run.stats.uncertain_usd,
-        )
-        left = len(self._rows) - done - statuses.count(FAILED)  # the same command does them
+        cost, uncertain = sum(part.cost_pico for part in parts), run.stats.uncertain_usd
         say(
             f"{self._where.run}: {count(ok + failed, 'row')}: {ok:,} ok, {failed:,} failed;"
-            f" {count(len(self._rows), 'file')}: {done:,} done" + (f", {left:,} left" if left else "")
+            f" {count(len(self._rows), 'file')}: {_ended(list(files.values()), len(self._rows))}"
         )
         say(f"  time     {duration(seconds)}")
         if cost:
@@ -298,6 +292,14 @@ class Whole:
                 f"note: {shown(self._job.output)} also holds {names[0]}{others}, of what"
                 f" {shown(self._job.input)} does not hold any more"
             )
+
+
+def _ended(statuses: Sequence[int], files: int) -> str:
+    """How many files are done, have failures that the same command leaves alone, or are left for it."""
+    done, failed = statuses.count(OK), statuses.count(FAILED)
+    left = files - done - failed
+    said = f"{done:,} done" + (f", {failed:,} with failures" if failed else "")
+    return said + (f", {left:,} left" if left else "")
 
 
 def _status(outcome: Outcome) -> int:
