@@ -86,7 +86,7 @@ BY_CODE: Final[dict[str, Kind]] = {
 }
 CUT: Final = frozenset({"length", "model_length", "model_context_window_exceeded"})  # OpenAI, Mistral, Zhipu
 FILTERED: Final = frozenset({"content_filter", "sensitive"})  # Zhipu says "sensitive"
-BROKE_OFF: Final = frozenset(
+GAVE_UP: Final = frozenset(
     {
         "insufficient_system_resource",  # DeepSeek
         "network_error",  # Zhipu
@@ -161,8 +161,9 @@ class Chat:
         stop = next((stop for stop in stops if stop), None)
         usage, model = chat_usage(body.get("usage")), text_of(body.get("model")) or None
         answer = Answer(True, usage, model, stop, tier=text_of(body.get("service_tier")) or None)
-        if broke := next(filter(None, map(_broke_off, choices)), None):
-            answer.complete, answer.error = False, _error(body) or broke
+        answer.gave_up = next(filter(None, map(_gave_up, choices)), "")
+        if answer.gave_up:
+            answer.complete, answer.error = False, _error(body)
         if answer.text_wanted:
             answer.text = "".join(_chat_text(choice) for choice in choices)
         return answer
@@ -218,7 +219,7 @@ class ChatStream:
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             answer.stop = answer.stop or _chat_stop(choice)
-            answer.error = answer.error or _broke_off(choice)
+            answer.gave_up = answer.gave_up or _gave_up(choice)
             answer.usage = chat_usage(sub(choice).get("usage")) or answer.usage  # Moonshot counts here
             answer.complete = answer.complete or bool(sub(choice).get("finish_reason"))
 
@@ -226,7 +227,7 @@ class ChatStream:
         """Return the answer that the lines make together."""
         if self._answer.text_wanted:
             self._answer.text = self._kept.text(*self._texts)
-        if self._answer.error:
+        if self._answer.error or self._answer.gave_up:
             self._answer.complete = False
         return self._answer
 
@@ -348,12 +349,9 @@ def _chat_stop(choice: object) -> Stop | None:
     return "filtered" if reason in FILTERED or message.get("refusal") else None
 
 
-def _broke_off(choice: object) -> Complaint | None:
-    """Return what an answer complains of that the server did not finish, and sent as it was, under a good status."""
+def _gave_up(choice: object) -> str:
     reason = text_of(sub(choice).get("finish_reason"))
-    if reason not in BROKE_OFF:
-        return None
-    return Complaint(200, frozenset({reason}), f"the server did not finish the answer ({reason})")
+    return reason if reason in GAVE_UP else ""
 
 
 def _chat_text(choice: object) -> str:
