@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cli.conftest import lines, rows
-from tests.support.replies import bad_key
+from tests.support.replies import bad_key, unknown_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -170,6 +170,16 @@ def test_a_base_url_without_its_path_is_told_where_the_api_is(cottonpalm: Comman
         server.shutdown()
     assert f"the server's API is at {url}/v1: say --base-url {url}/v1" in said.err
     assert "--base-url" not in right.err
+
+
+def test_a_server_without_a_list_of_models_that_knows_no_such_model_is_believed(
+    ask: Command, folder: Path, server: Loopback
+) -> None:
+    rows(folder / "in.jsonl", 1)
+    server.script(lambda _: unknown_model())
+    said = ask("in.jsonl", "-o", "a.jsonl").err
+    assert "404 Not Found: The model does not exist" in said
+    assert "check --base-url" not in said
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,31 @@ def test_a_plan_is_printed_and_nothing_is_called_or_made(
     assert [path.name for path in folder.iterdir()] == ["in.jsonl"]
 
 
+@pytest.mark.parametrize(
+    "model",
+    ["openai:gpt-5-mini", "anthropic:claude-haiku-4-5", "google:gemini-2.5-flash", "deepseek:deepseek-chat"],
+)
+def test_a_plan_needs_no_key_but_its_sample_does(
+    cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    for name in (
+        "OPENAI_API_KEY",
+        "ANTHROPIC_API_KEY",
+        "GOOGLE_API_KEY",
+        "GEMINI_API_KEY",
+        "DEEPSEEK_API_KEY",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    rows(folder / "in.jsonl", 2)
+    asked = ("in.jsonl", "--model", model, "--prompt", "say {text}", *BOUND)
+    said = cottonpalm("plan", *asked)
+    assert said.code == 0
+    assert "cost       at most $0.0" in said.out
+    sampled = cottonpalm("plan", *asked, "--sample", "1")
+    assert sampled.code == 2
+    assert "needs a key" in sampled.one_line
+
+
 def test_a_sample_is_kept_for_the_run(
     plan: Command, cottonpalm: Command, server: Loopback, folder: Path
 ) -> None:
@@ -136,7 +161,6 @@ def test_a_sample_that_is_not_kept_says_so(plan: Command, folder: Path) -> None:
     ("words", "word"),
     [
         (("none.jsonl", "--model", "openai:gpt-4o", "--prompt", "{text}"), "none.jsonl"),
-        (("in.jsonl", "--model", "openai:gpt-4o", "--prompt", "{text}"), "export OPENAI_API_KEY"),
         (("in.jsonl", "--model", "nobody:x", "--prompt", "{text}"), "nobody"),
         (("in.jsonl", "--model", "openai:gpt-4o", "--prompt", "{tekst}"), "names {tekst}"),
         (("in.jsonl",), "--prompt"),

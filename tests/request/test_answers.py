@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from langchain_core.language_models import SimpleChatModel
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import RunnableLambda
+from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor, RetryPolicy
 from cottonpalm.providers import CutAnswer, FilteredAnswer
 from cottonpalm.providers.answer import Answer, read_bytes
 from cottonpalm.providers.paths import ANTHROPIC, COHERE, GOOGLE, OPENAI_CHAT, family_of
 from cottonpalm.testing import FlakyTransport, Flaw
-from cottonpalm.types import Kind, Usage
+from cottonpalm.types import Kind, Outcome, Usage
 from tests.request.forms import Label
 from tests.request.kit import a_run, anthropic, in_flight, one, openai
 from tests.support import replies
@@ -180,6 +181,8 @@ def test_usage_is_read_with_its_details(family: Any, body: Any, usage: Usage | N
         (OPENAI_CHAT, chat("length"), "cut"),
         (OPENAI_CHAT, chat("content_filter"), "filtered"),
         (OPENAI_CHAT, chat(content=None, refusal="I cannot"), "filtered"),
+        (OPENAI_CHAT, chat("sensitive"), "filtered"),  # Zhipu
+        (OPENAI_CHAT, chat("model_context_window_exceeded"), "cut"),  # Zhipu
         (RESPONSES, response(), None),
         (RESPONSES, response("incomplete", incomplete_details={"reason": "max_output_tokens"}), "cut"),
         (RESPONSES, response("incomplete", incomplete_details={"reason": "content_filter"}), "filtered"),
@@ -201,6 +204,51 @@ def test_cut_and_filtered_answers_are_told_from_whole_ones(family: Any, body: An
     assert answer.stop == stop
     if stop == "cut":
         assert answer.text == "some text"
+
+
+GIVEN_UP = ["insufficient_system_resource", "network_error", "abort", "error"]
+
+
+def outcome_over(network: FlakyTransport) -> Outcome:
+    client = httpx.AsyncClient(transport=network)
+    model = ChatOpenAI(model="m-1", base_url="http://h.test/v1", api_key="sk-test", http_async_client=client)
+    processor = BatchProcessor(model | StrOutputParser(), retry=RetryPolicy(retries=1, base_s=0.01))
+    processor.batch(["hi"], return_exceptions=True)
+    [outcome] = processor.last_run.outcomes()
+    return outcome
+
+
+@pytest.mark.parametrize("reason", GIVEN_UP)
+def test_half_an_answer_that_the_server_gave_up_is_paid_and_asked_for_again(reason: str) -> None:
+    half = chat(reason, {"prompt_tokens": 1000, "completion_tokens": 3})
+    outcome = outcome_over(FlakyTransport(half, "the whole text"))
+    assert (outcome.status, outcome.output, outcome.attempts) == ("ok", "the whole text", 2)
+    assert outcome.usage.input_tokens > 1000
+
+
+def test_half_an_answer_that_stays_so_fails_its_row_and_says_why() -> None:
+    outcome = outcome_over(FlakyTransport(then=lambda _: chat("network_error")))
+    assert (outcome.status, outcome.attempts, outcome.error.kind) == ("failed", 2, Kind.TRANSIENT)
+    assert outcome.error.message == "the answer of h.test/m-1 was not finished by the server (network_error)"
+
+
+@pytest.mark.parametrize("reason", GIVEN_UP)
+def test_a_stream_that_the_server_gave_up_is_no_whole_answer(reason: str) -> None:
+    piece = {"choices": [{"index": 0, "delta": {"content": "some"}, "finish_reason": reason}]}
+    answer = read_bytes(OPENAI_CHAT, b"data: " + json.dumps(piece).encode() + b"\n\ndata: [DONE]")
+    assert not answer.complete
+    assert answer.gave_up == reason
+
+
+def test_what_moonshot_counts_in_the_last_choice_of_a_stream_is_read() -> None:
+    counts = {"prompt_tokens": 9, "completion_tokens": 4, "cached_tokens": 5}
+    lines = [
+        {"choices": [{"index": 0, "delta": {"content": "some text"}, "finish_reason": None}]},
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": counts}]},
+    ]
+    content = b"\n".join(b"data: " + json.dumps(line).encode() for line in lines)
+    answer = read_bytes(OPENAI_CHAT, content + b"\ndata: [DONE]")
+    assert (answer.complete, answer.usage) == (True, Usage(9, 4, 5))
 
 
 @pytest.mark.parametrize("family", [OPENAI_CHAT, RESPONSES, ANTHROPIC, GOOGLE, OLLAMA])

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
+import httpx
+import openai
 import pytest
 
-from cottonpalm.providers.classify import is_bare_refusal, judge_status
+from cottonpalm.providers.classify import classify, is_bare_refusal, judge_status
 from cottonpalm.providers.paths import ANTHROPIC, GOOGLE, OPENAI_CHAT, family_of
 from cottonpalm.request.refusals import ENOUGH
 from cottonpalm.types import Fault, Kind
@@ -16,7 +18,7 @@ from tests.request.test_attempts import Hand, a_hand, answer
 
 pytestmark = pytest.mark.core
 S, F, D, T, H = Kind.STOP_RUN, Kind.FAIL_ROW, Kind.DEGRADE, Kind.TRANSIENT, Kind.THROTTLE
-OLLAMA = family_of("/api/chat")
+OLLAMA, QWEN = family_of("/api/chat"), family_of("/compatible-mode/v1/chat/completions")
 
 OPENAI = "platform.openai.com/docs/guides/error-codes"
 AZURE = "learn.microsoft.com/azure/ai-foundry/openai/reference (error responses)"
@@ -249,9 +251,40 @@ LINES = [
     Line(LLAMA, OPENAI_CHAT, 500, chat(None, "too long", type="exceed_context_size_error"), D),
     Line(ALIBABA, OPENAI_CHAT, 400, chat("Arrearage", "make sure your account is in good standing"), S),
     Line(ALIBABA, OPENAI_CHAT, 403, chat("AllocationQuota.FreeTierOnly"), S),
+    *(
+        Line(ALIBABA, OPENAI_CHAT, 429, chat(code), S)
+        for code in ("CommodityNotPurchased", "PrepaidBillOverdue", "PostpaidBillOverdue")
+    ),
+    Line(ALIBABA, QWEN, 429, chat("insufficient_quota", "You exceeded your current quota"), H),
+    Line(ALIBABA, QWEN, 429, chat("insufficient_quota", "Free allocated quota exceeded."), S),
+    Line(ALIBABA, QWEN, 400, chat("Arrearage"), S),
+    Line(
+        ALIBABA,
+        QWEN,
+        400,
+        chat("invalid_parameter_error", "<400> InternalError: Range of input length should be [1, 129024]"),
+        D,
+    ),
+    Line(ALIBABA, QWEN, 400, chat("data_inspection_failed"), F),
+    Line(VOLCENGINE, OPENAI_CHAT, 400, chat("OutofContextError"), D),
+    Line(
+        VOLCENGINE,
+        OPENAI_CHAT,
+        400,
+        chat("InvalidParameter", "Total tokens of image and text exceed max message tokens."),
+        D,
+    ),
     Line(VOLCENGINE, OPENAI_CHAT, 403, {"code": "AccountOverdueError", "type": "Forbidden"}, S),
     Line(MOONSHOT, OPENAI_CHAT, 429, chat(None, "suspended", type="exceeded_current_quota_error"), S),
+    Line(
+        MOONSHOT,
+        OPENAI_CHAT,
+        400,
+        chat(None, "Your request exceeded model token limit: 8192 (requested: 9000)"),
+        D,
+    ),
     Line(ZHIPU, OPENAI_CHAT, 429, chat("1113"), S),
+    Line(ZHIPU, OPENAI_CHAT, 400, chat("1261"), D),
 ]
 
 
@@ -263,6 +296,14 @@ def test_each_line_of_a_providers_reference_has_its_kind(line: Line) -> None:
     content = json.dumps(line.error).encode()
     assert judge_status(line.family, line.status, headers, content).kind is line.kind
     assert is_bare_refusal(line.family, line.status, headers, content) == line.bare
+
+
+def test_the_exception_that_an_sdk_makes_of_qwens_limit_of_tokens_is_a_throttle_too() -> None:
+    url = "https://dashscope-intl.aliyuncs.com/compatible-mode/v1/chat/completions"
+    body = chat("insufficient_quota", "You exceeded your current quota")
+    response = httpx.Response(429, json=body, request=httpx.Request("POST", url))
+    raised = openai.RateLimitError("Error code: 429", response=response, body=body["error"])
+    assert classify(raised).kind is H
 
 
 def refused(hand: Hand, times: int, status: int = 403) -> list[Fault | None]:

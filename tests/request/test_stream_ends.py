@@ -222,9 +222,10 @@ def test_a_stream_that_is_cancelled_before_its_first_piece_keeps_no_permit() -> 
     [
         ([WHOLE[0]], True, httpx2.ReadError),
         ([WHOLE[0]], False, BrokenAnswer),
+        ([WHOLE[0].replace("null", '"network_error"'), *WHOLE[2:]], False, BrokenAnswer),
         ([WHOLE[0].replace("null", '"length"'), *WHOLE[2:]], False, CutAnswer),
     ],
-    ids=["breaks off", "ends too soon", "is cut"],
+    ids=["breaks off", "ends too soon", "is given up", "is cut"],
 )
 def test_a_sync_stream_that_is_no_whole_answer_raises_after_what_came_of_it(
     pieces: list[str], breaks: bool, raised: type[Exception]

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 WRONG: Final = re.compile(r"\b40[45]\b|not found|<!doctype|<html|not allowed", re.IGNORECASE)
+OF_A_MODEL: Final = re.compile(r"\bmodel\b.*\bnot (?:exist|found)", re.IGNORECASE)  # only an API says this
 NO_TLS: Final = re.compile(r"ssl|tls|time|connect", re.IGNORECASE)
 PATHS: Final = ("/v1", "/api/v1", "/openai/v1", "/compatible-mode/v1")
 VERSIONS: Final = ("/v1", "/v1beta")
@@ -47,7 +48,7 @@ def diagnosis(base_url: str | None, failure: str, provider: str) -> str | None:
     else:
         ends, others = ("",), [f"{begin}{path}" for begin in (base, origin) for path in PATHS]
         kind, hint = "OpenAI-compatible", "" if base.endswith("/v1") else "; it mostly ends in /v1"
-    if _has_models(base, ends):
+    if OF_A_MODEL.search(failure) or _has_models(base, ends):
         return None  # the address is right, and the model's name is not
     for other in dict.fromkeys(others):
         if other != base and _has_models(other, ends):

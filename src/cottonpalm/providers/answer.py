@@ -38,6 +38,7 @@ class Answer:
     Attributes:
         complete: False if the body or the stream broke off, or does not have the expected shape.
         stop: "cut" at a length limit, "filtered" by the provider or refused by the model, None otherwise.
+        gave_up: the word by which the server says that it did not finish the answer; empty otherwise.
         error: an error that came with a good status.
         usage: all 0 where what is reported is no count (`Usage.counted`). None for a stream that broke off: what it
             had counted until then is not what is billed.
@@ -49,6 +50,7 @@ class Answer:
     usage: Usage | None = None
     model: str | None = None
     stop: Stop | None = None
+    gave_up: str = ""
     text: str = ""
     error: Complaint | None = None
     tier: str | None = None

@@ -244,7 +244,7 @@ def _family(exc: BaseException) -> Family | None:
     """Return the format of the error answer behind this exception; None if there is no such answer."""
     for name in _SDKS:
         if _is(exc, name, "APIError") and not _is(exc, name, "APIConnectionError"):
-            return ANTHROPIC if name == "anthropic" else OPENAI_CHAT
+            return ANTHROPIC if name == "anthropic" else _spoken_at(exc) or OPENAI_CHAT
     if _is(exc, "google.genai.errors", "APIError"):
         return GOOGLE
     if _is(exc, "cohere.core.api_error", "ApiError"):
@@ -255,6 +255,12 @@ def _family(exc: BaseException) -> Family | None:
         if _is(exc, name, "HTTPStatusError"):  # an error of a service that is not a model tells nothing
             return family_of(exc.request.url.path)  # type: ignore[attr-defined]
     return None
+
+
+def _spoken_at(exc: BaseException) -> Family | None:
+    """Return the format spoken where an SDK sent its request; None where that is no path that we know."""
+    path = getattr(getattr(getattr(exc, "request", None), "url", None), "path", None)
+    return family_of(path) if isinstance(path, str) else None
 
 
 def _transport(exc: BaseException) -> Kind | None:

@@ -42,6 +42,9 @@ NO_MONEY: Final = frozenset(
         "exceeded_current_quota_error",  # Moonshot
         "Arrearage",  # Alibaba
         "AllocationQuota.FreeTierOnly",
+        "CommodityNotPurchased",
+        "PrepaidBillOverdue",
+        "PostpaidBillOverdue",
         "AccountOverdueError",  # Volcengine
         "1113",  # Zhipu
     }
@@ -51,6 +54,8 @@ TOO_LONG: Final = frozenset(
         "context_length_exceeded",
         "string_above_max_length",
         "exceed_context_size_error",  # llama.cpp
+        "OutofContextError",  # Volcengine
+        "1261",  # Zhipu
     }
 )
 REFUSED: Final = frozenset({"invalid_prompt", "content_policy_violation", "content_filter"})
@@ -79,6 +84,16 @@ BY_CODE: Final[dict[str, Kind]] = {
     "invalid_api_key": Kind.STOP_RUN,
     "model_not_found": Kind.STOP_RUN,
 }
+CUT: Final = frozenset({"length", "model_length", "model_context_window_exceeded"})  # OpenAI, Mistral, Zhipu
+FILTERED: Final = frozenset({"content_filter", "sensitive"})  # Zhipu says "sensitive"
+GAVE_UP: Final = frozenset(
+    {
+        "insufficient_system_resource",  # DeepSeek
+        "network_error",  # Zhipu
+        "abort",  # vLLM, SGLang
+        "error",  # vLLM, OpenRouter
+    }
+)
 _TOO_LARGE: Final = re.compile(r"Limit:? ([0-9]+).{0,80}?Requested:? ([0-9]+)", re.DOTALL)
 _TELLS: Final = re.compile(
     rb'"finish_reason"\s*:\s*"|"usage"\s*:\s*\{|"refusal"\s*:\s*"|"error"\s*:\s*[{"]|"type"\s*:\s*"error"'
@@ -118,6 +133,9 @@ def _in_words(complaint: Complaint) -> Kind | None:
         "longer than the maximum model length",  # vLLM
         "max_new_tokens",
         "token count",
+        "Range of input length should be",  # Alibaba
+        "exceeded model token limit",  # Moonshot
+        "exceed max message tokens",  # Volcengine
     )
     if complaint.status in (400, 403, 422) and any(word in complaint.message for word in words):
         return Kind.DEGRADE
@@ -143,6 +161,9 @@ class Chat:
         stop = next((stop for stop in stops if stop), None)
         usage, model = chat_usage(body.get("usage")), text_of(body.get("model")) or None
         answer = Answer(True, usage, model, stop, tier=text_of(body.get("service_tier")) or None)
+        answer.gave_up = next(filter(None, map(_gave_up, choices)), "")
+        if answer.gave_up:
+            answer.complete, answer.error = False, _error(body)
         if answer.text_wanted:
             answer.text = "".join(_chat_text(choice) for choice in choices)
         return answer
@@ -198,13 +219,15 @@ class ChatStream:
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             answer.stop = answer.stop or _chat_stop(choice)
+            answer.gave_up = answer.gave_up or _gave_up(choice)
+            answer.usage = chat_usage(sub(choice).get("usage")) or answer.usage  # Moonshot counts here
             answer.complete = answer.complete or bool(sub(choice).get("finish_reason"))
 
     def answer(self) -> Answer:
         """Return the answer that the lines make together."""
         if self._answer.text_wanted:
             self._answer.text = self._kept.text(*self._texts)
-        if self._answer.error:
+        if self._answer.error or self._answer.gave_up:
             self._answer.complete = False
         return self._answer
 
@@ -320,10 +343,15 @@ def _responses_usage(body: Mapping[str, Any]) -> Usage | None:
 def _chat_stop(choice: object) -> Stop | None:
     choice = sub(choice)
     reason = choice.get("finish_reason")
-    if reason in ("length", "model_length"):  # Mistral says "model_length"
+    if reason in CUT:
         return "cut"
     message = sub(choice, "message") or sub(choice, "delta")
-    return "filtered" if reason == "content_filter" or message.get("refusal") else None
+    return "filtered" if reason in FILTERED or message.get("refusal") else None
+
+
+def _gave_up(choice: object) -> str:
+    reason = text_of(sub(choice).get("finish_reason"))
+    return reason if reason in GAVE_UP else ""
 
 
 def _chat_text(choice: object) -> str:

@@ -11,6 +11,7 @@ from cottonpalm.providers.cohere import CohereChat
 from cottonpalm.providers.google import GenerateContent
 from cottonpalm.providers.ollama import OllamaChat, OllamaText
 from cottonpalm.providers.openai import Chat, Responses, Text
+from cottonpalm.providers.qwen import QwenChat
 
 if TYPE_CHECKING:
     from cottonpalm.providers.answer import Family
@@ -20,6 +21,7 @@ ANTHROPIC: Final[Family] = Messages()
 GOOGLE: Final[Family] = GenerateContent()
 COHERE: Final[Family] = CohereChat()
 _ENDINGS: Final[tuple[tuple[str, Family], ...]] = (
+    ("/compatible-mode/v1/chat/completions", QwenChat()),
     ("/chat/completions", OPENAI_CHAT),
     ("/completions", Text()),
     ("/messages", ANTHROPIC),

@@ -46,8 +46,14 @@ class Built(NamedTuple):
         return check if not self.each else lambda answers: [check(answer) for answer in answers]
 
 
-def build(job: RunSpec, rows: InputRows | StoredInput, *, quiet: bool) -> Built:
+def build(job: RunSpec, rows: InputRows | StoredInput, *, quiet: bool, unasked: bool = False) -> Built:
     """Build a job's chain, one more for each further `--base-url`, and one for each `--fallback`, with the same prompt.
+
+    Args:
+        job: what was asked for.
+        rows: the input.
+        quiet: say nothing while a model is fetched.
+        unasked: nothing will be sent to a model, so that none needs a key.
 
     Raises:
         Problem: a chain cannot be made; nothing was called yet.
@@ -57,7 +63,7 @@ def build(job: RunSpec, rows: InputRows | StoredInput, *, quiet: bool) -> Built:
 
         return Built(_often(job, load_chain(job.chain, job.folder)), [], None, [])
     form = form_of(job)
-    wanted = _Wanted(job, None if job.requests else prompt_of(job, rows), rows, form, quiet)
+    wanted = _Wanted(job, None if job.requests else prompt_of(job, rows), rows, form, quiet, unasked)
     model = job.model or "local"
     chain, *replicas = (
         _answering(wanted, model, "--model", url) for url in (job.base_url, *job.replica_urls)
@@ -136,10 +142,13 @@ class _Wanted(NamedTuple):
     rows: InputRows | StoredInput
     form: Form | None
     quiet: bool
+    unasked: bool
 
 
 def _answering(wanted: _Wanted, spec: str, flag: str, url: str | None) -> Runnable[Any, Any]:
-    model = build_model(spec, wanted.job.model_options, url, flag=flag, quiet=wanted.quiet)
+    model = build_model(
+        spec, wanted.job.model_options, url, flag=flag, quiet=wanted.quiet, unasked=wanted.unasked
+    )
     if wanted.form is None:
         from langchain_core.output_parsers import StrOutputParser
 

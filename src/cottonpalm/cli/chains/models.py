@@ -39,6 +39,7 @@ class Wish(NamedTuple):
         name: the model's name.
         options: options of the model; those that a fallback's class does not know are left out.
         flag: the option that named the model, for messages.
+        unasked: nothing will be sent to it, so that it needs no key.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Wish(NamedTuple):
     base_url: str | None
     flag: str
     quiet: bool
+    unasked: bool = False
 
 
 class Provider(NamedTuple):
@@ -71,6 +73,7 @@ def build_model(
     *,
     flag: str = "--model",
     quiet: bool = False,
+    unasked: bool = False,
 ) -> BaseChatModel:
     """Make the chat model that `spec` names. The embedded model is fetched and started here; unless `quiet`, we say so.
 
@@ -80,13 +83,14 @@ def build_model(
         base_url: another server, or None.
         flag: the option that named the model.
         quiet: say nothing while fetching.
+        unasked: nothing will be sent to it, so that it needs no key.
 
     Raises:
         Problem: no such provider, its package or key is missing, or an option does not suit it.
         LocalModelError: the embedded model cannot be had; one line that says what to do.
     """
     provider, name = check_model(spec, flag)
-    wish = Wish(name, dict(options), base_url, flag, quiet)
+    wish = Wish(name, dict(options), base_url, flag, quiet, unasked)
     try:
         if provider in PROVIDERS:
             return PROVIDERS[provider].make(wish)
@@ -167,7 +171,7 @@ def _compatible(provider: str, wish: Wish) -> BaseChatModel:
     known = COMPATIBLE[provider]
     options = _suiting(provider, wish, ChatOpenAI)
     key = os.environ.get(known.key or "") or "none"
-    if known.key is not None and key == "none" and wish.base_url is None:
+    if known.key is not None and key == "none" and wish.base_url is None and not wish.unasked:
         server = "--base-url" if wish.flag == "--model" else "--model … --base-url"
         raise Problem(
             f"{wish.flag} {provider}:… needs a key: export {known.key}=… (or name a server with {server})"
@@ -215,12 +219,12 @@ def _google(wish: Wish) -> BaseChatModel:
 
 
 def _place(provider: str, wish: Wish) -> tuple[str | None, dict[str, Any]]:
-    """Return the server, and a placeholder key if needed: the user's own server needs none, but its client does."""
+    """Return the server, and a placeholder key where none is needed: the client needs one all the same."""
     known = PROVIDERS[provider]
     url = next(filter(None, [wish.base_url, *map(os.environ.get, known.urls)]), None)
     if any(map(os.environ.get, known.keys)):
         return url, {}
-    if url is None:
+    if url is None and not wish.unasked:
         key, server = known.keys[0], "--base-url" if wish.flag == "--model" else known.urls[0]
         raise Problem(
             f"{wish.flag} {provider}:… needs a key: export {key}=… (or name a server with {server})"

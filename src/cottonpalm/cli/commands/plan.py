@@ -49,7 +49,7 @@ def show_plan(job: RunSpec, at: At, sample: int, screen: Screen) -> Code:
     if at.run is not None and not at.named:
         _check_name(job, at.store, at.run)
     with closing(rows_of(job)) as rows:
-        built = build(job, rows, quiet=screen.quiet)
+        built = build(job, rows, quiet=screen.quiet, unasked=not sample)
         processor = BatchProcessor(
             built.chain,
             **keywords_of(job, built, at.store),

@@ -223,7 +223,8 @@ ExportPath = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help="What to write, in input order: .jsonl, .csv or .parquet, packed or not; an address; or - for JSONL.",
+        help="What to write, in input order: .jsonl, .csv, .xlsx or .parquet, packed or not; an address; or - for "
+        "JSONL.",
     ),
 ]
 ModelOptions = Annotated[list[str], MODEL_OPTION]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cottonpalm.request.row_account import RowAccount
     from cottonpalm.request.run_account import RunAccount
 
+UNKNOWN: Final = "broke off or has no known shape"
 # Who gave up was on the way; the model may have answered.
 MAYBE_BILLED: Final = frozenset({408, 499, 502, 504, 520, 522, 524})
 
@@ -56,11 +57,10 @@ def broken(call: Call, headers: MutableMapping[str, str], answer: Answer) -> Fau
     """Return the fault of an answer that is not usable: an error under a good status, or a body that broke off."""
     if answer.error is not None:
         return judge(call.family, answer.error, headers)
-    if not answer.complete:
-        return Fault(
-            Kind.TRANSIENT, "BrokenAnswer", f"the answer of {call.label} broke off or has no known shape"
-        )
-    return None
+    if answer.complete:
+        return None
+    what = f"was not finished by the server ({answer.gave_up})" if answer.gave_up else UNKNOWN
+    return Fault(Kind.TRANSIENT, "BrokenAnswer", f"the answer of {call.label} {what}")
 
 
 def cut(row: RowAccount, call: Call, answer: Answer) -> Exception | None:
