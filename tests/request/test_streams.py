@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import zlib
 from typing import Any
 
+import httpx
 import httpx2
 import openai as openai_sdk
 import pytest
+import zstandard
 
 from cottonpalm.providers import BrokenAnswer, CutAnswer, FilteredAnswer, classify
 from cottonpalm.request.row_account import ROW, RowAccount
@@ -213,11 +216,11 @@ WHOLE = (
 
 
 def through_a_stream(
-    content: list[bytes], headers: dict[str, str] | None = None, measure: Any = None
+    content: list[bytes], headers: dict[str, str] | None = None, measure: Any = None, http: Any = httpx2
 ) -> tuple[RowAccount, bytes]:
     """A scripted stream through the hook, by the HTTP client alone."""
 
-    class Body(httpx2.AsyncByteStream):
+    class Body(http.AsyncByteStream):  # type: ignore[misc, name-defined]
         async def __aiter__(self) -> Any:
             for piece in content:
                 yield piece
@@ -226,8 +229,8 @@ def through_a_stream(
         row = RowAccount(a_run(), 0)
         row.run.measure = measure
         ROW.set(row)
-        transport = httpx2.MockTransport(lambda _: httpx2.Response(200, headers=headers, stream=Body()))
-        async with httpx2.AsyncClient(transport=transport) as client:
+        transport = http.MockTransport(lambda _: http.Response(200, headers=headers, stream=Body()))
+        async with http.AsyncClient(transport=transport) as client:
             body = {"model": "m", "messages": [], "stream": True}
             async with client.stream("POST", "http://x/v1/chat/completions", json=body) as response:
                 read = await response.aread()
@@ -249,6 +252,44 @@ def test_a_compressed_stream_is_read_along_as_well() -> None:
     row, read = through_a_stream([gzip.compress(_sse(*WHOLE))], {"content-encoding": "gzip"})
     assert read == _sse(*WHOLE)
     assert row.usage.output_tokens == 1
+
+
+def _raw_deflate(content: bytes) -> bytes:
+    machine = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return machine.compress(content) + machine.flush()
+
+
+@pytest.mark.parametrize(
+    ("coding", "pack", "http"),
+    [
+        ("GZIP", gzip.compress, httpx2),
+        ("deflate", zlib.compress, httpx2),
+        ("deflate", _raw_deflate, httpx2),
+        ("deflate, gzip", lambda content: gzip.compress(zlib.compress(content)), httpx2),
+        ("zstd", lambda content: zstandard.ZstdCompressor().compress(content), httpx),
+        ("unheard-of", bytes, httpx2),
+    ],
+    ids=["capitals", "deflate", "raw deflate", "two", "zstd", "unknown"],
+)
+def test_a_stream_is_unpacked_as_the_http_library_does_it(coding: str, pack: Any, http: Any) -> None:
+    packed = pack(_sse(*WHOLE))
+    pieces = [packed[at : at + 9] for at in range(0, len(packed), 9)]
+    row, read = through_a_stream(pieces, {"content-encoding": coding}, http=http)
+    assert read == _sse(*WHOLE)
+    assert (row.usage.input_tokens, row.usage.output_tokens) == (5, 1)
+
+
+def test_a_stream_that_is_not_packed_as_it_says_is_broken_and_gives_its_permit_back() -> None:
+    with pytest.raises(httpx2.DecodingError):
+        through_a_stream([_sse(*WHOLE)], {"content-encoding": "gzip"})
+
+
+@pytest.mark.parametrize("end", [b"\r", b"\r\n"])
+def test_a_carriage_return_ends_a_line_of_a_stream(end: bytes) -> None:
+    whole = _sse(*WHOLE).replace(b"\n", end)
+    row, read = through_a_stream([whole[at : at + 5] for at in range(0, len(whole), 5)])
+    assert read == whole
+    assert (row.usage.input_tokens, row.usage.output_tokens) == (5, 1)
 
 
 def test_a_server_that_answers_a_stream_request_with_one_object_is_understood() -> None:

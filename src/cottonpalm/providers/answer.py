@@ -92,13 +92,16 @@ class Family(Protocol):
 
 @dataclass(slots=True)
 class Lines:
-    """Splits pieces of bytes into lines. It keeps the last, unfinished line for the next piece."""
+    """Splits pieces of bytes into lines, and keeps the last, unfinished one for the next piece.
+
+    As the SDKs do, it takes a lone carriage return for a line's end, too; a blank line more means nothing.
+    """
 
     rest: bytes = b""
 
     def cut(self, piece: bytes) -> list[bytes]:
         """Return the lines that this piece completes."""
-        *whole, self.rest = (self.rest + piece).split(b"\n")
+        *whole, self.rest = (self.rest + piece.replace(b"\r", b"\n")).split(b"\n")
         return whole
 
 

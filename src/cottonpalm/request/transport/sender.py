@@ -123,12 +123,11 @@ class Sender:
             self._tap(done, tap_class(SyncTap, self.http.SyncByteStream))
         return done.raw if done.kept is None else self._again(done.kept)
 
-    @staticmethod
-    def _tap(done: Done, tap: Callable[[Any, Reading], Any]) -> None:
+    def _tap(self, done: Done, tap: Callable[[Any, Reading], Any]) -> None:
         """Read a stream as it passes; from now on the stream's reader settles the try."""
         assert done.ending is not None
         try:
-            reading = Reading(done.ending, done.raw.status_code, done.raw.headers)
+            reading = Reading(done.ending, done.raw.status_code, done.raw.headers, self.http)
             done.raw.stream = tap(done.raw.stream, reading)
         except BaseException:
             done.ending.abandon()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-import zlib
 from collections import deque
 from contextlib import suppress
 from functools import cache
@@ -24,6 +23,7 @@ from cottonpalm.types import Fault, Kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+    from types import ModuleType
 
     from cottonpalm.request.attempt.settlement import Settlement
 
@@ -37,14 +37,16 @@ _AFTER_END_S: Final = 2.0  # after the end mark, we wait at most so long for the
 class Reading:
     """Reads the bytes of a stream as they pass, and settles its try at the end. No I/O."""
 
-    def __init__(self, ending: Settlement, status: int, headers: MutableMapping[str, str]) -> None:
+    def __init__(
+        self, ending: Settlement, status: int, headers: MutableMapping[str, str], http: ModuleType
+    ) -> None:
         self.row = ending.row
         self._ending, self._status, self._headers = ending, status, headers
         self._stream = ending.call.family.stream()
         self._lines = Lines()
         self._plain: list[bytes] = []  # the whole body, needed if it turns out not to be a stream
         self._packed = headers.get("content-encoding", "identity") != "identity"
-        self._unpack = _unpacker(headers.get("content-encoding", "identity"))
+        self._unpack = _unpacker(http, headers) if self._packed else bytes
         self._silent = True  # nothing of the answer itself has come
         self.held_back = b""
         self._at_line_start = True
@@ -296,16 +298,16 @@ def tap_class(tap: type, base: type) -> type:
     return type(tap.__name__, (tap, base), {})
 
 
-def _unpacker(encoding: str) -> Callable[[bytes], bytes]:
-    """Return what undoes the encoding for our own reading; for an unknown encoding it gives nothing."""
-    if encoding in ("gzip", "deflate", "x-gzip"):
-        machine = zlib.decompressobj(zlib.MAX_WBITS | 32)
-        return lambda chunk: _decompress(machine, chunk)
-    return (lambda chunk: chunk) if encoding == "identity" else (lambda _: b"")
+def _unpacker(http: ModuleType, headers: MutableMapping[str, str]) -> Callable[[bytes], bytes]:
+    """Return what undoes the encoding for our own reading, as the HTTP library does it for the chain."""
+    packed = http.Response(200, headers={"content-encoding": headers["content-encoding"]})
+    machine = packed._get_content_decoder()  # noqa: SLF001 - a second one: each unpacks one stream
+    return lambda chunk: _decoded(http, machine, chunk)
 
 
-def _decompress(machine: Any, chunk: bytes) -> bytes:
+def _decoded(http: ModuleType, machine: Any, chunk: bytes) -> bytes:
     try:
-        return machine.decompress(chunk)  # type: ignore[no-any-return]
-    except zlib.error:
+        plain = machine.decode(chunk)
+        return plain if isinstance(plain, bytes) else b"".join(plain)  # httpx2 gives it piece by piece
+    except http.DecodingError:  # the chain meets it too
         return b""
