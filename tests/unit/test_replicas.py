@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cottonpalm.request.endpoints.routing import RESTS_AFTER, EndpointState, Health, choose, spread
+from cottonpalm.request.endpoints.routing import RESTS_AFTER, EndpointState, Failed, Health, choose, spread
 from cottonpalm.request.limiter.rules.circuit import OPENS_AT, Circuit
 
 pytestmark = pytest.mark.core
@@ -163,3 +163,15 @@ def test_a_circuit_stays_closed_while_most_requests_are_under_way() -> None:
             assert not circuit.after(good, sent, accepted=0, first=True, probe=True)
         else:
             good = max(good, sent - 200)
+
+
+def test_a_row_goes_once_to_each_endpoint_and_once_more_where_its_own_is_no_better() -> None:
+    failed = Failed()
+    assert failed.allows(1, again=False)
+    failed.note(1)
+    assert not failed.allows(1, again=False)
+    assert failed.allows(1, again=True)
+    assert failed.allows(2, again=False)
+    failed.note(1)
+    assert not failed.allows(1, again=True)
+    assert (failed.at(1), failed.at(2)) == (2, 0)

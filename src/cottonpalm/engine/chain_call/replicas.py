@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.request.endpoints.endpoints import Moved, Stay, Team
+from cottonpalm.request.endpoints.routing import Failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,10 +61,10 @@ class Replicas:
 
     async def __call__(self, item: Item) -> Any:
         """Return the row's answer from the first chain that gives one; else raise what the last chain raised."""
-        account, failed_at = item.account, set[int]()
+        account, failed = item.account, Failed()
         stay: Stay | None = None
         while True:
-            stay = account.stay = self._team.arrive(item, failed_at, stay)
+            stay = account.stay = self._team.arrive(item, failed, stay)
             sent, calls = account.attempts, item.calls
             try:
                 answer = await self._callers[stay.endpoint.number](item)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cottonpalm.providers.call import Call
     from cottonpalm.request.alerts import Alerts
     from cottonpalm.request.endpoints.affinity import Pieces
-    from cottonpalm.request.endpoints.routing import EndpointState
+    from cottonpalm.request.endpoints.routing import EndpointState, Failed
     from cottonpalm.request.flow import Flow
     from cottonpalm.request.limiter.limiter import Limiter
     from cottonpalm.runtime.wait_queue import Place
@@ -61,14 +61,14 @@ class Stay:
     """
 
     def __init__(
-        self, team: Team, endpoint: Endpoint, item: Item, failed_at: set[int], *, moved: bool = False
+        self, team: Team, endpoint: Endpoint, item: Item, failed: Failed, *, moved: bool = False
     ) -> None:
         """`moved`: it has left another endpoint."""
         self.endpoint, self.left, self.broken = endpoint, False, False
         self.target: Endpoint | None = None
         self.pieces: Pieces = ()
         self._chooses = not (moved or item.shown)  # once, and before all else, it may go where its prompt is
-        self._team, self._item, self._failed_at = team, item, failed_at
+        self._team, self._item, self._failed = team, item, failed
         self._places: set[Place] = set()
         self._shared: set[Place] = set()  # in lines that are the same at every endpoint
         self._on_wire = self._answered = 0
@@ -92,9 +92,13 @@ class Stay:
         paid = self._answered or self._on_wire
         return bool(self._places) and not (self.left or paid or self._shared or self._item.shown)
 
+    def failed_at(self, number: int) -> int:
+        """How often that endpoint failed the row."""
+        return self._failed.at(number)
+
     def welcome_at(self, number: int) -> bool:
-        """Whether the row has not failed at that endpoint."""
-        return number not in self._failed_at
+        """Whether the row, which only waits here, may go to that endpoint, which would ask at once."""
+        return self._failed.allows(number, again=True)
 
     # What its requests report
 
@@ -239,9 +243,11 @@ class Stay:
         if fault.kind is Kind.STOP_RUN:
             goes = self._team.any_but(self.endpoint, lambda other: not other.health.refused)
         elif fault.kind in (Kind.TRANSIENT, Kind.THROTTLE):
-            self._failed_at.add(self.endpoint.number)
+            self._failed.note(self.endpoint.number)
+            down = self.endpoint.health.ill
             goes = self._team.any_but(
-                self.endpoint, lambda other: not other.health.ill and other.number not in self._failed_at
+                self.endpoint,
+                lambda other: not other.health.ill and self._failed.allows(other.number, again=down),
             )
         else:
             return False
@@ -286,15 +292,15 @@ class Team:
             return self._flow.waiting, self._flow.limit()
         return best.waiting, best.limit
 
-    def arrive(self, item: Item, failed_at: set[int], before: Stay | None) -> Stay:
+    def arrive(self, item: Item, failed: Failed, before: Stay | None) -> Stay:
         """Bring the row to an endpoint and return its stay there; `before` is the stay that it left, if any."""
         target, standings = None if before is None else before.target, self._standings()
         if target is None or standings[target.number].opens_in_s:
-            target = self.endpoints[self._chosen(standings, failed_at)]
+            target = self.endpoints[self._chosen(standings, failed)]
         with self.lock:
             self._turns += 1
             target.rows += 1
-        return Stay(self, target, item, failed_at, moved=before is not None)
+        return Stay(self, target, item, failed, moved=before is not None)
 
     def place(self, stay: Stay, call: Call, *, chooses: bool) -> Endpoint:
         """Return where the row is to make this request for its prompt's sake, and note that it does.
@@ -335,7 +341,7 @@ class Team:
             here = [stay for stay in stays if stay.endpoint.number == source and stay.welcome_at(target)]
             with self.lock:
                 loses = {stay: self._affinity.loses(stay.pieces, source, target) for stay in here}
-            here.sort(key=lambda stay: (-stay.priority, loses[stay], stay.index))
+            here.sort(key=lambda stay: (stay.failed_at(target), -stay.priority, loses[stay], stay.index))
             for stay in here[:rows]:
                 stays.remove(stay)
                 stay.leave(self.endpoints[target])
@@ -356,10 +362,10 @@ class Team:
         now = clock.now()
         return [endpoint.standing(now) for endpoint in self.endpoints]
 
-    def _chosen(self, standings: list[EndpointState], failed_at: set[int]) -> int:
-        """Choose an endpoint for a row. Avoid those where the row has failed, unless all others fail too."""
-        rest = [n for n in range(len(standings)) if n not in failed_at and not standings[n].ill]
-        among = rest or list(range(len(standings)))
+    def _chosen(self, standings: list[EndpointState], failed: Failed) -> int:
+        """Choose an endpoint for a row: of those that do not fail, one that did not fail the row, if there is any."""
+        well = [number for number, standing in enumerate(standings) if not standing.ill]
+        among = [number for number in well if not failed.at(number)] or well or list(range(len(standings)))
         chosen, lately = among[choose([standings[n] for n in among], self._turns)], self._affinity.lately
         if lately in among and about_as_soon(standings[lately], standings[chosen]):
             return lately  # a row's prompt is mostly like that of the row before

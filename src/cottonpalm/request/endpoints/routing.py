@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -102,6 +103,29 @@ def spread(standings: Sequence[EndpointState]) -> list[Transfer]:
             lines[source] -= rows
             free -= rows
     return transfers
+
+
+class Failed:
+    """How often each endpoint failed one row.
+
+    A row goes once to each. Where its own is down or has no place for it, it goes a second time to one that failed it
+    once: that is no worse. Not more often, as each time its tries begin anew.
+    """
+
+    def __init__(self) -> None:
+        self._times: Counter[int] = Counter()
+
+    def note(self, number: int) -> None:
+        """It failed there once more."""
+        self._times[number] += 1
+
+    def at(self, number: int) -> int:
+        """How often it failed there."""
+        return self._times[number]
+
+    def allows(self, number: int, *, again: bool) -> bool:
+        """Whether it may go there; `again`: its own is no better."""
+        return self._times[number] <= int(again)
 
 
 @dataclass(slots=True)
