@@ -13,6 +13,7 @@ import pytest
 from cottonpalm.providers.batches.client import BatchClient
 from cottonpalm.providers.batches.lanes import Lane
 from cottonpalm.providers.batches.troubles import Trouble
+from cottonpalm.testing import virtual_run
 from tests.batches.kit import packed_of
 
 if TYPE_CHECKING:
@@ -319,3 +320,25 @@ def test_an_upload_that_is_to_go_to_no_address_is_tried_again(where: str, tmp_pa
     with pytest.raises(Trouble, match="an address that is none") as sent:
         ask(GEMINI, Wire(started), lambda client: client.upload(packed))
     assert sent.value.what == "later"
+
+
+class Drip(httpx.AsyncByteStream):
+    """A byte a second, for ever."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            await asyncio.sleep(1)
+            yield b" "
+
+
+@pytest.mark.parametrize(("creates", "what"), [(False, "later"), (True, "unsure")])
+def test_an_answer_that_comes_a_byte_at_a_time_is_not_waited_for_for_ever(creates: bool, what: str) -> None:
+    async def main() -> None:
+        async with httpx.AsyncClient(transport=Wire(httpx.Response(200, stream=Drip()))) as http:
+            client = BatchClient(OPENAI, http, KEYS)
+            async with asyncio.timeout(3600):
+                await (client.create("t", "file", None) if creates else client.look("b"))
+
+    with pytest.raises(Trouble, match="no whole answer in 300 s") as troubled:
+        virtual_run(main())
+    assert troubled.value.what == what

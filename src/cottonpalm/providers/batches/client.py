@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from cottonpalm.providers.batches.spool import Packed
 
 TIMEOUT: Final = httpx.Timeout(300.0, connect=30.0)  # a file of 200 MB takes its time
+_WHOLE_S: Final = 300.0
 _HOPS: Final = 5
 _PAGES: Final = 100
 _SHOWN: Final = 80  # bytes of an answer that is none
@@ -146,8 +148,13 @@ class BatchClient:
         return {**found}
 
     async def _bytes(self, ask: Ask, packed: Packed | None = None, *, creates: bool = False) -> bytes:
-        async with self._answer(ask, packed, creates=creates) as response:
-            return await _read(response, creates=creates)
+        # Files take their time, as long as they come on; a small answer that comes a byte at a time is none.
+        most_s = _WHOLE_S if ask.joint is None else None
+        try:
+            async with asyncio.timeout(most_s), self._answer(ask, packed, creates=creates) as response:
+                return await _read(response, creates=creates)
+        except TimeoutError as exc:
+            raise of_exception(TimeoutError(f"no whole answer in {_WHOLE_S:g} s"), creates=creates) from exc
 
     @asynccontextmanager
     async def _answer(
