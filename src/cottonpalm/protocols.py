@@ -64,6 +64,10 @@ class RowSource(Protocol):
     def unread(self) -> int:
         """How many outcomes wait for the reader."""
 
+    @property
+    def passed(self) -> Item | None:
+        """One of the rows that are done already and so do not come; None: there was none yet."""
+
     def next(self) -> Item | None:
         """Return a row that may start now; None: there is none, or no room for one."""
 

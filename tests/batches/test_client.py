@@ -13,6 +13,7 @@ import pytest
 from cottonpalm.providers.batches.client import BatchClient
 from cottonpalm.providers.batches.lanes import Lane
 from cottonpalm.providers.batches.troubles import Trouble
+from cottonpalm.testing import virtual_run
 from tests.batches.kit import packed_of
 
 if TYPE_CHECKING:
@@ -292,3 +293,52 @@ def test_a_listing_without_a_wrap_is_read_too() -> None:
 @pytest.mark.parametrize("status", [200, 400, 404])
 def test_to_cancel_what_has_ended_is_fine(status: int) -> None:
     assert ask(OPENAI, Wire(httpx.Response(status, json={})), lambda client: client.cancel("b")) is None
+
+
+def test_a_key_that_a_provider_quotes_is_neither_written_down_nor_told() -> None:
+    said = "no access with sk-secret0123456789 to https://files.test/a?sig=abcdef0123456789"
+    job = {
+        "id": "b",
+        "status": "failed",
+        "errors": {"data": [{"code": "invalid", "message": said, "line": 1}]},
+    }
+    looked = ask(OPENAI, Wire(httpx.Response(200, json=job)), lambda client: client.look("b"))
+    made = ask(OPENAI, Wire(httpx.Response(200, json=job)), lambda client: client.create("t", "f", None))
+    listing = Wire(httpx.Response(200, json={"data": [job]}))
+    [listed] = ask(OPENAI, listing, lambda client: client.listing(0.0))
+    line = {"custom_id": "t-0", "response": None, "error": {"code": "batch_expired", "message": said}}
+    [result] = ask(OPENAI, Wire(httpx.Response(200, json=line)), results)
+    told = "no access with [redacted] to https://files.test/a?sig=[redacted]"
+    assert {state.faults[0].message for state in (looked, made, listed)} == {told}
+    assert result.why == f"batch_expired: {told}"
+
+
+@pytest.mark.parametrize("where", ["http://[files/out", "http://files.test:port/out"])
+def test_an_upload_that_is_to_go_to_no_address_is_tried_again(where: str, tmp_path: Path) -> None:
+    started = httpx.Response(200, headers={"x-goog-upload-url": where})
+    packed = packed_of(GEMINI, ["a"], tmp_path)
+    with pytest.raises(Trouble, match="an address that is none") as sent:
+        ask(GEMINI, Wire(started), lambda client: client.upload(packed))
+    assert sent.value.what == "later"
+
+
+class Drip(httpx.AsyncByteStream):
+    """A byte a second, for ever."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            await asyncio.sleep(1)
+            yield b" "
+
+
+@pytest.mark.parametrize(("creates", "what"), [(False, "later"), (True, "unsure")])
+def test_an_answer_that_comes_a_byte_at_a_time_is_not_waited_for_for_ever(creates: bool, what: str) -> None:
+    async def main() -> None:
+        async with httpx.AsyncClient(transport=Wire(httpx.Response(200, stream=Drip()))) as http:
+            client = BatchClient(OPENAI, http, KEYS)
+            async with asyncio.timeout(3600):
+                await (client.create("t", "file", None) if creates else client.look("b"))
+
+    with pytest.raises(Trouble, match="no whole answer in 300 s") as troubled:
+        virtual_run(main())
+    assert troubled.value.what == what

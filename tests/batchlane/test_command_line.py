@@ -216,6 +216,45 @@ def test_a_deadline_that_leaves_no_time_for_batches_sends_all_rows_live(
     assert "the deadline leaves no time for batches, which are cancelled 10 min" in caplog.text
 
 
+@pytest.fixture
+def given_up(
+    server: BatchProvider, cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command whose deadline has left a batch out, as it could not be cancelled in time: all its rows ran live."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    monkeypatch.setattr(config, "BatchLane", partial(config.BatchLane, cancel_s=0.1))
+    (folder / "in.jsonl").write_text("".join(f'{{"text": "row {n}"}}\n' for n in range(5)))
+    server.faults = Faults(looks=10**6, cancel_looks=10**6)
+    command = asked(server, "--mode", "auto", "--deadline", "2", "--price", "gpt-test=1:2", "--no-progress")
+    assert cottonpalm(*command, "--max-tokens", "50").code == 0
+    assert ([len(job.rows) for job in server.jobs.values()], len(server.bills)) == ([3], 5)
+    assert "batch batch_" in cottonpalm("status", "out").out
+
+
+def test_collect_settles_what_a_deadline_left_out_though_all_rows_are_done(
+    server: BatchProvider, given_up: None, cottonpalm: Command
+) -> None:
+    [job] = server.jobs.values()
+    job.cancelled, job.faults = None, Faults(looks=1)  # the cancel came too late
+    assert cottonpalm("collect", "out", "--no-progress").code == 0
+    assert (job.end, len(server.bills)) == ("done", 8)
+    assert "batch batch_" not in cottonpalm("status", "out").out
+    shown = json.loads(cottonpalm("status", "out", "--json").out)
+    assert shown["cost_usd"] == pytest.approx(server.charged({"gpt-test": (10**6, 2 * 10**6)}) / 10**12)
+
+
+def test_a_cancel_of_what_a_deadline_left_out_waits_for_its_end(
+    server: BatchProvider, given_up: None, cottonpalm: Command
+) -> None:
+    [job] = server.jobs.values()
+    job.cancelled, job.faults = None, Faults(looks=10**6, cancel_looks=1)
+    said = cottonpalm("cancel", "out", "--no-progress")
+    assert said.code == 0, said.err
+    assert "no batch is out any more" in said.err
+    assert job.end == "cancelled"
+    assert "batch batch_" not in cottonpalm("status", "out").out
+
+
 def test_with_a_deadline_all_rows_but_the_first_two_come_from_a_batch(
     server: BatchProvider, cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -252,7 +252,7 @@ def test_retry_names_the_runs_there_are_and_leaves_those_of_python_alone(
     store = open_store(folder / "cottonpalm.db")
     store.open_run("py", None).close()
     store.close()
-    refused(cottonpalm("retry", "py"), "run py was made from Python")
+    refused(cottonpalm("retry", "py"), "run py was made from Python", "give that command again")
 
 
 def test_a_row_of_megabytes_braces_and_control_characters_arrives_unharmed(

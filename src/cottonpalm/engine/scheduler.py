@@ -92,6 +92,11 @@ class Scheduler:
         return len(self._outbox)
 
     @property
+    def passed(self) -> Item | None:
+        """See `protocols.RowSource`."""
+        return self.feed.reader.passed
+
+    @property
     def unwritten(self) -> int:
         """How many outcomes are on their way to the disk."""
         return self._delivery.held

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from cottonpalm.cli.problems import Problem
+from cottonpalm.redact import is_secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,7 +56,7 @@ def _may_be_secret(key: str, value: Any) -> bool:
 
 
 def check_urls(urls: Sequence[str]) -> None:
-    """Check that base URLs are http(s), differ, and hold no password, since the store keeps them."""
+    """Check that base URLs are http(s), differ, and hold no password or key, since the store keeps them."""
     for number, url in enumerate(urls):
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -64,6 +65,8 @@ def check_urls(urls: Sequence[str]) -> None:
             raise Problem(
                 "--base-url must not hold a user name or password; set the provider's environment variable"
             )
+        if any(is_secret(name, value) for name, value in parse_qsl(parts.query)):
+            raise Problem("--base-url must not hold a key; set the provider's environment variable")
         if url.rstrip("/") in [before.rstrip("/") for before in urls[:number]]:
             raise Problem(f"--base-url {url} is given twice; once is enough, its limit is found by itself")
 

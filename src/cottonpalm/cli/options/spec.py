@@ -477,7 +477,10 @@ class RunSpec:
         from cottonpalm.stores.rules.leniently import is_newer, kept_as
 
         if JOB not in meta:
-            raise Problem(f"run {name} was made from Python; there: processor.retry()")
+            raise Problem(
+                f"run {name} was made from Python (there: processor.retry()), or by a command that was ended as it"
+                " began: give that command again"
+            )
         if is_newer(meta[JOB], FORM):
             raise Problem(
                 f"run {name} was made by a later version of cottonpalm; update this one to go on with it"

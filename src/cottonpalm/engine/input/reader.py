@@ -140,6 +140,7 @@ class Reader:
     ) -> None:
         self.read = 0
         self.stored = 0
+        self.passed: Item | None = None  # the first row that was skipped, as far as it was read
         self.error: BaseException | None = None  # what the source raised; reading ends there
         # Of each row read: its index, and how many rows from there on are done. None: nobody counts them.
         self.notes: deque[tuple[int, int]] | None = None
@@ -221,6 +222,7 @@ class Reader:
         if not matcher.all_done(keys, contents, self._done):
             return False
         self._slots.add(first, len(block))
+        self.passed = self.passed or Item(self.read, block[0], config=self._configs.of(self.read, block[0]))
         if self.notes is not None:
             self.notes.append((self.read, len(block)))
         self.read += len(block)
@@ -305,7 +307,9 @@ class Reader:
         self.stored += 1
         item.stored = b""  # `fill` reads the records later, many at once
         item.edited = self._refresh and found.content != item.content
-        return None if self._skip and not item.edited else item
+        skipped = self._skip and not item.edited
+        self.passed = self.passed or (item if skipped and item.broken is None else None)
+        return None if skipped else item
 
     def _asked(self, row: Any, configurable: Mapping[str, Any] | None, whole: bytes) -> bytes:
         """Return the key of the part that the chain reads from a row whose whole key is `whole`.

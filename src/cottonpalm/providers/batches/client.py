@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,6 +15,7 @@ from cottonpalm.providers import hints
 from cottonpalm.providers.answer import loads
 from cottonpalm.providers.batches.choice import adapter_of
 from cottonpalm.providers.batches.troubles import Trouble, as_meant, of_creation, of_exception, of_status
+from cottonpalm.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from cottonpalm.providers.batches.spool import Packed
 
 TIMEOUT: Final = httpx.Timeout(300.0, connect=30.0)  # a file of 200 MB takes its time
+_WHOLE_S: Final = 300.0
 _HOPS: Final = 5
 _PAGES: Final = 100
 _SHOWN: Final = 80  # bytes of an answer that is none
@@ -55,7 +58,7 @@ class BatchClient:
         async with self._answer(ask, packed) as response:
             body, where = await _read(response), response.headers.get(_WHERE)
         if where is not None:
-            then = self.adapter.upload(self.lane, packed.tag, packed.length(b"\n"), where)
+            then = self.adapter.upload(self.lane, packed.tag, packed.length(b"\n"), _checked(where))
             assert then is not None
             body = await self._bytes(then, packed)
         found = loads(body)
@@ -68,14 +71,14 @@ class BatchClient:
         """Submit. From the moment this is called, the batch may exist; "unsure" says that nobody knows."""
         ask = self.adapter.create(self.lane, tag, input_file_id)
         found = loads(await self._bytes(ask, packed, creates=True))
-        state = self.adapter.state(found) if isinstance(found, dict) else None
+        state = _kept(self.adapter.state(found)) if isinstance(found, dict) else None
         if state is None or not state.batch_id:
             raise Trouble("unsure", "the answer to the submission cannot be read")
         return state
 
     async def look(self, batch_id: str) -> BatchState:
         """Where it stands."""
-        state = self.adapter.state(await self._json(self.adapter.look(self.lane, batch_id)))
+        state = _kept(self.adapter.state(await self._json(self.adapter.look(self.lane, batch_id))))
         if not state.batch_id:
             raise Trouble("later", "the answer does not say which batch it is of")
         return state
@@ -101,7 +104,7 @@ class BatchClient:
             if ask is None:
                 break
             page: Page = self.adapter.page(self.lane, await self._json(ask), ask)
-            found = [_by_our_clock(state, self._ahead_s) for state in page.states]
+            found = [_by_our_clock(_kept(state), self._ahead_s) for state in page.states]
             states += found
             old = all((state.created_at or since) < since for state in found)
             ask = None if old and self.adapter.newest_first else page.more
@@ -132,7 +135,9 @@ class BatchClient:
 
     def _result(self, line: bytes) -> Result | None:
         result = self.adapter.result(line) if line else None
-        return None if result is None else as_meant(self.lane, result)
+        if result is None:
+            return None
+        return as_meant(self.lane, replace(result, why=redact(result.why)) if result.why else result)
 
     async def _json(self, ask: Ask) -> dict[str, Any]:
         found = loads(await self._bytes(ask))
@@ -143,8 +148,13 @@ class BatchClient:
         return {**found}
 
     async def _bytes(self, ask: Ask, packed: Packed | None = None, *, creates: bool = False) -> bytes:
-        async with self._answer(ask, packed, creates=creates) as response:
-            return await _read(response, creates=creates)
+        # Files take their time, as long as they come on; a small answer that comes a byte at a time is none.
+        most_s = _WHOLE_S if ask.joint is None else None
+        try:
+            async with asyncio.timeout(most_s), self._answer(ask, packed, creates=creates) as response:
+                return await _read(response, creates=creates)
+        except TimeoutError as exc:
+            raise of_exception(TimeoutError(f"no whole answer in {_WHOLE_S:g} s"), creates=creates) from exc
 
     @asynccontextmanager
     async def _answer(
@@ -188,6 +198,16 @@ class BatchClient:
         return judge(self.lane.provider, response.status_code, response.headers, content)
 
 
+def _checked(address: str) -> str:
+    """The address that an answer names; one that is none is no reason to end the run: the next may be better."""
+    try:
+        _origin(address)
+        httpx.URL(address)
+    except (ValueError, httpx.InvalidURL) as exc:
+        raise Trouble("later", f"the upload was answered with an address that is none ({exc})") from exc
+    return address
+
+
 def _begins(content: bytes) -> str:
     return repr(content[:_SHOWN].decode(errors="replace"))
 
@@ -206,6 +226,12 @@ async def _stream(ask: Ask, packed: Packed) -> AsyncIterator[bytes]:
         yield block
     if ask.tail:
         yield ask.tail
+
+
+def _kept(state: BatchState) -> BatchState:
+    """What is written down, and told, of a batch that failed: a provider may quote a key or an address of the row."""
+    faults = tuple(replace(fault, message=redact(fault.message)) for fault in state.faults)
+    return replace(state, faults=faults) if faults else state
 
 
 def _by_our_clock(state: BatchState, ahead_s: float) -> BatchState:

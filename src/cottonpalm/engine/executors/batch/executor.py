@@ -133,16 +133,37 @@ class BatchExecutor:
 
     async def _settled(self) -> None:
         """All rows are done: wait for batches that still hold some of them, so that it is known what they cost."""
-        if self._rows.closing or self._rescue is not None or self._terms.detach or not self._terms.sends:
+        if self._options.cancel:
+            await self._all_cancelled()
+        if self._rows.closing or self._terms.detach or not self._terms.sends:
             return
-        done, late = set(self._out.done), set[str]()
+        rows = await asyncio.to_thread(self._book.rows)  # but for those that an earlier call has done
+        unfinished, late = {row for row, _, _ in rows} - {*self._out.done}, set[str]()
         for tag in self._post.open.keys() - self._post.given_up:
-            if any(member.row in done for member in await asyncio.to_thread(self._book.members, tag)):
+            if self._rescue is not None and self._post.is_mine(tag):
+                continue  # whoever set a deadline is waited for no longer; the next call settles it
+            members = await asyncio.to_thread(self._book.members, tag)
+            if not unfinished.issuperset(member.row for member in members):
                 late.add(tag)
-        if late and not self._post.reachable and self._rows.first is not None:
-            await self._answering.introduce(self._rows.first)
-        while late & self._post.open.keys() and self._post.reachable and not self._rows.closing:
+        if late:
+            await self._introduced()
+        while late & self._post.open.keys() and self._post.reachable and self._has_time:
             await self._post.next_move(1.0)
+
+    @property
+    def _has_time(self) -> bool:
+        return not self._rows.closing and (self._rescue is None or self._rescue.left_s > 0)
+
+    async def _all_cancelled(self) -> None:
+        """Rows that are done asked nothing in this call, so nobody has said yet who pays for what is out."""
+        await self._introduced()
+        while self._post.open and self._post.reachable and not self._rows.closing:
+            await self._post.next_move(1.0)
+        self._end_cancelled()
+
+    async def _introduced(self) -> None:
+        if not self._post.reachable and (row := self._rows.first or self._rows.passed) is not None:
+            await self._answering.introduce(row)
 
     def _made_post(self, desk: Desk) -> Post:
         post = Post(
@@ -259,10 +280,14 @@ class BatchExecutor:
         return False
 
     def _look_cancelled(self) -> None:
-        """Leave once all batches are over, or nobody can say who pays for them."""
+        """Leave once all batches are over, or nobody can say who pays for them; that may be a row that is done."""
+        if not self._post.open or (self._rows.dry and not self._rows.ended and not self._post.reachable):
+            self._end_cancelled()
+
+    def _end_cancelled(self) -> None:
         if not self._post.open:
             self._stop("cancelled", "no batch is out any more; what they had done is kept", None)
-        elif self._rows.dry and not self._post.reachable:
+        elif not self._post.reachable:
             ids = ", ".join(batch.batch_id or batch.tag for batch in self._post.unreachable())
             self._stop("cancelled", f"the chain asks their model no more: cancel {ids} at the provider", None)
 

@@ -310,6 +310,10 @@ class Post:
         self._moved.set()
         self.news()
 
+    def is_mine(self, tag: str) -> bool:
+        """Whether this process made it; else an earlier one left it."""
+        return tag in self._mine
+
     def refused(self, batch: Batch) -> bool:
         """Whether it was abandoned because the provider would not take it: neither we nor a crash gave it up."""
         return batch.tag in self._mine and not (batch.cancelling or is_full(batch))

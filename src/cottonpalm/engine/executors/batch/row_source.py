@@ -111,6 +111,11 @@ class RowsInRounds:
         """See `protocols.RowSource`."""
         return self._rows.unread
 
+    @property
+    def passed(self) -> Item | None:
+        """See `protocols.RowSource`."""
+        return self._rows.passed
+
     def next(self) -> Item | None:
         """A row whose answers have come, else a new one."""
         if self._out.ready and not self._rows.closing:
