@@ -8,7 +8,9 @@ const AGAIN_MS = 10000; // until a stream that ended, or that nobody sees, is as
 const OLD_S = 5;
 const shown = new Map();
 const coming = new Map(); // what has come, and waits until its part is not in use
+let failed = 0; // until when it stands that an order reached nobody, whatever the stream tells
 const busy = (part) =>
+  (part.id === "part-controls" && Date.now() < failed) ||
   part.querySelector(":active, .time:hover, .time:focus, input:focus, details.cancel[open]") !== null;
 const stops = (part) => [...part.querySelectorAll("a, button, input, summary, [tabindex]")];
 const key = (each) => each.getAttribute("name") ?? each.getAttribute("href");
@@ -118,6 +120,7 @@ const order = async (form) => {
   try {
     return (await (await fetch(form.action, { method: "POST", body })).text()).trim();
   } catch {
+    failed = Date.now() + 5000;
     return "The process that serves this page did not answer; see whether it still runs.";
   }
 };

@@ -249,7 +249,7 @@ def _responses_usage(body: Mapping[str, Any]) -> Usage | None:
 
 def _chat_stop(choice: object) -> Stop | None:
     choice = sub(choice)
-    reason = choice.get("finish_reason")
+    reason = text_of(choice.get("finish_reason"))
     if reason in CUT:
         return "cut"
     message = sub(choice, "message") or sub(choice, "delta")
