@@ -157,7 +157,7 @@ def begun(run: Any, workers: int) -> None:
 def mates_of(run: Any) -> list[Any]:
     """The workers of a run that are there."""
     made = run._engine._workers
-    return [] if made is None else list(made.crew)
+    return [] if made is None else list(made.mates)
 
 
 def sampled(look: Callable[[], int], seconds: float) -> list[int]:

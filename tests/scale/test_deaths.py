@@ -34,7 +34,7 @@ def server() -> Iterator[LoopbackProcess]:
 
 def workers_of(run: Any) -> list[Any]:
     """The links to a run's workers."""
-    return [mate.link for mate in run._engine._workers.crew]
+    return [mate.link for mate in run._engine._workers.mates]
 
 
 def charged_pico(served: Any) -> int:

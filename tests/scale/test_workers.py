@@ -172,7 +172,7 @@ def test_workers_that_come_are_used_and_those_that_go_finish_what_they_have(
             reader.start()
             until(lambda: run.stats.ok > 0)
             run.workers = 3
-            mates = run._engine._workers.crew
+            mates = run._engine._workers.mates
             until(lambda: sum(mate.answered for mate in mates) == 3)
             run.workers = 1
             until(lambda: len(mates) == 1)

@@ -573,15 +573,20 @@ def tried(line: Line, fit: int) -> Line:
     return line
 
 
+def goes_at_once_up_to(line: Line, fit: int, gap_s: float) -> None:
+    """As many as fit go at once, and the next one so long after the last of them."""
+    for _ in range(fit):
+        assert line.wait_s() == 0.0, "as many as are known to fit go at once"
+        line.send(ask=100.0)
+    assert line.wait_s() == pytest.approx(gap_s)
+    line.now += gap_s
+    assert line.wait_s() == pytest.approx(0.0, abs=1e-6)
+
+
 def test_one_more_than_fits_does_not_go_in_one_breath_with_another() -> None:
     line = tried(settled(), 5)
     line.now += 5.0
-    for _ in range(5):
-        assert line.wait_s() == 0.0, "as many as are known to fit go at once"
-        line.send(ask=100.0)
-    assert line.wait_s() == pytest.approx(1.0 / 12), "half of the time in which one of six answers comes"
-    line.now += 1.0 / 12
-    assert line.wait_s() == pytest.approx(0.0, abs=1e-6)
+    goes_at_once_up_to(line, 5, 1.0 / 12)  # half of the time in which one of six answers comes
 
 
 def test_while_a_pace_is_suspected_more_than_fits_does_not_go_in_one_breath_with_another() -> None:
@@ -591,12 +596,7 @@ def test_while_a_pace_is_suspected_more_than_fits_does_not_go_in_one_breath_with
     line.gates.concurrency.known = 2.0
     line.now += 5.0
     line.gates.bucket.learn(line.now, 1.0)
-    for _ in range(2):
-        assert line.wait_s() == 0.0, "as many as are known to fit go at once"
-        line.send(ask=100.0)
-    assert line.wait_s() == pytest.approx(1.0 / 20), "half of the time in which one of ten answers comes"
-    line.now += 1.0 / 20
-    assert line.wait_s() == pytest.approx(0.0, abs=1e-6)
+    goes_at_once_up_to(line, 2, 1.0 / 20)  # half of the time in which one of ten answers comes
 
 
 def test_what_held_requests_back_besides_their_number_says_nothing_of_the_number() -> None:

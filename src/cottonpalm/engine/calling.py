@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cottonpalm.engine.executors.batch.terms import BatchTerms
     from cottonpalm.engine.executors.workers.executor import WorkersExecutor
     from cottonpalm.engine.executors.workers.links import Begin, WorkerPool
+    from cottonpalm.engine.executors.workers.mates import Mates
     from cottonpalm.engine.job import Job
     from cottonpalm.engine.output.outbox import Pieces
     from cottonpalm.engine.scheduler import Scheduler
@@ -40,6 +41,11 @@ class Calling:
         self.batches: BatchExecutor | None = None
         self._job, self._account, self._judge, self._stopping = job, account, judge, stopping
         self._crew = Crew(loop=asyncio.get_running_loop())
+
+    @property
+    def mates(self) -> Mates | None:
+        """The workers together; None: this process runs the rows itself."""
+        return None if self.workers is None else self.workers.mates
 
     def executor(self, rows: Scheduler, store: RunStore | None, pieces: Pieces | None) -> Executor:
         """Make the executor that calls the chain for these rows. Only this place chooses it.

@@ -151,8 +151,7 @@ class Engine:
         self._have(window, rows, executor, calling.workers)
         stall = StallWatch(self.job.settings.stall_timeout_s, self.account, loop, self._stalled)
         self._listen()
-        crew = None if calling.workers is None else calling.workers.crew
-        self._view.open(loop, rows, calling.batches, crew)
+        self._view.open(loop, rows, calling.batches, calling.mates)
         self._take_orders()
         self._emit(RunStarted(self.job.name, self.job.total))
         rows.closing = self.stopped is not None

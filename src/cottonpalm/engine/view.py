@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.engine.chunks import Chunks
     from cottonpalm.engine.executors.batch.executor import BatchExecutor
-    from cottonpalm.engine.executors.workers.crew import Crew
+    from cottonpalm.engine.executors.workers.mates import Mates
     from cottonpalm.engine.input.reader import Reader
     from cottonpalm.engine.job import Job
     from cottonpalm.engine.output.telling import Telling
@@ -70,7 +70,7 @@ class View:
         self._emit: Callable[[Event], None]
         self._rows: Scheduler | None = None
         self._batches: BatchExecutor | None = None
-        self._workers: Crew | None = None
+        self._workers: Mates | None = None
         self._started = clock.now()
         if job.many:
             stopping.on_row = self.profiler.row
@@ -89,7 +89,7 @@ class View:
         loop: asyncio.AbstractEventLoop,
         rows: Scheduler,
         batches: BatchExecutor | None,
-        workers: Crew | None,
+        workers: Mates | None,
     ) -> None:
         """The run begins: these are its parts."""
         self._batches, self._workers, self._monitor.workers = batches, workers, workers

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
 from cottonpalm.engine.executors.local.executor import LAST_S
-from cottonpalm.engine.executors.workers.crew import Crew
 from cottonpalm.engine.executors.workers.links import Order, WorkerLost
 from cottonpalm.engine.executors.workers.mate import Mate
+from cottonpalm.engine.executors.workers.mates import Mates
 from cottonpalm.engine.executors.workers.news import News
 from cottonpalm.engine.executors.workers.suspects import Suspects, to_blame
 from cottonpalm.errors import ConfigError
@@ -50,7 +50,7 @@ class WorkersExecutor:
         cap: how many rows may run at once, of all workers; None: not said.
 
     Attributes:
-        crew: its workers.
+        mates: its workers.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class WorkersExecutor:
     ) -> None:
         self._silent_s = silent_s
         self._pool, self._begin, self._account, self._stop = pool, begin, account, stop
-        self.crew = Crew(lambda: account.flow.limiters.maximum, cap, self._over)
+        self.mates = Mates(lambda: account.flow.limiters.maximum, cap, self._over)
         self._again: deque[Item] = deque()  # rows that were let in, and wait for a worker
         self._suspects = Suspects()  # those with which workers died
         self._tasks: set[asyncio.Task[None]] = set()  # one for each worker
@@ -83,7 +83,7 @@ class WorkersExecutor:
 
     def wants(self) -> int:
         """How many rows the workers want together; before they begin, the first row, which makes them begin."""
-        return self.crew.wants if self._begun else 1
+        return self.mates.wants if self._begun else 1
 
     @property
     def count(self) -> int:
@@ -121,8 +121,8 @@ class WorkersExecutor:
 
     async def _last_answers(self) -> None:
         """Take what the workers have answers of already; nobody asks anything more."""
-        if self._tasks and any(mate.out for mate in self.crew):
-            for mate in self.crew:
+        if self._tasks and any(mate.out for mate in self.mates):
+            for mate in self.mates:
                 mate.say(Order(leave=True))
             await asyncio.wait(self._tasks, timeout=3 * LAST_S)
 
@@ -151,12 +151,12 @@ class WorkersExecutor:
             self._pool.count = count
         if not self._begun:
             return
-        draining = sum(mate.stopped for mate in self.crew)
+        draining = sum(mate.stopped for mate in self.mates)
         there = [task for task in self._tasks if not task.cancelling()]
         more = self._pool.count - len(there) + draining
         for _ in range(more):
             self._tasks.add(self._loop.create_task(self._worker()))
-        able = sorted((mate for mate in self.crew if not mate.stopped), key=lambda one: len(one.out))
+        able = sorted((mate for mate in self.mates if not mate.stopped), key=lambda one: len(one.out))
         ends: list[Callable[[], object]] = [task.cancel for task in there if task in self._opening]
         ends += [partial(mate.say, Order(stop=True)) for mate in able]
         for end in ends[: max(0, -more)]:
@@ -169,18 +169,18 @@ class WorkersExecutor:
             self._begun = True
             self.resize()
         kept_free = self._try_apart()
-        self.crew.hand_out(self._next, but=kept_free)
+        self.mates.hand_out(self._next, but=kept_free)
         self._rows.flush_if_idle()
         if self._leaving or self._rows.closing:
             self._drop_unsent()
-        under_way = any(mate.out for mate in self.crew)
+        under_way = any(mate.out for mate in self.mates)
         if self._rows.ended and not (self._again or self._suspects or self._asides or under_way):
             self._ended.set()
 
     def _try_apart(self) -> Mate | None:
         """Give one worker rows with which others died, or keep the emptiest one free for them."""
-        able = [mate for mate in self.crew if mate.wants and not mate.stopped]
-        if not self._suspects or not able or any(mate.apart for mate in self.crew):
+        able = [mate for mate in self.mates if mate.wants and not mate.stopped]
+        if not self._suspects or not able or any(mate.apart for mate in self.mates):
             return None
         free = min(able, key=lambda mate: len(mate.out))
         if not free.out:
@@ -197,12 +197,12 @@ class WorkersExecutor:
 
     def under_way(self) -> list[float]:
         """See `protocols.Executor`."""
-        return [item.began_s for mate in self.crew for item in mate.out.values()]
+        return [item.began_s for mate in self.mates for item in mate.out.values()]
 
     def drop_all(self) -> None:
         """See `protocols.Executor`."""
         self._leaving = True
-        for mate in self.crew:
+        for mate in self.mates:
             mate.link.kill()
 
     async def tidy(self) -> None:
@@ -248,12 +248,12 @@ class WorkersExecutor:
             self._rows.finish(item, Outcome(item.index, "skipped"))
 
     def _settle_all(self) -> None:
-        for mate in self.crew:
+        for mate in self.mates:
             self._again.extend(mate.out.values())
             mate.out = {}
             mate.lumps.lost()
             mate.link.kill()
-            self.crew.leave(mate)
+            self.mates.leave(mate)
         self._drop_unsent()
 
     # -- workers
@@ -272,12 +272,12 @@ class WorkersExecutor:
             finally:
                 self._opening.discard(task)
             mate = Mate(link, self._lumps())
-            self.crew.join(mate)
+            self.mates.join(mate)
             sending = self._loop.create_task(mate.send())
             try:
                 await self._converse(mate, sending)
             except WorkerLost as lost:
-                if not mate.answered and not (mate.apart and self.crew.answered):
+                if not mate.answered and not (mate.apart and self.mates.answered):
                     self._count_death(lost)
                 self._blame(mate, lost)
                 self._lost(mate)
@@ -324,13 +324,13 @@ class WorkersExecutor:
         mate.wants, mate.requests = heard.wants, heard.requests
         mate.limit, mate.limits = heard.limit, heard.limits
         mate.paused_until = clock.now() + heard.pause_s
-        self.crew.add_limits()
+        self.mates.add_limits()
         self._news.pass_on(mate, heard)
         for outcome in heard.done:
             if (item := mate.out.pop(outcome.index, None)) is None:
                 continue
             mate.answered = True
-            self.crew.answered += 1
+            self.mates.answered += 1
             self._deaths = 0
             self._suspects.answered(outcome.index)
             if outcome.status == "skipped" and not self._rows.closing:
@@ -347,7 +347,7 @@ class WorkersExecutor:
         asked = heard.money.asked
         assert asked is not None
         amount = await mate.lumps.grant(asked)
-        if mate in self.crew:
+        if mate in self.mates:
             mate.say(Order(money=amount))
         else:
             mate.lumps.book(MoneyTold(back=amount))
@@ -366,7 +366,7 @@ class WorkersExecutor:
 
     def _lost(self, mate: Mate) -> None:
         """Its rows go to others."""
-        self.crew.leave(mate)
+        self.mates.leave(mate)
         mate.link.kill()
         if mate.granting is not None:
             mate.granting.cancel()
@@ -374,7 +374,7 @@ class WorkersExecutor:
         self._again.extendleft(reversed(mate.out.values()))
         mate.out = {}
         if not self._rows.closing:
-            self.crew.add_limits()
+            self.mates.add_limits()
         self.fill()
 
     def _its_run_is_over(self, mate: Mate, why: tuple[str, str]) -> None:
@@ -385,7 +385,7 @@ class WorkersExecutor:
         self._lost(mate)
 
     def _tell_all_to_stop(self) -> None:
-        for mate in self.crew:
+        for mate in self.mates:
             if not mate.stopped:
                 mate.say(Order(stop=True))
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 OWN: Final = frozenset({"source", "reader", "tail", ""})  # what binds a worker, and not the run
 
 
-class Crew:
+class Mates:
     """The workers that are there. Only the run's loop adds and removes; any thread may look.
 
     Args:
