@@ -322,8 +322,8 @@ class Engine:
 
     def _tell_end(self, error: BaseException | None) -> None:
         try:
+            self._telling.close()  # what is found in the last rows comes before the end
             self._emit(RunEnded(None if error is None else str(error)))
-            self._telling.close()
         finally:  # whatever else goes wrong, no reader waits for ever
             self.outbox.close(error)
 

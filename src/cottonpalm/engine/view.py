@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from cottonpalm import clock
 from cottonpalm.engine.kept_report import KeptReport
 from cottonpalm.engine.monitor import Monitor
+from cottonpalm.engine.output.dear_rows import DearRows
 from cottonpalm.engine.standing import standing
-from cottonpalm.events import Binding, CostSpike
+from cottonpalm.events import Binding
 from cottonpalm.observers.kept import SAMPLE
 from cottonpalm.observers.notes import Notes
 from cottonpalm.observers.profiler import Besides, Look, Profiler
-from cottonpalm.request.money.rules.alarms import Spikes
 from cottonpalm.stats import CacheCounts, Stats
 from cottonpalm.types import PICO
 
@@ -31,11 +31,10 @@ if TYPE_CHECKING:
     from cottonpalm.engine.own_loop import OwnLoop
     from cottonpalm.engine.scheduler import Scheduler
     from cottonpalm.engine.stopping import Stopping
-    from cottonpalm.events import Event
     from cottonpalm.observers.report import Report
     from cottonpalm.protocols import RunStore
     from cottonpalm.request.run_account import RunAccount
-    from cottonpalm.types import Bottleneck, Item, Outcome
+    from cottonpalm.types import Bottleneck
 
 
 class View:
@@ -66,8 +65,6 @@ class View:
         self._monitor = Monitor(account, holding_back, self.profiler.look)
         self._kept = KeptReport(store, self._to_keep) if store is not None and job.many else None
         self._notes = Notes()
-        self._spikes = Spikes()
-        self._emit: Callable[[Event], None]
         self._rows: Scheduler | None = None
         self._batches: BatchExecutor | None = None
         self._workers: Mates | None = None
@@ -79,10 +76,10 @@ class View:
 
     def tell(self, telling: Telling) -> None:
         """Somebody listens: tell them what is found, and note what they are told."""
-        self._emit = self._monitor.emit = telling.emit
+        self._monitor.emit = telling.emit
         if self._job.many:  # events are made anyway
             telling.add(self._notes)
-            self._stopping.on_row = self._told_row
+            telling.add(DearRows(telling.emit))
 
     def open(
         self,
@@ -103,12 +100,6 @@ class View:
     def close(self) -> None:
         """No more rows are called."""
         self._monitor.close()
-
-    def _told_row(self, item: Item, outcome: Outcome) -> None:
-        """Warn of a row that costs many times what others cost: it may be a mistake, and the user can still stop."""
-        if outcome.cost_pico and (median := self._spikes.median_if_spike(outcome.cost_pico)) is not None:
-            self._emit(CostSpike(outcome.index, outcome.cost_pico / PICO, median / PICO))
-        self.profiler.row(item, outcome)
 
     # -- what there is to see
 
