@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from bench.admission.drawn import Seen, one
+from bench.admission.drawn import Seen, features_of, one
 from bench.admission.family import draw
 from bench.admission.virtual import ideal
 
@@ -122,7 +122,6 @@ PARTS: Final[dict[str, tuple[tuple[Any, str, Any], ...]]] = {
     "two numbers in turn on a full server": ((Knee, "_around", _nothing),),
     "likelihood of chance": ((Doubt, "surprising", lambda *_, **__: True),),
     "tokens weighed": ((admission, "SURE", 1e-9), (gates, "SURE", 1e9), (under_way, "SURE", 1e9)),
-    "less saved up than was thought": ((Bucket, "_held_less", _never),),
     "a probe that only has to outlive failures": ((Gates, "_surely_s", property(_until_answered)),),
     "the ramp after a silence": ((Gates, "_ramp_s", lambda _self, _now, wait_s: wait_s),),
     "connections that break count": ((Admission, "_dropped", _nothing),),
@@ -146,6 +145,11 @@ def scores(worlds: Sequence[tuple[World, float]]) -> list[Seen]:
     return [one("ours", world, ideal_s) for world, ideal_s in worlds]
 
 
+def has(world: World, ideal_s: float, feature: str | None) -> bool:
+    """Whether the world is asked for: a part that few need shows in those what it is worth."""
+    return feature is None or feature in features_of(world, ideal_s)
+
+
 def line(name: str, before: Sequence[Seen], after: Sequence[Seen]) -> str:
     """How the mean has changed, pair by pair."""
     apart = [b.score - a.score for a, b in zip(before, after, strict=True)]
@@ -163,11 +167,13 @@ def main() -> None:
     )
     options.add_argument("--most-rows", type=int, default=4_000, help="cut longer runs short")
     options.add_argument("--parts", action="store_true", help="leave out each part instead")
+    options.add_argument("--having", help="only worlds with this feature, such as knee or 'says old'")
     given = options.parse_args()
     drawn = [draw(seed, most_rows=given.most_rows) for seed in range(given.first, given.last + 1)]
-    worlds = [(world, ideal(world).wall_s) for world in drawn]
+    worlds = [pair for pair in ((world, ideal(world).wall_s) for world in drawn) if has(*pair, given.having)]
     known, before = constants(), scores(worlds)
-    print(f"{len(known)} constants; as it is: {mean(seen.score for seen in before):.4f}", flush=True)
+    as_it_is = mean(seen.score for seen in before)
+    print(f"{len(known)} constants; {len(worlds)} worlds; as it is: {as_it_is:.4f}", flush=True)
     for part in (given.only or PARTS) if given.parts else ():
         for _ in without(part):
             print(line(part, before, scores(worlds)), flush=True)

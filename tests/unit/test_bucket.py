@@ -140,25 +140,6 @@ def test_what_was_saved_up_counts_once_for_each_silence() -> None:
     assert bucket.sample(3.2, 10.0, SOON_S) == pytest.approx((10 - 2) / 1.2)
 
 
-@pytest.mark.parametrize(
-    ("depth", "at_s", "admitted", "kept"),
-    [
-        (3.0, 1.5, 3.0, True),
-        (1.0, 1.5, 1.0, False),  # nothing was saved up that could explain it
-        (30.0, 6.0, 10.0, False),  # so many tell a rate
-    ],
-)
-def test_few_after_a_silence_tell_that_less_was_saved_up_and_no_lower_rate(
-    depth: float, at_s: float, admitted: float, kept: bool
-) -> None:
-    bucket = known(4.0, depth=depth)
-    bucket.silent(1.0)
-    bucket.empty(at_s, at_s, 100.0 + admitted, 0.0, SOON_S)
-    assert (bucket.rate == pytest.approx(4.0)) is kept
-    if kept:
-        assert bucket.depth == pytest.approx(admitted + 1 - 4.0 * 0.5), "less than one was left"
-
-
 @pytest.mark.parametrize(("at_s", "total"), [(0.05, 50.0), (20.0, 0.5), (20.0, 0.0)])
 def test_too_short_a_time_or_too_few_tell_nothing(at_s: float, total: float) -> None:
     bucket = Bucket()

@@ -262,8 +262,7 @@ class Bucket:
         sample, admitted = self.sample(at_s, total, patience_s), total - self.mark
         if self.rate:
             self._fill(now)
-        held_less = self._held_less(at_s, admitted)
-        rate = self.rate if held_less else self._rate_by(sample, admitted, at_s, total)
+        rate = self._rate_by(sample, admitted, at_s, total)
         rate = max(rate, self.rate / CATCH_UP, 1 / LONGEST_S if rate else 0.0)
         alike = self.rate > 0 and abs(rate / self.rate - 1) < APART
         self._sure = alike and self.extra > 0  # a trial that failed tells what one that was no trial cannot
@@ -274,7 +273,7 @@ class Bucket:
             self._believe(0.5 * (self.rate + rate) if alike and not self.extra else rate)
             if not self._depth_known and self._first:
                 self.depth, self._depth_known = max(1.0, self._first - rate * self._first_s), True
-        if self.level > 1 and not held_less:
+        if self.level > 1:
             self.depth = max(1.0, self.depth - self.level)
         self._cost = 1 + max(0.0, self.rate * named_s - self.depth) if self._sure else 1.0
         if admitted >= ENOUGH or self.extra or not self._first:
@@ -285,20 +284,6 @@ class Bucket:
 
     def _begin_stage(self, now: float) -> None:
         self._stage, self._stage_s, self._went, self._held, self._lost = 0, now, 0, 0, 0
-
-    def _held_less(self, at_s: float, admitted: float) -> bool:
-        """Whether it refills as fast as was thought, and only held less after each silence; that is kept then.
-
-        Few were admitted: they cannot tell a rate, but that less had been saved up for them.
-        """
-        if not (self.rate and self._silences) or self.extra or admitted >= ENOUGH:
-            return False
-        active_s = max(0.0, at_s - self.mark_s - self.silent_s)
-        held = (admitted + 1 - self.rate * active_s) / self._silences  # less than one was left
-        if not 1 <= held < self.depth:
-            return False
-        self.depth = held
-        return True
 
     def _rate_by(self, sample: float, admitted: float, at_s: float, total: float) -> float:
         """The rate that a sample of so many tells, beside what is known."""
