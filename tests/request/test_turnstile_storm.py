@@ -121,7 +121,7 @@ def test_a_loop_abandoned_with_tasks_in_line_blocks_nobody() -> None:
     limiter = Limiter("k", Concurrency(2, 2, 2))
     held = [limiter.try_acquire(), limiter.try_acquire()]
     dead = asyncio.new_event_loop()
-    tasks = [dead.create_task(limiter.aacquire(priority=9)) for _ in range(50)]
+    tasks = [dead.create_task(limiter.aacquire(9)) for _ in range(50)]
     dead.call_soon(dead.stop)
     dead.run_forever()
     for task in tasks:

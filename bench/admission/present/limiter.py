@@ -202,6 +202,11 @@ class Limiter(WaitQueue[Permit]):
         """Tokens that a request may use: four bytes of its body each, and as many as answers had of late."""
         return input_bytes // BYTES_PER_TOKEN + self.admission.output_tokens(output_bound)
 
+    @property
+    def refused(self) -> int:
+        """It counts no probes."""
+        return 0
+
     def accepted_after(self, rejections: int) -> None:
         """A request is accepted that was rejected so often."""
         self.came_through.note(self.accepted, rejections)

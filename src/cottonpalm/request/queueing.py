@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cottonpalm.request.limiter.limiter import Limiter, Permit
     from cottonpalm.request.limiter.rules.tokens import Tokens
     from cottonpalm.request.row_account import RowAccount
-    from cottonpalm.runtime.wait_queue import Place
+    from cottonpalm.runtime.wait_queue import Claim, Place
 
 
 @contextmanager
@@ -60,9 +60,9 @@ def in_line(
 
 
 async def permitted(
-    row: RowAccount, limiter: Limiter, claim: float, ask: int | Tokens, *, again: bool = False
+    row: RowAccount, limiter: Limiter, claim: Claim, ask: int | Tokens, *, again: bool = False
 ) -> Permit:
-    """Wait for a permit as a task; `claim` is a priority, `ask` as the limiter takes it."""
+    """Wait for a permit as a task; `claim` and `ask` as the limiter takes them."""
     with in_line(row, limiter, again=again) as on_wait:
         if (turns := row.run.flow.turns(limiter.key)) is None:
             return await limiter.aacquire(claim, ask, on_wait)
@@ -76,7 +76,7 @@ async def permitted(
 
 
 def permitted_sync(
-    row: RowAccount, limiter: Limiter, claim: float, ask: int | Tokens, *, again: bool = False
+    row: RowAccount, limiter: Limiter, claim: Claim, ask: int | Tokens, *, again: bool = False
 ) -> Permit:
     """Wait for a permit and block this thread; arguments as in `permitted`."""
     with in_line(row, limiter, again=again) as also, row.parking(also) as on_wait:
@@ -91,7 +91,7 @@ def permitted_sync(
                 row.rest(got)
 
 
-def _taken(limiter: Limiter, claim: float, ask: int | Tokens, turn: Permit) -> Permit | float:
+def _taken(limiter: Limiter, claim: Claim, ask: int | Tokens, turn: Permit) -> Permit | float:
     """A permit that is free, else one above the limit, which keeps the turn; or the seconds until time allows it."""
     if (free := limiter.try_acquire(claim, ask)) is None:
         return limiter.force_in_time(ask, turn)

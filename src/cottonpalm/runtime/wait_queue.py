@@ -19,12 +19,12 @@ from abc import ABC, abstractmethod
 from collections import deque
 from enum import Enum
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 from cottonpalm import clock
 from cottonpalm.errors import CottonpalmError
-from cottonpalm.runtime.priority import AGE_S, ageing_key
+from cottonpalm.runtime.priority import ageing_key
 from cottonpalm.runtime.threads import loop_here
 
 if TYPE_CHECKING:
@@ -34,12 +34,27 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _THREAD_LOOKS_EVERY_S: Final = 1.0  # a thread's timed wait follows real time, but clock.now() may be virtual
-_SLIGHTLY: Final = 1e-9  # a difference of priority so small that it orders only what would else be equal
 _HEAP_SLACK: Final = 32  # the heap may hold this many places of waiters that left before it is cleaned
 
 
 class RowClosed(CottonpalmError):
     """The row this thread works for has ended, so the thread gets no permit and no money any more."""
+
+
+class Behind(NamedTuple):
+    """A claim to a place behind others, whatever their priorities are; not behind those who come later.
+
+    Attributes:
+        many: of those who wait now, the first so many go before it; of the others, none. Where there are no more, those
+            go before it that would by `priority`, too.
+        priority: of the one who claims it.
+    """
+
+    many: float
+    priority: float
+
+
+Claim: TypeAlias = float | Behind  # to a place in line: a priority, higher goes first
 
 
 class State(Enum):
@@ -155,7 +170,8 @@ class WaitQueue(ABC, Generic[T]):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._heap: list[tuple[float, int, Place]] = []
+        # When they came, less what their priority is worth; among equals, after whom; who came first; and who it is.
+        self._heap: list[tuple[float, int, int, Place]] = []
         self._arrivals = itertools.count()
         self._lost: deque[Place] = deque()
         self._armed: WeakKeyDictionary[AbstractEventLoop, _Armed] = WeakKeyDictionary()
@@ -179,14 +195,14 @@ class WaitQueue(ABC, Generic[T]):
     # What a subclass calls.
 
     async def _wait_in_task(
-        self, priority: float, ask: Any = 0, on_wait: Callable[[Place], None] | None = None
+        self, claim: Claim, ask: Any = 0, on_wait: Callable[[Place], None] | None = None
     ) -> T:
         """Wait in line as a task; a cancel leaves nothing behind. `on_wait` sees the place before it waits."""
         place = TaskPlace(ask)
         if on_wait is not None:
             on_wait(place)
         try:
-            if (again_s := self._line_up(place, priority)) is not None:
+            if (again_s := self._line_up(place, claim)) is not None:
                 self._arm(place.loop, again_s)
             await place.future
         except GeneratorExit:
@@ -197,13 +213,13 @@ class WaitQueue(ABC, Generic[T]):
             raise
         return place.prize  # type: ignore[no-any-return]
 
-    def _wait_in_thread(self, priority: float, ask: Any, on_wait: Callable[[Waiter], None] | None) -> T:
+    def _wait_in_thread(self, claim: Claim, ask: Any, on_wait: Callable[[Waiter], None] | None) -> T:
         """Wait in line and block this thread; `on_wait` sees the place before it does."""
         place = Waiter(ask)
         if on_wait is not None:
             on_wait(place)
         try:
-            again_s = self._line_up(place, priority)
+            again_s = self._line_up(place, claim)
             while place.state is State.WAITING and not place.abandoned:
                 place.event.wait(None if again_s is None else min(again_s, _THREAD_LOOKS_EVERY_S))
                 place.event.clear()
@@ -222,7 +238,7 @@ class WaitQueue(ABC, Generic[T]):
             self._strike(self._lost.popleft())
         served: list[Place] = []
         while self.waiting:
-            place = self._heap[0][2]
+            place = self._heap[0][-1]
             if place.state is State.WAITING and place.abandoned:
                 self._strike(place)  # which may make the heap anew
                 continue
@@ -235,21 +251,17 @@ class WaitQueue(ABC, Generic[T]):
             heappop(self._heap)
         return served
 
-    def behind(self, priority: float) -> float:
-        """Return a priority, at most this one, that puts a newcomer behind all who wait now, not all who come later."""
-        with self._lock:
-            keys = [key for key, _, place in self._heap if place.state is State.WAITING]
-        return min(priority, (clock.now() - max(keys)) / AGE_S - _SLIGHTLY) if keys else priority
-
-    def _goes_before_all(self, priority: float) -> bool:
+    def _goes_before_all(self, claim: Claim) -> bool:
         """Whether a newcomer would be the first in line. Call with the lock."""
-        return self._first_ask() is None or ageing_key(clock.now(), priority) < self._heap[0][0]
+        if self._first_ask() is None:
+            return True
+        return type(claim) is not Behind and ageing_key(clock.now(), claim) < self._heap[0][0]  # type: ignore[arg-type]
 
     def _first_ask(self) -> Any:
         """What the first in line wants; None: nobody waits. Call with the lock."""
-        while self._heap and self._heap[0][2].state is not State.WAITING:
+        while self._heap and self._heap[0][-1].state is not State.WAITING:
             heappop(self._heap)
-        return self._heap[0][2].ask if self._heap else None
+        return self._heap[0][-1].ask if self._heap else None
 
     def _wake(self, served: Iterable[Place]) -> None:
         """Wake the granted places; what a vanished holder was granted goes to the next. Call without the lock."""
@@ -264,7 +276,7 @@ class WaitQueue(ABC, Generic[T]):
 
     def _who_must_look_again(self) -> list[Place]:
         """Return the places to tell that a pause began: one per loop, and one per thread. Call with the lock."""
-        return list({p.home: p for _, _, p in self._heap if p.state is State.WAITING}.values())
+        return list({p.home: p for *_, p in self._heap if p.state is State.WAITING}.values())
 
     def _who_must_know(self) -> list[Place]:
         """Return the places that must set a timer, since time will move the line; none if the timers are set already.
@@ -286,9 +298,13 @@ class WaitQueue(ABC, Generic[T]):
 
     # The rest is private: neither subclasses nor callers use it.
 
-    def _line_up(self, place: Place, priority: float) -> float | None:
+    def _line_up(self, place: Place, claim: Claim) -> float | None:
         with self._lock:
-            heappush(self._heap, (ageing_key(clock.now(), priority), next(self._arrivals), place))
+            number = next(self._arrivals)
+            key, after = (
+                self._behind(claim, number) if isinstance(claim, Behind) else self._in_turn(claim, number)
+            )
+            heappush(self._heap, (key, after, number, place))
             self.waiting += 1
             served = self._serve()
             again_s = self._look_again_s() if place.state is State.WAITING else None
@@ -296,6 +312,16 @@ class WaitQueue(ABC, Generic[T]):
                 self._timed_until = 0.0
         self._wake(served)
         return again_s
+
+    def _in_turn(self, priority: float, number: int) -> tuple[float, int]:
+        return ageing_key(clock.now(), priority), number
+
+    def _behind(self, claim: Behind, number: int) -> tuple[float, int]:
+        own = self._in_turn(claim.priority, number)
+        line = sorted((key, after) for key, after, _, place in self._heap if place.state is State.WAITING)
+        if claim.many < len(line):
+            return line[int(claim.many) - 1]
+        return max(own, line[-1]) if line else own
 
     def _look(self) -> float | None:
         """Grant what has become possible because time has passed; return in how many seconds to look again."""
@@ -354,7 +380,7 @@ class WaitQueue(ABC, Generic[T]):
         elif before is State.WAITING:
             self.waiting -= 1
             if len(self._heap) > 2 * self.waiting + _HEAP_SLACK:
-                self._heap = [entry for entry in self._heap if entry[2].state is State.WAITING]
+                self._heap = [entry for entry in self._heap if entry[-1].state is State.WAITING]
                 heapify(self._heap)
 
 

@@ -24,16 +24,16 @@ class AskMoney(NamedTuple):
 
 
 class AskPermit(NamedTuple):
-    """Wait for a permit, by priority or `behind` all present waiters. The result is the permit.
+    """Wait for a permit. The result is the permit.
 
     Attributes:
         key: of the limiter.
-        behind: True: it waits behind all who wait now.
+        behind: so many of those who wait now go first, and of the others none; 0: in turn, by priority.
         again: True: the request has failed before.
     """
 
     key: str
-    behind: bool = False
+    behind: float = 0
     again: bool = False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -49,8 +50,10 @@ class Tries:
         accepted: how many requests the key had accepted before the first try.
         seen: how many it had accepted at the last rejection...
         lost: ...and rejected.
-        behind: True: it was rejected while no other request was accepted, so for its next permit it waits behind all.
-            Else it could always be the one probe after a pause, always be rejected, and keep others from being tried.
+        behind: so many of those who wait go before it: all, if it failed while no other request was accepted. Else it
+            could always be the one probe after a pause, always fail, and keep others from being tried. But after every
+            second probe that fails only one goes before it: where each request fails at first, nobody would see else
+            that its next try does not.
         own: True: it is itself the reason, also once no other is left. It was rejected while others were accepted, and
             more often than chance explains.
         whole: True: our smaller maximum has cut an answer, so from now on the request's own maximum is sent.
@@ -66,7 +69,7 @@ class Tries:
     among: int = 0
     seen: int = 0
     lost: int = 0
-    behind: bool = False
+    behind: float = 0
     own: bool = False
     whole: bool = False
     failed: bool = False
@@ -129,9 +132,9 @@ class Tries:
     def _while_open(self, circuit: Circuit, probe: bool, spare: bool) -> Next:
         """Decide what follows while the provider is down: this is not the row's fault, so it uses no try.
 
-        The request waits behind the others until it may probe. If its row has another chain, the row goes there.
+        The request waits behind others until it may probe. If its row has another chain, the row goes there.
         """
-        self.behind = True
+        self.behind = _behind(circuit.probes if probe else 0)
         return Next(None if spare else 0.0, circuit.wait_s if probe else 0.0)
 
     def _after_throttle(self, fault: Fault, run: RunAccount, limiter: Limiter) -> Next:
@@ -144,10 +147,12 @@ class Tries:
             pause_s = fault.retry_after_s  # no later: one goes first, so no crowd comes back
         elif not (accepted or limiter.in_flight > 1):
             pause_s = _wait_s(fault, run, self.rejections)
+        since, probes = accepted > self.seen, limiter.refused
+        self.behind = _behind(probes) if probes or not since else 0
         self._count(accepted, rejected)
         suspect = self.among >= OWN and not limiter.came_through.explains(self.rejections, accepted)
         others = run.flow.waiting > run.flow.again  # who were never rejected: a silence is asked with them
-        self.own = suspect and not (self.behind and others)
+        self.own = suspect and (since or not others)
         if suspect and not (sleep_s or pause_s):  # it leaves the line to them
             cap_s = min(run.retry.cap_s, LONGEST_S)
             sleep_s = backoff_s(self.among - OWN, run.retry.base_s, cap_s, run.rng)
@@ -158,9 +163,8 @@ class Tries:
         """Count a rejection: of so many requests that the key has accepted and rejected by now."""
         again = self.rejections > 0
         full = again and 0 < accepted - self.seen < rejected - self.lost - 1  # but for its own
-        self.behind = accepted <= self.seen
         # Where all that are left are the reason, nobody else is accepted.
-        self.among += self.own or not self.behind
+        self.among += self.own or accepted > self.seen
         if accepted > self.accepted and not full:
             self.throttled += 1
         else:
@@ -170,6 +174,11 @@ class Tries:
     def _used_up(self, policy: RetryPolicy) -> bool:
         rejected = self.rejections if policy.count_all else 0
         return self.transient + rejected > policy.retries
+
+
+def _behind(probes: int) -> float:
+    """How many go before one that failed: the last of so many probes in a row that did; 0: it was none."""
+    return 1 if probes % 2 else math.inf
 
 
 def _wait_s(fault: Fault, run: RunAccount, attempt: int) -> float:

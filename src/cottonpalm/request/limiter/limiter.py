@@ -14,7 +14,7 @@ from cottonpalm.request.limiter.rules.admission import Admission, Sent
 from cottonpalm.request.limiter.rules.came_through import CameThrough
 from cottonpalm.request.limiter.rules.circuit import Circuit, Storm
 from cottonpalm.request.limiter.rules.tokens import Tokens
-from cottonpalm.runtime.wait_queue import Place, Waiter, WaitQueue
+from cottonpalm.runtime.wait_queue import Claim, Place, Waiter, WaitQueue
 from cottonpalm.types import Verdict
 
 if TYPE_CHECKING:
@@ -101,11 +101,11 @@ class Limiter(WaitQueue[Permit]):
         self._see_limit()
         self._blocked_until: float | None = None  # when time alone may let the first in line go
 
-    def try_acquire(self, priority: float = 0, ask: int | Tokens = 0) -> Permit | None:
+    def try_acquire(self, claim: Claim = 0, ask: int | Tokens = 0) -> Permit | None:
         """Take a permit if one is free and nobody with a better claim waits; never blocks. `ask` as in `acquire`."""
         self._lock.acquire()  # for every request: `with` takes twice as long
         try:
-            if self.waiting and not self._goes_before_all(priority):
+            if self.waiting and not self._goes_before_all(claim):
                 return None
             now, admission = clock.now(), self.admission
             if type(ask) is Tokens:  # as `_tokens` says, without its calls: for every request
@@ -127,25 +127,25 @@ class Limiter(WaitQueue[Permit]):
             self._lock.release()
 
     async def aacquire(
-        self, priority: float = 0, ask: int | Tokens = 0, on_wait: Callable[[Place], None] | None = None
+        self, claim: Claim = 0, ask: int | Tokens = 0, on_wait: Callable[[Place], None] | None = None
     ) -> Permit:
         """Wait for a permit as a task. A cancel, at any moment, leaves no permit behind. Arguments as in `acquire`.
 
         Raises:
             RowClosed: somebody called `abandon` on the place in line that `on_wait` got.
         """
-        permit = self.try_acquire(priority, ask)
+        permit = self.try_acquire(claim, ask)
         if permit is None:
-            permit = await self._wait_in_task(priority, ask, on_wait)
+            permit = await self._wait_in_task(claim, ask, on_wait)
         return permit
 
     def acquire(
-        self, priority: float = 0, on_wait: Callable[[Waiter], None] | None = None, ask: int | Tokens = 0
+        self, claim: Claim = 0, on_wait: Callable[[Waiter], None] | None = None, ask: int | Tokens = 0
     ) -> Permit:
         """Wait for a permit and block this thread meanwhile.
 
         Args:
-            priority: higher goes first.
+            claim: a priority, higher goes first; or a place behind others.
             ask: tokens that the request may use, a number or what it is worked out from when the permit is granted; 0
                 where nobody knows.
             on_wait: gets the `Waiter` before the thread is parked; not called where a permit is free.
@@ -153,9 +153,9 @@ class Limiter(WaitQueue[Permit]):
         Raises:
             RowClosed: somebody called `abandon` on the waiter.
         """
-        permit = self.try_acquire(priority, ask)
+        permit = self.try_acquire(claim, ask)
         if permit is None:
-            permit = self._wait_in_thread(priority, ask, on_wait)
+            permit = self._wait_in_thread(claim, ask, on_wait)
         return permit
 
     def force(self, ask: int | Tokens = 0) -> Permit:
@@ -247,6 +247,11 @@ class Limiter(WaitQueue[Permit]):
         return self.admission.refusals.seen
 
     @property
+    def refused(self) -> int:
+        """Of them, the probes since the latest silence began: each was sent alone, after the one before."""
+        return self.admission.recovery.refused
+
+    @property
     def last_accepted(self) -> float | None:
         """`clock.now()` of the last of them, None before the first."""
         return self.admission.answered_s
@@ -322,7 +327,7 @@ class Limiter(WaitQueue[Permit]):
 
     def next_ask(self) -> int:
         """Tokens that the next in line asks for; 0 where nobody waits, or nobody knows."""
-        return next((self._tokens(place.ask) for _, _, place in self._heap[:1] if self.waiting), 0)
+        return next((self._tokens(place.ask) for *_, place in self._heap[:1] if self.waiting), 0)
 
     def _tokens(self, ask: int | Tokens) -> int:
         """Four bytes of the body each, and as many as answers had of late."""

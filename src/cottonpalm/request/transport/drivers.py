@@ -16,6 +16,7 @@ from cottonpalm.request.queueing import permitted, permitted_sync
 from cottonpalm.request.transport.hedging import Hedge
 from cottonpalm.request.transport.holding import hold, hold_sync
 from cottonpalm.runtime.threads import runs_a_loop
+from cottonpalm.runtime.wait_queue import Behind
 from cottonpalm.types import BYTES_PER_TOKEN
 
 if TYPE_CHECKING:
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
 
     from cottonpalm.providers.call import Call
     from cottonpalm.request.attempt.steps import Reply, Result, Step
-    from cottonpalm.request.limiter.limiter import Limiter, Permit
+    from cottonpalm.request.limiter.limiter import Permit
     from cottonpalm.request.money.ledger import Ledger
     from cottonpalm.request.row_account import RowAccount
     from cottonpalm.request.transport.sender import Sender
+    from cottonpalm.runtime.wait_queue import Claim
 
 T = TypeVar("T")
 
@@ -147,13 +149,13 @@ def _slept(row: RowAccount, step: Sleep) -> None:
 def _free_permit(row: RowAccount, call: Call, step: AskPermit) -> Permit | None:
     """Return a permit if one is free. This is the common case, and a coroutine would make it slower."""
     limiter = row.run.flow.limiter(step.key)
-    return limiter.try_acquire(_claim(row, limiter, step), _tokens(call))
+    return limiter.try_acquire(_claim(row, step), _tokens(call))
 
 
 async def _permit(row: RowAccount, call: Call, step: AskPermit) -> Permit:
     limiter = row.run.flow.limiter(step.key)
     row.drain()
-    return await permitted(row, limiter, _claim(row, limiter, step), _tokens(call), again=step.again)
+    return await permitted(row, limiter, _claim(row, step), _tokens(call), again=step.again)
 
 
 def _permit_sync(row: RowAccount, call: Call, step: AskPermit) -> Permit:
@@ -161,11 +163,11 @@ def _permit_sync(row: RowAccount, call: Call, step: AskPermit) -> Permit:
     if runs_a_loop():
         return _force(row, call, step.key)
     limiter = row.run.flow.limiter(step.key)
-    return permitted_sync(row, limiter, _claim(row, limiter, step), _tokens(call), again=step.again)
+    return permitted_sync(row, limiter, _claim(row, step), _tokens(call), again=step.again)
 
 
-def _claim(row: RowAccount, limiter: Limiter, step: AskPermit) -> float:
-    return limiter.behind(row.priority) if step.behind else row.priority
+def _claim(row: RowAccount, step: AskPermit) -> Claim:
+    return Behind(step.behind, row.priority) if step.behind else row.priority
 
 
 def _force(row: RowAccount, call: Call, key: str) -> Permit:
