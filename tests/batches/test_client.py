@@ -313,6 +313,31 @@ def test_a_key_that_a_provider_quotes_is_neither_written_down_nor_told() -> None
     assert result.why == f"batch_expired: {told}"
 
 
+def test_a_key_that_a_refused_line_quotes_is_not_written_down() -> None:
+    error = {"message": "Incorrect API key provided: sk-secret123456789.", "code": "invalid_api_key"}
+    body = {"error": {**error, "details": [{"said": "Bearer sk-secret123456789", "status": 401}]}}
+    line = {"custom_id": "t-0", "response": {"status_code": 401, "body": body}, "error": None}
+    [result] = ask(OPENAI, Wire(httpx.Response(200, json=line)), results)
+    assert (result.status, result.body["error"]["code"]) == (401, "invalid_api_key")
+    assert result.body["error"]["message"].startswith("Incorrect API key provided: [redacted]")
+    assert result.body["error"]["details"] == [{"said": "Bearer [redacted]", "status": 401}]
+
+
+def test_an_answer_is_written_down_whatever_its_text_looks_like() -> None:
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": "sk-secret123456789"},
+        "finish_reason": "stop",
+    }
+    line = {
+        "custom_id": "t-0",
+        "response": {"status_code": 200, "body": {"choices": [choice]}},
+        "error": None,
+    }
+    [result] = ask(OPENAI, Wire(httpx.Response(200, json=line)), results)
+    assert result.body == {"choices": [choice]}
+
+
 @pytest.mark.parametrize("where", ["http://[files/out", "http://files.test:port/out"])
 def test_an_upload_that_is_to_go_to_no_address_is_tried_again(where: str, tmp_path: Path) -> None:
     started = httpx.Response(200, headers={"x-goog-upload-url": where})

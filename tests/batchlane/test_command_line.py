@@ -55,6 +55,12 @@ def test_a_detached_command_is_shown_by_status_and_collected_later(
     said = cottonpalm("status", "out")
     assert job.id in said.out
     assert "/gpt-test, 6 rows" in said.out
+    said = cottonpalm("export", "out", "-o", "now.csv")
+    assert said.code == 2
+    assert said.one_line == (
+        "cottonpalm: run out has no answer yet: 6 requests are out in 1 batch; cottonpalm collect out fetches what "
+        "they answer"
+    )
     job.faults = Faults(looks=1)
     said = cottonpalm("collect", "out", "--store", "cottonpalm.db", "--no-progress", "--verbose")
     assert said.code == 0, said.err
@@ -64,6 +70,23 @@ def test_a_detached_command_is_shown_by_status_and_collected_later(
         cottonpalm("collect", "out", "--quiet", "--model-option", "temperature=0").code == 0
     )  # nothing is left to do
     assert (len(server.jobs), len(server.bills), {bill.lane for bill in server.bills}) == (1, 6, {"batch"})
+
+
+def test_an_export_says_how_many_requests_are_still_out(
+    server: BatchProvider, cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    (folder / "in.jsonl").write_text("".join(f'{{"text": "row {n}"}}\n' for n in range(6)))
+    server.faults = Faults(looks=10**6)
+    assert cottonpalm(*asked(server, "--limit", "2")).code == 0
+    said = cottonpalm(*asked(server, "--mode", "batch", "--detach"))
+    assert said.code == 0, said.err
+    said = cottonpalm("export", "out", "-o", "now.csv")
+    assert said.code == 0, said.err
+    assert said.err.splitlines() == [
+        "now.csv: 2 rows of run out",
+        "note: 4 requests are out in 1 batch; cottonpalm collect out fetches what they answer",
+    ]
 
 
 def test_plan_takes_the_options_of_the_lane_that_run_takes(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sqlite3
 from typing import TYPE_CHECKING
+from zipfile import ZipFile
 
+import openpyxl
 import pytest
 
 from tests.cli.conftest import lines, rows
@@ -315,3 +317,46 @@ def test_rows_that_were_looked_at_before_the_run_are_each_given_once(
     written = (folder / "out.csv").read_text().splitlines()[1:]
     assert [line.split(",")[0] for line in written] == [*map(str, range(rows)), *bad]
     assert written[-1].startswith(f'only one cell,,,failed,"fail_row: BadRow: in.csv line {rows + 2}: 1 cell')
+
+
+def sheet(path: Path, *lines: list[object]) -> None:
+    book = openpyxl.Workbook()
+    for line in lines:
+        book.active.append(line)
+    book.save(path)
+
+
+def test_a_formula_of_excel_that_was_never_computed_is_said_before_anything_is_asked(
+    ask: Command, folder: Path, server: Loopback
+) -> None:
+    sheet(folder / "in.xlsx", ["id", "text"], ["1", '="a"&"b"'], ["2", "plain"])
+    refused(ask("in.xlsx", "-o", "out.jsonl"), "in.xlsx row 2: the formula in cell B2 has no value")
+    sheet(folder / "in.xlsx", ["id", '="te"&"xt"'], ["1", "plain"])
+    refused(ask("in.xlsx", "-o", "out.jsonl"), "in.xlsx row 1: the formula in cell B1 has no value")
+    assert server.requests == 0
+
+
+def test_a_later_formula_that_was_never_computed_fails_its_row_alone(
+    ask: Command, folder: Path, server: Loopback
+) -> None:
+    sheet(folder / "in.xlsx", ["id", "text"], ["1", "one"], ["2", '="a"&"b"'], [None, "=B2"], ["4", "four"])
+    assert ask("in.xlsx", "-o", "out.jsonl").code == 3
+    assert server.counts == {"say one": 1, "say four": 1}
+    written = sorted(lines(folder / "out.jsonl"), key=lambda line: line["index"])
+    errors = [line["error"] and line["error"]["message"] for line in written]
+    assert [errors[0], errors[3]] == [None, None]
+    assert "in.xlsx row 3: the formula in cell B3 has no value" in errors[1]
+    assert "in.xlsx row 4: the formula in cell B4 has no value" in errors[2]
+
+
+def test_a_formula_of_excel_whose_value_is_empty_text_is_empty_text(
+    ask: Command, folder: Path, server: Loopback
+) -> None:
+    sheet(folder / "made.xlsx", ["id", "text", "more"], ["1", "one", '=""'], ["2", "two", None])
+    with ZipFile(folder / "made.xlsx") as made, ZipFile(folder / "in.xlsx", "w") as saved:
+        for name in made.namelist():
+            cell = b'<c r="C2" t="str"><f>""</f><v></v>' if name == "xl/worksheets/sheet1.xml" else b""
+            assert not cell or b'<c r="C2"><f>""</f><v />' in made.read(name)
+            saved.writestr(name, made.read(name).replace(b'<c r="C2"><f>""</f><v />', cell))
+    assert ask("in.xlsx", "-o", "out.jsonl").code == 0
+    assert server.counts == {"say one": 1, "say two": 1}

@@ -11,6 +11,8 @@ import typer
 
 from cottonpalm import __version__
 from cottonpalm.cli.app import app
+from cottonpalm.cli.chains import models as models_of
+from cottonpalm.cli.chains.compatible import BY_LANGCHAIN
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,6 +115,21 @@ def test_a_shell_completes_commands_options_and_the_names_of_runs(cottonpalm: Co
     assert completed("cottonpalm status nobody", folder) == []
     assert {"--max-concurrency", "--max-failures"} <= set(completed("cottonpalm run --max-", folder))
     assert {"run", "retry", "rm"} <= set(completed("cottonpalm r", folder))
+
+
+def test_a_shell_completes_the_words_that_an_option_takes(folder: Path) -> None:
+    assert completed("cottonpalm run --executor ", folder) == ["local", "processes", "ray"]
+    assert completed("cottonpalm plan --mode b", folder) == ["batch"]
+    assert completed("cottonpalm run --concurrency ", folder) == []
+    models = [name if name == "local" else f"{name}:" for name in (*models_of.PROVIDERS, *BY_LANGCHAIN)]
+    assert completed("cottonpalm run --model ", folder) == models
+    assert completed("cottonpalm run --fallback anth", folder) == ["anthropic:"]
+
+
+def test_who_types_a_command_that_only_goes_on_is_told_what_does(cottonpalm: Command) -> None:
+    said = cottonpalm("resume", "night-1")
+    assert said.code == 2
+    assert "No such command 'resume': the same `cottonpalm run …` again goes on with a run" in said.one_line
 
 
 def test_completion_in_a_folder_without_a_store_makes_none(folder: Path) -> None:

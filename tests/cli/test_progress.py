@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import re
+import subprocess
+import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from random import Random
+from typing import TYPE_CHECKING
 
 import pytest
 from rich.console import Console
@@ -34,6 +39,11 @@ from cottonpalm.observers.words.numbers import share_of_budget
 from cottonpalm.shell import command_on
 from cottonpalm.types import ErrorRecord, Kind, Outcome
 from tests.report.made import made
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Command
 
 NOTHING = Binding("", "")
 
@@ -443,3 +453,33 @@ def test_a_narrow_line_leaves_all_else_out_before_the_reason_why_nothing_goes_on
 )
 def test_of_a_long_host_and_model_the_host_is_cut_first(model: str, said: str) -> None:
     assert model_in(model, 39) == said
+
+
+def test_a_run_that_goes_on_shows_the_rows_that_failed_before(cottonpalm: Command, folder: Path) -> None:
+    (folder / "in.jsonl").write_text("".join(f'{{"n": {n}}}\n' for n in range(6)))
+    (folder / "cp_odd.py").write_text(
+        "from langchain_core.runnables import RunnableLambda\n"
+        "def odd(row):\n"
+        "    if not row['n'] % 2: raise ValueError('even')\n"
+        "    return 'x'\n"
+        "chain = RunnableLambda(odd)\n"
+    )
+    words = ("run", "in.jsonl", "-o", "out.jsonl", "--chain", "cp_odd:chain", "--limit")
+    assert cottonpalm(*words, "5").code == 3
+    assert "3 before" in on_a_terminal(folder, *words, "6")
+    assert "before" not in on_a_terminal(folder, "retry", "out")
+
+
+def on_a_terminal(folder: Path, *words: str) -> str:
+    """What a command shows on its stderr, where that is a terminal."""
+    ours, theirs = os.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    command = [sys.executable, "-m", "cottonpalm", *words]
+    with subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stderr=theirs):
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # of Linux, at the end
+            while block := os.read(ours, 4096):
+                shown += block
+    os.close(ours)
+    return shown.decode()

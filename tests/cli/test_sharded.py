@@ -102,6 +102,12 @@ def test_each_file_is_answered_once_into_its_own_output_and_what_failed_can_be_r
     assert answers(folder / "out") == expected
     again = ask("in", "-o", "out", "--concurrency", "4", *WORKERS)
     assert (again.code, server.requests) == (0, before + 1)
+    said = cottonpalm("report", "out")
+    assert said.err.strip() == (
+        "note: the rows in the report of run out are files, each of which is a run with a report "
+        "(cottonpalm report out/part-0.parquet)"
+    )
+    assert cottonpalm("report", "out/part-0.parquet").err == ""
 
 
 @pytest.mark.timeout(300)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -13,7 +14,7 @@ from langchain_openai import ChatOpenAI
 from cottonpalm import AdaptiveConcurrency, BatchProcessor, Limits, RetryPolicy
 from cottonpalm.events import RowStarted
 from cottonpalm.runtime.priority import AGE_S
-from cottonpalm.testing import FlakyTransport, virtual_run
+from cottonpalm.testing import FlakyTransport, ScriptedChain, virtual_run
 from tests.engine.helpers import Probe
 
 if TYPE_CHECKING:
@@ -125,3 +126,30 @@ def test_priorities_hold_across_runs_that_share_a_limit() -> None:
     first = order.index("high 0")
     assert sorted(order[first : first + 6]) == [f"high {n}" for n in range(6)]
     assert first <= 8 + 2, "those under way when they came go on, and nobody else"
+
+
+@pytest.mark.parametrize("kind", ["list", "iterator", "async iterator"])
+def test_rows_whose_priority_cannot_be_told_are_asked_at_priority_0_and_said(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def priority(row: int) -> Any:
+        return {2: math.nan, 4: "high", 6: None}[row] if row in (2, 4, 6) else next(iter([5] * (row % 2)))
+
+    rows = list(range(1, 10))
+    given: Any = {"list": rows, "iterator": iter(rows), "async iterator": one_by_one(rows)}[kind]
+    chain = ScriptedChain(then=lambda row: row * 10)
+    outcomes = virtual_run(outcomes_of(BatchProcessor(chain, concurrency=1, priority=priority), given))
+    assert {outcome.index: outcome.output for outcome in outcomes} == {row - 1: row * 10 for row in rows}
+    (warning,) = [record.message for record in caplog.records]
+    assert warning.startswith(
+        "row 2 (index 1): the function given for priorities does not tell its priority (ConfigError: row 2 (index 1) "
+        "has the priority nan, which is no number"
+    )
+    assert warning.endswith("It is asked at priority 0, as are all others of which this is so")
+    if kind == "list":
+        assert chain.rows == [1, 3, 5, 7, 9, 2, 4, 6, 8]
+
+
+async def outcomes_of(processor: BatchProcessor, rows: Any) -> list[Any]:
+    async with processor.astart(rows) as run:
+        return [outcome async for outcome in run]

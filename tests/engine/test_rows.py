@@ -482,13 +482,12 @@ def test_a_function_of_the_row_that_raises_says_at_which_row(what: str, *, lazy:
         return row["n"]
 
     processor = BatchProcessor(RunnablePassthrough(), priority=of if what == "priorities" else None)
-    rows = [{"n": 1}, {"m": 2}, {"n": 3}]
+    rows = [{"n": 1}, {"m": 2}, {"n": 3}] if what == "ids" else [{"m": 1}, {"n": 2}]
     with pytest.raises(KeyError) as raised:
         for _ in processor.start(iter(rows) if lazy else rows, ids=of if what == "ids" else None):
             pass
-    assert raised.value.__notes__ == [
-        f"cottonpalm: row 2 (index 1): the function given for {what} raised this"
-    ]
+    at = "row 2 (index 1)" if what == "ids" else "row 1 (index 0)"
+    assert raised.value.__notes__ == [f"cottonpalm: {at}: the function given for {what} raised this"]
 
 
 @pytest.mark.parametrize("many", [1, 3])

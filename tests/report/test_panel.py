@@ -135,6 +135,13 @@ def test_what_is_not_known_or_off_is_left_out_or_said_so() -> None:
     assert SHOWN.binds not in whole, "so nothing binds any more"
 
 
+def test_rows_that_failed_in_an_earlier_process_are_told_apart() -> None:
+    assert "  failed 203: 142 reask, 61 fail_row, 7 before" in text(replace(SHOWN, failed_before=7))
+    none_now = replace(SHOWN, failed=0, kinds={}, faults=(), failed_before=7)
+    assert "  failed 7 before" in text(none_now)
+    assert ", 0 failed (7 before), " in line(none_now, 120)
+
+
 def test_what_passes_is_yellow_what_failed_is_red_and_nothing_needs_the_colour() -> None:
     lines = panel(replace(SHOWN, fails=True), 80)
     assert [

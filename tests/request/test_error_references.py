@@ -285,6 +285,13 @@ LINES = [
     ),
     Line(ZHIPU, OPENAI_CHAT, 429, chat("1113"), S),
     Line(ZHIPU, OPENAI_CHAT, 400, chat("1261"), D),
+    *(
+        Line(ZHIPU, OPENAI_CHAT, 429, chat(code, "Your limit will reset at 2026-09-16 06:28:10"), S)
+        for code in ("1304", "1308", "1310", "1316", "1317", "1318", "1319", "1320", "1321")
+    ),
+    *(Line(ZHIPU, OPENAI_CHAT, 429, chat(code), S) for code in ("1309", "1311", "1314", "1315")),
+    *(Line(ZHIPU, OPENAI_CHAT, 429, chat(code), H) for code in ("1302", "1303", "1305", "1313")),
+    Line(ZHIPU, ANTHROPIC, 429, {"error": {"type": "rate_limit_error", "code": "1310", "message": "no"}}, S),
 ]
 
 

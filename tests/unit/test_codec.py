@@ -453,3 +453,33 @@ def test_what_reads_back_as_another_value_or_type_is_not_taken_for_the_same(one:
     assert not same([one], [other])
     assert not same({"k": one}, {"k": other})
     assert same(one, one)
+
+
+def answer_that_counts(**counts: Any) -> AIMessage:
+    answer = AIMessage("yes")
+    answer.usage_metadata = counts  # type: ignore[assignment]  # as a model sets it: unchecked
+    return answer
+
+
+@pytest.mark.parametrize("held", [lambda answer: answer, lambda answer: {"raw": answer, "parsed": [1]}])
+def test_an_answer_whose_usage_has_fractions_of_tokens_is_kept_in_whole_ones(held: Any) -> None:
+    details = {"cache_read": 0.5, "audio": math.nan}
+    answer = answer_that_counts(
+        input_tokens=1.5, output_tokens=2, total_tokens=math.inf, input_token_details=details
+    )
+    output = held(answer)
+    outcome = unpack(pack(Outcome(0, "ok", output), keep_input=False, types={}), 0, {})
+    assert outcome.output == output
+    assert answer.usage_metadata == {
+        "input_tokens": 2,
+        "output_tokens": 2,
+        "total_tokens": 0,
+        "input_token_details": {"cache_read": 1, "audio": 0},
+    }
+
+
+def test_a_fraction_after_a_float_that_is_whole_can_be_read_again() -> None:
+    for tokens in (7.0, 1.5):
+        answer = answer_that_counts(input_tokens=tokens, output_tokens=2.0, total_tokens=tokens + 2)
+        record = pack(Outcome(0, "ok", answer), keep_input=False, types={})
+        assert unpack(record, 0, {}).output == answer

@@ -86,6 +86,7 @@ class Builder:
             _tell(asked.rows, reader, run_store)
         account = self.accounts.made(asked.most, run_store, many=asked.many)
         account.flow.rows = _rows_left(asked, run_store)
+        reader.warn = account.alerts.warn
         batched = asked.many and not asked.streaming and (settings.mode != "live" or book is not None)
         terms = self._terms(settings, asked.rows) if batched else None
         job = self._job(asked, settings, run_store, self._callers(asked, account), terms)

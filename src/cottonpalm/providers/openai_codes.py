@@ -30,6 +30,18 @@ NO_MONEY: Final = frozenset(
         "1113",  # Zhipu
     }
 )
+USED_UP: Final = frozenset(  # a quota of hours, days or a plan: waiting during the run does not help
+    {
+        "1304",  # Zhipu, as all of these: the day's calls
+        "1308",  # so many hours
+        "1310",  # a week or a month
+        *(str(code) for code in range(1316, 1322)),  # 5 hours or 7 days, and nothing is paid beyond them
+        "1309",  # the plan has expired
+        "1311",  # the plan does not have this model
+        "1314",
+        "1315",  # the key is for another plan
+    }
+)
 TOO_LONG: Final = frozenset(
     {
         "context_length_exceeded",
@@ -70,7 +82,9 @@ _TOO_LARGE: Final = re.compile(r"Limit:? ([0-9]+).{0,80}?Requested:? ([0-9]+)", 
 
 def kind(complaint: Complaint) -> Kind | None:
     """Say what OpenAI's error codes mean; None if the status decides."""
-    if complaint.codes & NO_MONEY or (complaint.status >= 400 and complaint.codes & REFUSED_TO_ALL):
+    if complaint.codes & (NO_MONEY | USED_UP) or (
+        complaint.status >= 400 and complaint.codes & REFUSED_TO_ALL
+    ):
         return Kind.STOP_RUN
     if complaint.codes & TOO_LONG or _larger_than_the_limit(complaint):
         return Kind.DEGRADE

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from cottonpalm.cli.screen.screen import Screen
     from cottonpalm.cli.store.held_store import HeldStore
     from cottonpalm.protocols import RunInfo
+    from cottonpalm.providers.batches.stages import Batch
     from cottonpalm.types import Outcome
 
 NOWHERE: Final = -1  # the slot of a row for which nothing is stored
@@ -74,6 +75,9 @@ def show_export(url: str, asked: Export, screen: Screen) -> Code:
         info = store.known(asked.run)
         job = RunSpec.of(info.meta, info.name) if JOB in info.meta else None
         _refuse_folder(info, parts_of(info, store.runs()), url)
+        out = _out(info, store.batches(asked.run), url)
+        if out and not (info.ok or info.failed or info.retryable):
+            raise Problem(f"run {asked.run} has no answer yet: {out}")
         if job is not None and asked.output == job.output != "-":
             raise Problem(
                 f"-o {shown(asked.output)} is the run's own output, which `run` keeps; name another file"
@@ -88,7 +92,20 @@ def show_export(url: str, asked: Export, screen: Screen) -> Code:
     rows = stored.slots.straight + sum(1 for slot in stored.slots.moved if slot != NOWHERE)
     where = "standard output" if asked.output == "-" else shown(asked.output)
     screen.say(f"{where}: {rows:,} {'row' if rows == 1 else 'rows'} of run {asked.run}")
+    if out:
+        screen.say(f"note: {out}")
     return Code.OK
+
+
+def _out(info: RunInfo, batches: list[Batch], url: str) -> str:
+    """What of the run is out in batches, and how its answers are had; "" if nothing is."""
+    out = [batch for batch in batches if batch.out]
+    if not out:
+        return ""
+    requests = sum(batch.rows for batch in out)
+    asked = "1 request is" if requests == 1 else f"{requests:,} requests are"
+    where = "1 batch" if len(out) == 1 else f"{len(out)} batches"
+    return f"{asked} out in {where}; {command_on('collect', info.name, url)} fetches what they answer"
 
 
 def _refuse_folder(info: RunInfo, parts: list[RunInfo], url: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from cottonpalm import clock
+from cottonpalm.cli.commands.parts import parts_of
 from cottonpalm.cli.files.output_file import is_stream, probe, replacing
 from cottonpalm.cli.problems import Problem, os_problem
 from cottonpalm.cli.screen.screen import put
@@ -18,7 +19,7 @@ from cottonpalm.observers.page.document import MADE_HERE
 from cottonpalm.observers.page.run_page import page_of
 from cottonpalm.observers.report import text_of
 from cottonpalm.observers.words.formatting import as_it_can_be_shown, money
-from cottonpalm.shell import Code
+from cottonpalm.shell import Code, command_on
 from cottonpalm.urls import shown
 
 if TYPE_CHECKING:
@@ -62,6 +63,9 @@ def show_report(
         check_page(output, overwrite=overwrite)
     with existing_store(url) as store:
         stories = [story_of(store, name, url) for name in names]
+        folders = [note for name in names if (note := _of_files(store, name, url))]
+    for note in folders:
+        screen.say(note)
     if output is None:
         sys.stdout.write(as_it_can_be_shown(_text(stories), sys.stdout.encoding) + "\n")
         return Code.OK
@@ -71,6 +75,15 @@ def show_report(
     what = f"report of run {names[0]}" if len(names) == 1 else f"runs {names[0]} and {names[1]}, compared"
     screen.say(f"{'standard output' if output == '-' else shown(output)}: {what}")
     return Code.OK
+
+
+def _of_files(store: HeldStore, name: str, url: str) -> str:
+    """What the rows in the report of a folder's run are; "" for any other run."""
+    parts = parts_of(store.known(name), store.runs())
+    if not parts:
+        return ""
+    example = command_on("report", parts[0].name, url)
+    return f"note: the rows in the report of run {name} are files, each of which is a run with a report ({example})"
 
 
 def check_page(output: str, *, overwrite: bool) -> None:

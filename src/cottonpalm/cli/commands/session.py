@@ -30,6 +30,7 @@ from cottonpalm.engine.shared import LENT
 from cottonpalm.errors import RunStopped, StoreError
 from cottonpalm.observers.terminal.coming import ComingRows
 from cottonpalm.processor import BatchProcessor
+from cottonpalm.protocols import FAILED
 from cottonpalm.settings import PLENTY
 from cottonpalm.shell import Code
 from cottonpalm.stores.codec.records import unpack
@@ -98,6 +99,8 @@ class Session:
             if self._where.shard is not None:
                 self._where.shard(run.stop)
             if progress is not None:
+                if not self._where.again:  # else these are asked again
+                    progress.failed_before = self._store.kept.counts().get(FAILED, 0)
                 progress.watch(lambda: run.stats)
             try:
                 return self._follow(run, built, progress, signals)

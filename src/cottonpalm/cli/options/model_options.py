@@ -17,6 +17,39 @@ SECRET: Final = re.compile(r"(api_?key|token|secret|password|authorization|crede
 MAY_HOLD_SECRETS: Final = re.compile(r"headers|query|cookie|client", re.IGNORECASE)
 COUNTS: Final = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens"})
 
+PROVIDERS: Final = (  # whose models `--model` names, for completion in the shell
+    "local",
+    "openai",
+    "anthropic",
+    "google",
+    "ollama",
+    "vllm",
+    "llamacpp",
+    "lmstudio",
+    "litellm",
+    "deepseek",
+    "qwen",
+    "glm",
+    "kimi",
+    "doubao",
+    "mistral",
+    "groq",
+    "openrouter",
+    "together",
+    "fireworks",
+    "xai",
+    "azure_openai",
+    "bedrock",
+    "bedrock_converse",
+    "google_vertexai",
+    "cohere",
+    "huggingface",
+    "nvidia",
+    "ibm",
+    "perplexity",
+    "upstage",
+)
+
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:
     """Parse `KEY=VALUE` pairs. A value that is JSON is parsed as JSON; any other value is text.

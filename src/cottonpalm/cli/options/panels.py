@@ -8,17 +8,35 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+
+def _option(*flags: str, metavar: str | None = None, **how: Any) -> Any:
+    """Declare an option. Where its metavar lists all the words that it takes, the shell completes them."""
+    words = (metavar or "").split("|")
+    if len(words) > 1 and all(word.isalpha() and word.islower() for word in words):
+        how["autocompletion"] = one_of(words)
+    return typer.Option(*flags, metavar=metavar, **how)
+
+
+def one_of(words: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return a function that completes these words in the shell."""
+
+    def begun(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    return begun
+
 
 # Each of these declares an option in its panel.
-WHAT: Final = partial(typer.Option, rich_help_panel="What to do with each row")
-ROWS: Final = partial(typer.Option, rich_help_panel="Rows")
-SPEED: Final = partial(typer.Option, rich_help_panel="Speed")
-FAULTS: Final = partial(typer.Option, rich_help_panel="Faults")
-MONEY: Final = partial(typer.Option, rich_help_panel="Money")
-CACHE: Final = partial(typer.Option, rich_help_panel="Equal rows")
-STATE: Final = partial(typer.Option, rich_help_panel="What is kept")
-SEE: Final = partial(typer.Option, rich_help_panel="What is shown")
+WHAT: Final = partial(_option, rich_help_panel="What to do with each row")
+ROWS: Final = partial(_option, rich_help_panel="Rows")
+SPEED: Final = partial(_option, rich_help_panel="Speed")
+FAULTS: Final = partial(_option, rich_help_panel="Faults")
+MONEY: Final = partial(_option, rich_help_panel="Money")
+CACHE: Final = partial(_option, rich_help_panel="Equal rows")
+STATE: Final = partial(_option, rich_help_panel="What is kept")
+SEE: Final = partial(_option, rich_help_panel="What is shown")
 
 
 class Typed(NamedTuple):

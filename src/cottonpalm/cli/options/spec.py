@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from cottonpalm.cli.options.amounts import share_or_number
-from cottonpalm.cli.options.model_options import absolute_model, absolute_models, keepable, parse_options
-from cottonpalm.cli.options.panels import CACHE, FAULTS, MONEY, ROWS, SPEED, STATE, WHAT, Typed
+from cottonpalm.cli.options.model_options import (
+    PROVIDERS,
+    absolute_model,
+    absolute_models,
+    keepable,
+    parse_options,
+)
+from cottonpalm.cli.options.panels import CACHE, FAULTS, MONEY, ROWS, SPEED, STATE, WHAT, Typed, one_of
 from cottonpalm.cli.problems import Problem
 from cottonpalm.request.transports import DEFAULT_TRANSPORT
 from cottonpalm.shell import JOB
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
 
 
 FORM: Final = 1  # of a stored job
+_MODELS: Final = [name if name == "local" else f"{name}:" for name in PROVIDERS]  # as they begin
 
 
 def _here() -> str:
@@ -107,6 +114,7 @@ class RunSpec:
             "--model",
             "-m",
             metavar="PROVIDER:NAME",
+            autocompletion=one_of(_MODELS),
             help="openai:NAME, anthropic:NAME, google:NAME, ollama:NAME, deepseek:NAME, qwen:NAME and more; "
             "local (the embedded model, the default) or local:FILE.gguf.",
         ),
@@ -263,6 +271,7 @@ class RunSpec:
         FAULTS(
             "--fallback",
             metavar="PROVIDER:NAME",
+            autocompletion=one_of(_MODELS),
             help="Another model, asked where the first one cannot answer. "
             "Can be given several times: tried in order.",
         ),

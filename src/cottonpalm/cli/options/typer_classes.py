@@ -8,6 +8,8 @@ from typer.core import TyperCommand, TyperGroup
 
 PORT: Final = "--dashboard"  # its value may be left out, which the parser does not know
 
+_GOES_ON: Final = frozenset({"resume", "continue"})
+
 
 class Command(TyperCommand):
     """A command whose help does not show the types of its flags."""
@@ -41,6 +43,12 @@ class Group(TyperGroup):
             formatter.write_dl(
                 [(name, (command.help or "").partition("\n\n")[0]) for name, command in commands if command]
             )
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command; there is none that only goes on, as all do."""
+        if args[0] in _GOES_ON:
+            ctx.fail(f"No such command '{args[0]}': the same `cottonpalm run …` again goes on with a run")
+        return super().resolve_command(ctx, args)
 
     def get_help_option(self, ctx: Any) -> Any:
         """`--help`, without `<bool>`."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from cottonpalm.cli.problems import Problem, extra
-from cottonpalm.cli.readers.rows import MORE, InputRows, Row
+from cottonpalm.cli.readers.rows import MORE, BadRow, InputRows, Row
 
 if TYPE_CHECKING:
     import io
@@ -29,20 +31,27 @@ class Xlsx(InputRows):
 
     def close(self) -> None:
         """Close the file."""
+        if self._formulas is not None:
+            self._formulas.close()
         self._book.close()
         self._stream.close()
 
     def _begin(self) -> None:
         openpyxl = extra("openpyxl", "excel", f"{self.name}, an Excel file,")
+        self._load = partial(openpyxl.load_workbook, self._stream, read_only=True)
+        self._formulas: _Formulas | None = None
         try:
-            self._book = openpyxl.load_workbook(self._stream, read_only=True, data_only=True)
+            self._book = self._load(data_only=True)
         except Exception as error:
             raise Problem(
                 f"{self.name} is no Excel file that can be read (a password? an .xls renamed?): {error}"
             ) from error
-        self._lines: Iterator[tuple[Any, ...]] = self._book.worksheets[0].iter_rows(values_only=True)
+        self._lines: Iterator[tuple[Any, ...]] = self._book.worksheets[0].iter_rows()
         self._count = self._book.worksheets[0].max_row
-        header = self._cells() or ()
+        try:
+            header = self._cells() or ()
+        except BadRow as bad:
+            raise Problem(str(bad)) from None
         self._header = ["" if cell is None else str(cell) for cell in header]
         while self._header and not self._header[-1]:
             self._header.pop()
@@ -78,12 +87,52 @@ class Xlsx(InputRows):
         )
 
     def _cells(self) -> tuple[Any, ...] | None:
-        """The next row that is not empty."""
-        for cells in self._lines:
+        """The next row that is not empty.
+
+        Raises:
+            BadRow: one of its formulas has no value.
+        """
+        for line in self._lines:
             self.begins += 1
+            cells = tuple(cell.value for cell in line)
+            if (column := self._unknown(line)) is not None:
+                place = f"{_letters(column)}{self.begins}"
+                raise self.bad(
+                    f"the formula in cell {place} has no value, as the program that wrote the file did not compute it: "
+                    "open the file in a spreadsheet and save it, or write values",
+                    dict(zip(getattr(self, "_header", ()), cells, strict=False)),
+                )
             if any(cell is not None for cell in cells):
                 return (*cells, *[None] * (len(getattr(self, "_header", ())) - len(cells)))
         return None
+
+    def _unknown(self, line: tuple[Any, ...]) -> int | None:
+        """The first column of a row whose formula has no value; one whose value is empty text has another type."""
+        blank = [at for at, cell in enumerate(line) if cell.value is None and _may_be_formula(cell)]
+        if not blank:
+            return None
+        self._formulas = self._formulas or _Formulas(self._load())
+        formulas = self._formulas.of(self.begins)
+        return next((at for at in blank if formulas[at].data_type == "f"), None)
+
+
+class _Formulas:
+    """The same sheet with its formulas, read as far as rows hold cells that may be formulas without a value."""
+
+    def __init__(self, book: Any) -> None:
+        self._book, self._lines, self._read = book, book.worksheets[0].iter_rows(), 0
+        self.close = book.close
+
+    def of(self, row: int) -> tuple[Any, ...]:
+        """The cells of a row; ask for rows in their order."""
+        cells: tuple[Any, ...] = next(islice(self._lines, row - self._read - 1, None))
+        self._read = row
+        return cells
+
+
+def _may_be_formula(cell: Any) -> bool:
+    """Whether an empty cell is in the file at all, as one with a format alone is, too."""
+    return cell.data_type == "n" and hasattr(cell, "coordinate")
 
 
 def _is_said(cell: Any) -> bool:

@@ -65,9 +65,17 @@ def explain(error: Exception, state: Mapping[str, Any]) -> int:
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         screen.error(f"the name {error.filename} is too long for this file system: choose a shorter one")
         return Code.USAGE
-    screen.error(f"unexpected {type(error).__name__}: {error}{'' if screen.verbose else ' (-v shows where)'}")
+    where = "" if screen.verbose else " (-v shows where)"
+    screen.error(f"unexpected {type(error).__name__}: {error}{_files(error)}{where}")
     screen.traceback(error)
     return Code.UNEXPECTED
+
+
+def _files(error: Exception) -> str:
+    """What helps where the system lets the process open no more files."""
+    if not isinstance(error, OSError) or error.errno != errno.EMFILE:
+        return ""
+    return "; `ulimit -n 1000` in the shell that starts it lets it open more"
 
 
 def _file_of(error: Any) -> str:

@@ -16,7 +16,7 @@ from cottonpalm.engine.input.frames import values_in
 from cottonpalm.engine.input.identity import Matcher
 from cottonpalm.engine.input.keys import KEY_BYTES, content_key, id_key, is_told, joined_key
 from cottonpalm.engine.input.slot_list import SlotList
-from cottonpalm.errors import ConfigError
+from cottonpalm.errors import ConfigError, words_of
 from cottonpalm.protocols import FAILED, OK, RETRYABLE
 from cottonpalm.types import ErrorRecord, Item, numbered
 
@@ -71,7 +71,7 @@ class PerRow:
         if given is not None and not callable(given) and total is not None and len(given) != total:
             raise ConfigError(f"{len(given)} {what} were given for {total} rows; give one for each row")
         self._given, self._what = values_in(given), what
-        self.given = given is not None
+        self.given, self.is_function = given is not None, callable(given)
 
     def of(self, index: int, row: Any) -> Any:
         """The value for one row, or None."""
@@ -142,6 +142,7 @@ class Reader:
         self.stored = 0
         self.passed: Item | None = None  # the first row that was skipped, as far as it was read
         self.error: BaseException | None = None  # what the source raised; reading ends there
+        self.warn: Callable[[str, str], None] = lambda topic, text: None  # noqa: ARG005 - the run's, once per topic
         # Of each row read: its index, and how many rows from there on are done. None: nobody counts them.
         self.notes: deque[tuple[int, int]] | None = None
         self._sized = sized
@@ -149,6 +150,7 @@ class Reader:
         self._priorities = PerRow(priorities, "priorities", total)
         self._configs = PerRow(configs, "configs", total)
         self._besides = self._configs.given or self._priorities.given
+        self._ranked = False  # whether a row's priority was told
         self._kwargs = dict(kwargs or {})
         self._question, self._part, self._refresh = question, read, refresh
         self._asks = keyed or (store is not None and question is not None)  # reports count who asks the same
@@ -255,7 +257,7 @@ class Reader:
         configurable = (self._configs.of(index, row) or {}).get("configurable")
         return row_keys(self._part, row, configurable, self._kwargs)[:2]
 
-    def item(self, row: Any) -> Item | None:  # noqa: C901 - one step for each way in which a row may come
+    def item(self, row: Any) -> Item | None:
         """Return the item of the next row, or None if the row is done and skipped."""
         if isinstance(row, Again):
             self.read += 1
@@ -271,8 +273,7 @@ class Reader:
         item = Item(index, row)
         if self._besides:
             item.config = self._configs.of(index, row)
-            if (priority := self._priorities.of(index, row)) is not None:
-                item.priority = _priority_of(priority, index)
+            item.priority = self._priority(index, row)
         if isinstance(row, Broken):
             item.row, item.broken = row.row, row.error
             row = ["cottonpalm: unreadable", row.error.message]
@@ -281,6 +282,27 @@ class Reader:
         if self._keyed:
             return self._identify(item, row)
         return item
+
+    def _priority(self, index: int, row: Any) -> float:
+        """Return the row's priority; 0 where a function that knew others cannot tell it.
+
+        A priority only decides the order, so one row without it is no reason to end the run.
+        """
+        try:
+            given = self._priorities.of(index, row)
+            number = 0.0 if given is None else _priority_of(given, index)
+        except Exception as error:
+            if not (self._ranked and self._priorities.is_function):
+                raise
+            why = f"{type(error).__name__}: {words_of(error)}"
+            self.warn(
+                "priority",
+                f"{numbered(index)}: the function given for priorities does not tell its priority ({why}). It is asked "
+                "at priority 0, as are all others of which this is so",
+            )
+            return 0.0
+        self._ranked = True
+        return number
 
     def _identify(self, item: Item, row: Any) -> Item | None:
         configurable = None if item.config is None else item.config.get("configurable")

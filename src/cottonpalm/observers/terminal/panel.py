@@ -81,6 +81,7 @@ class Numbers:
     why: str = ""  # why it is believed that this binds
     stored: int = 0  # of the done rows: found done, so that `cost_usd` has nothing of them
     enough_for: int | None = None  # rows in all, until the budget is spent; None: it is enough for all
+    failed_before: int = 0  # rows of the run that failed for good in earlier processes
     over: bool = False  # it has ended, perhaps before its rows did
 
 
@@ -94,7 +95,8 @@ def line(numbers: Numbers, width: int = 80) -> str:
         parts, why = [*parts, why], ""
     kept = len(parts)
     parts += [_lasts(numbers, numbers.left.seconds)] if numbers.left is not None else []
-    parts += [f"{numbers.failed:,} failed", f"{numbers.in_flight}/{numbers.limit:.0f} in flight"]
+    before = f" ({numbers.failed_before:,} before)" if numbers.failed_before else ""
+    parts += [f"{numbers.failed:,} failed{before}", f"{numbers.in_flight}/{numbers.limit:.0f} in flight"]
     cost = "" if numbers.cost_usd is None or not numbers.cost_known else money(round(numbers.cost_usd * PICO))
     parts += [part for part in (why, _moving(numbers.per_s), numbers.more, cost, _streams(numbers)) if part]
     while len(", ".join(parts)) > width and len(parts) > kept:
@@ -273,12 +275,15 @@ def at_the_end(cost: float, done: int, stored: int, total: int | None) -> float 
 
 
 def _failed(numbers: Numbers, width: int, *, unicode: bool) -> Iterator[Text]:
+    before = [Text(f"{numbers.failed_before:,} before", "dim")] if numbers.failed_before else []
     if not numbers.failed:
+        if before:
+            yield _join(_line("failed"), before, width)
         return
     kinds = sorted(numbers.kinds.items(), key=lambda pair: -pair[1])
     known = sum(numbers.kinds.values()) or numbers.failed  # kinds are told a moment later, and are to add up
     line = _line("failed").append(f"{known:,}", "red")
-    parts = [Text(f"{number:,} {kind}") for kind, number in kinds]
+    parts = [Text(f"{number:,} {kind}") for kind, number in kinds] + before
     yield _join(line.append(": "), parts, width, ", ") if parts else line
     for fault in numbers.faults:
         yield _fault(fault, width, unicode=unicode)

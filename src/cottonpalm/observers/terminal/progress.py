@@ -144,6 +144,7 @@ class Progress:
 
     Attributes:
         coming: the answers that stream, as whoever reads the run tells of them.
+        failed_before: how many rows failed for good in earlier processes.
     """
 
     every_s = REFRESH_S  # between two looks
@@ -169,7 +170,7 @@ class Progress:
         self._name = ""
         self._rests: dict[str, float] = {}  # the latest of each endpoint
         self._pace, self._faults, self._budget_usd = Pace(), Faults(), budget_usd
-        self.coming = ComingRows()
+        self.coming, self.failed_before = ComingRows(), 0
         self._next_plain_s = 0.0
         self._why = ""  # the last one that was told where lines are not redrawn
         self._told: deque[str] = deque()
@@ -333,6 +334,7 @@ class Progress:
             cost_known=stats.cost_known,
             budget_usd=self._budget_usd,
             failed=stats.failed,
+            failed_before=self.failed_before,
             kinds=self._faults.kinds,
             faults=self._faults.last,
             more=_chunks(stats.chunks, stats.chunks_total) or (f"{stats.out:,} out" if stats.out else ""),

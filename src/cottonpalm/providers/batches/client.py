@@ -137,7 +137,8 @@ class BatchClient:
         result = self.adapter.result(line) if line else None
         if result is None:
             return None
-        return as_meant(self.lane, replace(result, why=redact(result.why)) if result.why else result)
+        result = as_meant(self.lane, replace(result, why=redact(result.why)) if result.why else result)
+        return result if result.good else replace(result, body=_redacted(result.body))
 
     async def _json(self, ask: Ask) -> dict[str, Any]:
         found = loads(await self._bytes(ask))
@@ -232,6 +233,15 @@ def _kept(state: BatchState) -> BatchState:
     """What is written down, and told, of a batch that failed: a provider may quote a key or an address of the row."""
     faults = tuple(replace(fault, message=redact(fault.message)) for fault in state.faults)
     return replace(state, faults=faults) if faults else state
+
+
+def _redacted(part: Any) -> Any:
+    """What is written down of a line that was refused, without what its texts quote; an answer is left as it is."""
+    if isinstance(part, dict):
+        return {name: _redacted(inner) for name, inner in part.items()}
+    if isinstance(part, list):
+        return [_redacted(inner) for inner in part]
+    return redact(part) if isinstance(part, str) else part
 
 
 def _by_our_clock(state: BatchState, ahead_s: float) -> BatchState:

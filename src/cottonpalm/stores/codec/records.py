@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from cottonpalm.errors import CannotStore, StoreError
+from cottonpalm.stores.codec.kinds import count_in_wholes
 from cottonpalm.stores.codec.values import check, decode, encode
 from cottonpalm.types import ErrorRecord, Kind, Outcome, Try, Usage
 
@@ -66,7 +67,12 @@ def pack(outcome: Outcome, *, keep_input: bool, types: Types) -> bytes:
 def _output(output: Any, types: Types) -> Any:
     if isinstance(output, str) and not isinstance(output, Enum):
         return str.__str__(output)  # LangChain's parsers return subclasses of str
-    return check(output, types)
+    try:
+        return check(output, types)
+    except CannotStore:
+        if not count_in_wholes(output):
+            raise
+        return check(output, types)
 
 
 def _told(name: str, part: Any) -> Any:
