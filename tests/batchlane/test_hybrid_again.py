@@ -11,7 +11,7 @@ import orjson
 import pytest
 from langchain_core.runnables import RunnableLambda
 
-from cottonpalm import HybridBatchProcessor
+from cottonpalm import HybridBatchProcessor, StoreError
 from cottonpalm.presets import by_langasync
 from tests.batchlane.kit import lane, rows, simple
 from tests.support.batch_provider import Faults
@@ -74,6 +74,24 @@ def killed_while_a_batch_is_out(server: BatchProvider, what: str) -> None:
     server.faults = Faults()
     for job in server.jobs.values():
         job.faults = Faults()
+
+
+def test_a_cache_folder_that_does_not_work_is_named_with_the_way_out_before_anything_is_sent(
+    server: BatchProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was a bare FileExistsError or PermissionError, or spoke of a model's file."""
+    (tmp_path / "cottonpalm").write_text("a file, and no folder")
+    with pytest.raises(StoreError, match=r"cottonpalm'\)\. Nothing was sent: give store= and run="):
+        called(server, "plain")
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setattr("pathlib.Path.home", _no_home)
+    with pytest.raises(StoreError, match="give store= and run="):
+        called(server, "plain")
+    assert not server.jobs
+
+
+def _no_home() -> Path:
+    raise RuntimeError("Could not determine home directory.")
 
 
 WANTED = [f"answer to: About: row {number}" for number in range(5)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 from cottonpalm.config import BatchLane
 from cottonpalm.engine.input.frames import list_in
 from cottonpalm.engine.input.keys import content_key, is_told
+from cottonpalm.errors import LocalModelError, StoreError
 from cottonpalm.local.fetch import cache_folder
 from cottonpalm.presets import by_langasync, langasync_batch
 from cottonpalm.presets.base import Preset, RowsProcessor, log
@@ -98,10 +99,8 @@ class HybridBatchProcessor(Preset):
 
     def _kept_meanwhile(self, rows: list[Any]) -> list[Any]:
         """In a run named by the chain and the rows, so that the same call finds it; forgotten once it is answered."""
-        folder = cache_folder()
-        folder.mkdir(parents=True, exist_ok=True)
         run = _named(self.processor, rows)
-        store = open_store(folder / "batches.db")
+        folder, store = _place()
         try:
             if not isinstance(self._carried, Carried) or not self.langasync_available or not rows:
                 return self._by_ours(rows, store, run)
@@ -164,6 +163,23 @@ class HybridBatchProcessor(Preset):
         answers = self._answered(self._batching(store=store, run=run), rows)
         store.remove(run)
         return answers
+
+
+def _place() -> tuple[Path, Store]:
+    """The folder and the store where a call that names none keeps what is out.
+
+    Raises:
+        StoreError: nothing can be kept there.
+    """
+    try:
+        folder = cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder, open_store(folder / "batches.db")
+    except (OSError, LocalModelError, StoreError) as exc:
+        raise StoreError(
+            f"batches that are out are kept in the user's cache folder, which does not work ({exc}). Nothing was sent:"
+            " give store= and run= for a place of your own, or set XDG_CACHE_HOME to a folder where you may write"
+        ) from exc
 
 
 def _named(processor: RowsProcessor, rows: list[Any]) -> str:
