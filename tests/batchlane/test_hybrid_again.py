@@ -90,6 +90,24 @@ def test_a_cache_folder_that_does_not_work_is_named_with_the_way_out_before_anyt
     assert not server.jobs
 
 
+@pytest.mark.parametrize("what", ["plain", "objects"])
+def test_a_failed_row_is_done_again_by_retry_as_its_error_says(server: BatchProvider, what: str) -> None:
+    """It said that the store is closed, and the same call gave the stored failure for ever."""
+    chains = {"objects": of_objects, "plain": simple}
+    asked = rows(3) if what == "plain" else [Row(f"row {number}") for number in range(3)]
+    processor = HybridBatchProcessor(chains[what](server), lane=lane(server))
+    processor.langasync_available = False
+    server.faults = Faults(refused=frozenset({1}))
+    with pytest.raises(Exception, match="The request is not valid") as failed:
+        processor.batch(asked, use_batch_api=True)
+    assert "processor.retry() does the failed ones again" in failed.value.__notes__[0]
+    server.faults = Faults()
+    assert [outcome.status for outcome in processor.retry()] == ["ok"]
+    assert processor.batch(asked, use_batch_api=True) == WANTED[:3]
+    assert processor.retry() == []
+    assert len(server.bills) == 3
+
+
 def _no_home() -> Path:
     raise RuntimeError("Could not determine home directory.")
 

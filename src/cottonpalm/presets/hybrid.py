@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.presets.options import Options
     from cottonpalm.protocols import Store
-    from cottonpalm.types import Usage
+    from cottonpalm.types import Outcome, Usage
 
 _KEPT: Final = (
     "the parser does not take its answer. The batch is kept: the same call, also with another parser, uses the answers"
@@ -54,6 +54,8 @@ class HybridBatchProcessor(Preset):
     def __init__(self, chain: Runnable[Any, Any], **options: Unpack[Options]) -> None:
         super().__init__(chain, options)
         self.cost_usd: float | None = 0.0
+        # The run that the latest batch is kept in, if in no store of the user's, and what rows it has.
+        self._kept: tuple[str, list[Any]] | None = None
 
     def batch(
         self, inputs: Iterable[Any], use_batch_api: bool = False, max_concurrency: int | None = 10
@@ -71,6 +73,7 @@ class HybridBatchProcessor(Preset):
             Exception: the lowest failed row's own, once all rows have run.
         """
         rows = [*list_in(inputs)]
+        self._kept = None
         if not use_batch_api:
             log.info("the rows run live")
             return self._answered(self._live, rows, max_concurrency=max_concurrency)
@@ -78,6 +81,19 @@ class HybridBatchProcessor(Preset):
         if self._options.get("store") is not None:
             return self._answered(self._batching(), rows)
         return self._kept_meanwhile(rows)
+
+    def retry(self) -> list[Outcome]:
+        """See `Preset`; what was kept meanwhile is kept on, so that the same `batch` again has all answers."""
+        if self._kept is None:
+            return super().retry()
+        (run, rows), (_, store) = self._kept, _place()
+        try:
+            if store.look(run) is None:  # all rows were answered
+                return []
+            self.processor = self._batching(store=store, run=run)
+            return self.processor.retry(rows)
+        finally:
+            store.close()
 
     def _make(self, chain: Runnable[Any, Any], **changed: Any) -> None:
         super()._make(chain, **changed)
@@ -141,7 +157,7 @@ class HybridBatchProcessor(Preset):
             "" if cost is None else f", which cost ${cost:.6f}",
         )
         self.cost_usd = 0.0
-        others = iter(self._answered(self._batching(store=store, run=run), left) if left else [])
+        others = iter(self._asked(left, store, run) if left else [])
         self.cost_usd = None if cost is None or self.cost_usd is None else cost + self.cost_usd
         answers = [next(others) if answer is MISSING else answer for answer in brought]
         for index, answer in enumerate(answers):
@@ -160,9 +176,13 @@ class HybridBatchProcessor(Preset):
         return None if rates is None else sum(rates.cost(usage) for usage in used) / PICO
 
     def _by_ours(self, rows: list[Any], store: Store, run: str) -> list[Any]:
-        answers = self._answered(self._batching(store=store, run=run), rows)
+        answers = self._asked(rows, store, run)
         store.remove(run)
         return answers
+
+    def _asked(self, rows: list[Any], store: Store, run: str) -> list[Any]:
+        self._kept = run, rows
+        return self._answered(self._batching(store=store, run=run), rows)
 
 
 def _place() -> tuple[Path, Store]:
