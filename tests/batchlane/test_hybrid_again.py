@@ -108,6 +108,21 @@ def test_a_failed_row_is_done_again_by_retry_as_its_error_says(server: BatchProv
     assert len(server.bills) == 3
 
 
+def test_a_row_that_langasync_left_and_that_fails_is_named_by_its_place_in_all_rows(
+    server: BatchProvider,
+) -> None:
+    processor = HybridBatchProcessor(simple(server), lane=lane(server))
+    assert processor.langasync_available
+    server.faults = Faults(refused=frozenset({1, 2}))  # of langasync's three, then of the two that it left
+    with pytest.raises(Exception, match="The request is not valid") as failed:
+        processor.batch(rows(3), use_batch_api=True)
+    [asked] = [job for job in server.jobs.values() if len(job.rows) == 2]
+    [place] = [place for place in (1, 2) if f"row {place}" in str(asked.rows[1])]
+    notes = failed.value.__notes__
+    assert "of 2 rows failed" in notes[0]
+    assert f"Of all rows it is row {place + 1} (index {place})" in notes[1]
+
+
 def _no_home() -> Path:
     raise RuntimeError("Could not determine home directory.")
 

@@ -157,7 +157,11 @@ class HybridBatchProcessor(Preset):
             "" if cost is None else f", which cost ${cost:.6f}",
         )
         self.cost_usd = 0.0
-        others = iter(self._asked(left, store, run) if left else [])
+        try:
+            others = iter(self._asked(left, store, run) if left else [])
+        except Exception as failure:
+            self._name_place(failure, [place for place, answer in enumerate(brought) if answer is MISSING])
+            raise
         self.cost_usd = None if cost is None or self.cost_usd is None else cost + self.cost_usd
         answers = [next(others) if answer is MISSING else answer for answer in brought]
         for index, answer in enumerate(answers):
@@ -169,6 +173,15 @@ class HybridBatchProcessor(Preset):
             store.remove(run)
         file.unlink(missing_ok=True)
         return answers
+
+    def _name_place(self, failure: Exception, places: list[int]) -> None:
+        """Say which of all rows failed; the run knows those alone that langasync has left, from `places`."""
+        outcomes = () if self.last_run is None else self.last_run.outcomes()
+        if failed := [places[outcome.index] for outcome in outcomes if outcome.status == "failed"]:
+            failure.add_note(
+                f"cottonpalm: that counts the {len(places):,} rows alone that langasync has left. Of all rows it is"
+                f" {numbered(min(failed))}"
+            )
 
     def _cost(self, carried: Carried, used: Iterable[Usage]) -> float | None:
         """Dollars, at the price of a batch."""
