@@ -11,7 +11,7 @@ import orjson
 import pytest
 from langchain_core.runnables import RunnableLambda
 
-from cottonpalm import HybridBatchProcessor
+from cottonpalm import HybridBatchProcessor, StoreError
 from cottonpalm.presets import by_langasync
 from tests.batchlane.kit import lane, rows, simple
 from tests.support.batch_provider import Faults
@@ -74,6 +74,57 @@ def killed_while_a_batch_is_out(server: BatchProvider, what: str) -> None:
     server.faults = Faults()
     for job in server.jobs.values():
         job.faults = Faults()
+
+
+def test_a_cache_folder_that_does_not_work_is_named_with_the_way_out_before_anything_is_sent(
+    server: BatchProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was a bare FileExistsError or PermissionError, or spoke of a model's file."""
+    (tmp_path / "cottonpalm").write_text("a file, and no folder")
+    with pytest.raises(StoreError, match=r"cottonpalm'\)\. Nothing was sent: give store= and run="):
+        called(server, "plain")
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setattr("pathlib.Path.home", _no_home)
+    with pytest.raises(StoreError, match="give store= and run="):
+        called(server, "plain")
+    assert not server.jobs
+
+
+@pytest.mark.parametrize("what", ["plain", "objects"])
+def test_a_failed_row_is_done_again_by_retry_as_its_error_says(server: BatchProvider, what: str) -> None:
+    """It said that the store is closed, and the same call gave the stored failure for ever."""
+    chains = {"objects": of_objects, "plain": simple}
+    asked = rows(3) if what == "plain" else [Row(f"row {number}") for number in range(3)]
+    processor = HybridBatchProcessor(chains[what](server), lane=lane(server))
+    processor.langasync_available = False
+    server.faults = Faults(refused=frozenset({1}))
+    with pytest.raises(Exception, match="The request is not valid") as failed:
+        processor.batch(asked, use_batch_api=True)
+    assert "processor.retry() does the failed ones again" in failed.value.__notes__[0]
+    server.faults = Faults()
+    assert [outcome.status for outcome in processor.retry()] == ["ok"]
+    assert processor.batch(asked, use_batch_api=True) == WANTED[:3]
+    assert processor.retry() == []
+    assert len(server.bills) == 3
+
+
+def test_a_row_that_langasync_left_and_that_fails_is_named_by_its_place_in_all_rows(
+    server: BatchProvider,
+) -> None:
+    processor = HybridBatchProcessor(simple(server), lane=lane(server))
+    assert processor.langasync_available
+    server.faults = Faults(refused=frozenset({1, 2}))  # of langasync's three, then of the two that it left
+    with pytest.raises(Exception, match="The request is not valid") as failed:
+        processor.batch(rows(3), use_batch_api=True)
+    [asked] = [job for job in server.jobs.values() if len(job.rows) == 2]
+    [place] = [place for place in (1, 2) if f"row {place}" in str(asked.rows[1])]
+    notes = failed.value.__notes__
+    assert "of 2 rows failed" in notes[0]
+    assert f"Of all rows it is row {place + 1} (index {place})" in notes[1]
+
+
+def _no_home() -> Path:
+    raise RuntimeError("Could not determine home directory.")
 
 
 WANTED = [f"answer to: About: row {number}" for number in range(5)]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from itertools import count
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -152,6 +154,34 @@ def test_what_is_not_rows_waits_for_a_server_that_is_away_for_a_moment(
         assert not between.refuses
         assert run.meta()["note"] == 1
         store.close()
+
+
+@pytest.mark.usefixtures("postgres_url")
+def test_a_server_that_was_waited_for_in_vain_is_not_waited_for_again_until_it_is_there(
+    postgres_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each read and each write of a run that ended so waited for half a minute of its own, one after the other."""
+    with Cutting(postgres_server, tmp_path) as between:
+        store: Any = open_store(between.url)
+        run = store.open_run("r", None)
+        ticking = SimpleNamespace(now=count(0.0, 2.0).__next__, wall=time.time)  # two seconds a look
+        monkeypatch.setattr("cottonpalm.stores.sql.database.clock", ticking)
+        tries = []
+        for ask in (lambda: write(run, [row(0)]), run.meta, lambda: run.set_meta(note=1)):
+            between.refuses = 1000
+            _cut(postgres_server)
+            with pytest.raises(StoreError):
+                ask()
+            tries.append(1000 - between.refuses)
+        between.refuses = 0
+        write(run, [row(0)])
+        between.refuses = 2
+        _cut(postgres_server)
+        run.set_meta(note=1)  # it is waited for again
+        assert (between.refuses, run.meta()["note"]) == (0, 1)
+        store.close()
+    assert tries[0] > 1
+    assert tries[1:] == [1, 1]
 
 
 @pytest.mark.usefixtures("postgres_url")
@@ -416,6 +446,21 @@ def test_errors_say_what_to_do_and_never_show_the_password(address: str, says: s
     for text in (str(caught.value), repr(caught.value), shown(address)):
         assert "w0rd" not in text
     assert shown(address).startswith("postgresql://me@")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "FATAL:  sorry, too many clients already",
+        "FATAL:  remaining connection slots are reserved for roles with the SUPERUSER attribute",
+        "FATAL:  remaining connection slots are reserved for non-replication superuser connections",
+    ],
+)
+def test_a_server_that_has_no_connection_left_is_said_to_take_no_more(said: str) -> None:
+    explained = PostgresDatabase("postgresql://h/d", "the one of these tests").explained(
+        psycopg.OperationalError(said)
+    )
+    assert "takes no more connections" in str(explained)
 
 
 @pytest.mark.parametrize(

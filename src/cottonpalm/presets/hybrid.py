@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 from cottonpalm.config import BatchLane
 from cottonpalm.engine.input.frames import list_in
 from cottonpalm.engine.input.keys import content_key, is_told
+from cottonpalm.errors import LocalModelError, StoreError
 from cottonpalm.local.fetch import cache_folder
 from cottonpalm.presets import by_langasync, langasync_batch
 from cottonpalm.presets.base import Preset, RowsProcessor, log
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.presets.options import Options
     from cottonpalm.protocols import Store
-    from cottonpalm.types import Usage
+    from cottonpalm.types import Outcome, Usage
 
 _KEPT: Final = (
     "the parser does not take its answer. The batch is kept: the same call, also with another parser, uses the answers"
@@ -53,6 +54,8 @@ class HybridBatchProcessor(Preset):
     def __init__(self, chain: Runnable[Any, Any], **options: Unpack[Options]) -> None:
         super().__init__(chain, options)
         self.cost_usd: float | None = 0.0
+        # The run that the latest batch is kept in, if in no store of the user's, and what rows it has.
+        self._kept: tuple[str, list[Any]] | None = None
 
     def batch(
         self, inputs: Iterable[Any], use_batch_api: bool = False, max_concurrency: int | None = 10
@@ -70,6 +73,7 @@ class HybridBatchProcessor(Preset):
             Exception: the lowest failed row's own, once all rows have run.
         """
         rows = [*list_in(inputs)]
+        self._kept = None
         if not use_batch_api:
             log.info("the rows run live")
             return self._answered(self._live, rows, max_concurrency=max_concurrency)
@@ -77,6 +81,19 @@ class HybridBatchProcessor(Preset):
         if self._options.get("store") is not None:
             return self._answered(self._batching(), rows)
         return self._kept_meanwhile(rows)
+
+    def retry(self) -> list[Outcome]:
+        """See `Preset`; what was kept meanwhile is kept on, so that the same `batch` again has all answers."""
+        if self._kept is None:
+            return super().retry()
+        (run, rows), (_, store) = self._kept, _place()
+        try:
+            if store.look(run) is None:  # all rows were answered
+                return []
+            self.processor = self._batching(store=store, run=run)
+            return self.processor.retry(rows)
+        finally:
+            store.close()
 
     def _make(self, chain: Runnable[Any, Any], **changed: Any) -> None:
         super()._make(chain, **changed)
@@ -98,10 +115,8 @@ class HybridBatchProcessor(Preset):
 
     def _kept_meanwhile(self, rows: list[Any]) -> list[Any]:
         """In a run named by the chain and the rows, so that the same call finds it; forgotten once it is answered."""
-        folder = cache_folder()
-        folder.mkdir(parents=True, exist_ok=True)
         run = _named(self.processor, rows)
-        store = open_store(folder / "batches.db")
+        folder, store = _place()
         try:
             if not isinstance(self._carried, Carried) or not self.langasync_available or not rows:
                 return self._by_ours(rows, store, run)
@@ -142,7 +157,11 @@ class HybridBatchProcessor(Preset):
             "" if cost is None else f", which cost ${cost:.6f}",
         )
         self.cost_usd = 0.0
-        others = iter(self._answered(self._batching(store=store, run=run), left) if left else [])
+        try:
+            others = iter(self._asked(left, store, run) if left else [])
+        except Exception as failure:
+            self._name_place(failure, [place for place, answer in enumerate(brought) if answer is MISSING])
+            raise
         self.cost_usd = None if cost is None or self.cost_usd is None else cost + self.cost_usd
         answers = [next(others) if answer is MISSING else answer for answer in brought]
         for index, answer in enumerate(answers):
@@ -155,15 +174,45 @@ class HybridBatchProcessor(Preset):
         file.unlink(missing_ok=True)
         return answers
 
+    def _name_place(self, failure: Exception, places: list[int]) -> None:
+        """Say which of all rows failed; the run knows those alone that langasync has left, from `places`."""
+        outcomes = () if self.last_run is None else self.last_run.outcomes()
+        if failed := [places[outcome.index] for outcome in outcomes if outcome.status == "failed"]:
+            failure.add_note(
+                f"cottonpalm: that counts the {len(places):,} rows alone that langasync has left. Of all rows it is"
+                f" {numbered(min(failed))}"
+            )
+
     def _cost(self, carried: Carried, used: Iterable[Usage]) -> float | None:
         """Dollars, at the price of a batch."""
         rates = PriceBook().rates(carried.model, carried.base_url, BATCH)
         return None if rates is None else sum(rates.cost(usage) for usage in used) / PICO
 
     def _by_ours(self, rows: list[Any], store: Store, run: str) -> list[Any]:
-        answers = self._answered(self._batching(store=store, run=run), rows)
+        answers = self._asked(rows, store, run)
         store.remove(run)
         return answers
+
+    def _asked(self, rows: list[Any], store: Store, run: str) -> list[Any]:
+        self._kept = run, rows
+        return self._answered(self._batching(store=store, run=run), rows)
+
+
+def _place() -> tuple[Path, Store]:
+    """The folder and the store where a call that names none keeps what is out.
+
+    Raises:
+        StoreError: nothing can be kept there.
+    """
+    try:
+        folder = cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder, open_store(folder / "batches.db")
+    except (OSError, LocalModelError, StoreError) as exc:
+        raise StoreError(
+            f"batches that are out are kept in the user's cache folder, which does not work ({exc}). Nothing was sent:"
+            " give store= and run= for a place of your own, or set XDG_CACHE_HOME to a folder where you may write"
+        ) from exc
 
 
 def _named(processor: RowsProcessor, rows: list[Any]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.errors import ConfigError, StoreError
 from cottonpalm.redact import redact
-from cottonpalm.stores.sql.database import BUSY_S, CannotWrite, Home, Turnwise
+from cottonpalm.stores.sql.database import BUSY_S, CannotWrite, Home, Patience, Turnwise
 from cottonpalm.stores.sql.lease import COLUMNS, FIRST_HOLDER, Holder, is_gone
 
 try:
@@ -60,7 +60,10 @@ _TROUBLES: Final = (
         "has lost tables ({text}): another program removed them. Put back a copy, or drop the schema to begin anew",
     ),
     ("does not exist", "refuses ({text}): create the database, or name one that is there"),
-    ("too many", "takes no more connections: each run uses up to four; close some, or raise max_connections"),
+    *(
+        (full, "takes no more connections: each run uses up to four; close some, or raise max_connections")
+        for full in ("too many", "remaining connection slots")
+    ),
     ("No space left", "cannot be written, its disk is full: free some space and run the same command again"),
     (
         "has no equivalent in encoding",
@@ -104,7 +107,7 @@ class PostgresDatabase:
         self._conninfo = make_conninfo(**(_DEFAULTS | told | {"client_encoding": "UTF8"}))
         self._password = str(given.get("password") or "")
         self.url, self._shown = url, shown
-        self.home, self._silence = Home(self._shown), Silence(shown)
+        self.home, self.patience, self._silence = Home(self._shown), Patience(), Silence(shown)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PostgresDatabase) and other._conninfo == self._conninfo

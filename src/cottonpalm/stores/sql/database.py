@@ -46,12 +46,14 @@ class Database(Protocol):
 
     Attributes:
         home: the process that opened it.
+        patience: whether a server that is away is waited for.
         url: its address, for another process of ours; it may hold a password.
         errors: the exceptions that its driver raises.
         like: the condition that a record's text is like a pattern, whatever its case; backslash escapes.
     """
 
     home: Home
+    patience: Patience
     url: str
     errors: tuple[type[Exception], ...]
     like: str
@@ -140,15 +142,22 @@ def through_cuts(
         database: it knows what a connection that breaks looks like.
         work: may have taken effect although it raised.
         again: called before each further try.
-        wait_s: how long the server may be away.
+        wait_s: how long the server may be away; once that was in vain, nobody waits until it is there again.
     """
-    until = clock.now() + wait_s
+    patience = database.patience
+    until = clock.now() + (0.0 if patience.over else wait_s)
     while True:
         try:
-            return work()
+            result = work()
         except Exception as exc:
-            if not database.is_cut(exc) or clock.now() >= until:
+            if not database.is_cut(exc):
                 raise
+            if clock.now() >= until:
+                patience.over = patience.over or wait_s > 0  # who only looks has not waited
+                raise
+        else:
+            patience.over = False
+            return result
         threading.Event().wait(_AGAIN_S)
         again()
 
@@ -171,6 +180,17 @@ def in_transaction(
             db.execute("ROLLBACK")
         raise
     return result
+
+
+class Patience:
+    """Shared by all that use a store: each would else wait anew, one after the other, as a run stops and is closed.
+
+    Attributes:
+        over: somebody has waited for the server as long as one does, and nobody has met it since.
+    """
+
+    def __init__(self) -> None:
+        self.over = False
 
 
 class Home:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
 from cottonpalm.errors import StoreError
-from cottonpalm.stores.sql.database import BUSY_S, CannotWrite, Home, Turnwise
+from cottonpalm.stores.sql.database import BUSY_S, CannotWrite, Home, Patience, Turnwise
 from cottonpalm.stores.sql.lease import COLUMNS, FIRST_HOLDER, Holder, holder_of
 from cottonpalm.stores.sqlite.lease import FileLease, is_held
 from cottonpalm.stores.sqlite.migrations import check_ours, migrate
@@ -160,6 +160,7 @@ class SqliteDatabase:
     def __init__(self, path: Path) -> None:
         self._place = path.absolute()  # the process may go to another folder meanwhile
         self.path, self.home, self.url = path, Home(path), str(self._place)
+        self.patience = Patience()
         self._file: tuple[int, int] | None = None
 
     def __eq__(self, other: object) -> bool:

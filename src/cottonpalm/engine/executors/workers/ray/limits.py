@@ -20,7 +20,7 @@ from ray.exceptions import RayError
 
 from cottonpalm import clock
 from cottonpalm.errors import StoreError
-from cottonpalm.stores.sql.database import BUSY_S, Home, Turnwise
+from cottonpalm.stores.sql.database import BUSY_S, Home, Patience, Turnwise
 from cottonpalm.stores.sqlite.database import connect, prepare
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ class ActorDatabase:
     like = ""
 
     def __init__(self) -> None:
-        self.home = Home("of the Ray cluster")
+        self.home, self.patience = Home("of the Ray cluster"), Patience()
 
     def prepare(self, busy_s: float = BUSY_S) -> None:
         """See `sql.database.Database`: the driver has begun the actor."""
