@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from cottonpalm.providers.used_up import is_used_up
 from cottonpalm.types import Kind
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ NO_MONEY: Final = frozenset(
         "PostpaidBillOverdue",
         "AccountOverdueError",  # Volcengine
         "1113",  # Zhipu
+        "blocked_api_access",  # Groq: its limit of spending
     }
 )
 TOO_LONG: Final = frozenset(
@@ -71,6 +73,8 @@ _TOO_LARGE: Final = re.compile(r"Limit:? ([0-9]+).{0,80}?Requested:? ([0-9]+)", 
 def kind(complaint: Complaint) -> Kind | None:
     """Say what OpenAI's error codes mean; None if the status decides."""
     if complaint.codes & NO_MONEY or (complaint.status >= 400 and complaint.codes & REFUSED_TO_ALL):
+        return Kind.STOP_RUN
+    if is_used_up(complaint):
         return Kind.STOP_RUN
     if complaint.codes & TOO_LONG or _larger_than_the_limit(complaint):
         return Kind.DEGRADE
