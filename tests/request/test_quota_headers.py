@@ -64,6 +64,38 @@ def test_anthropics_input_and_output_tokens_are_quotas_of_their_own() -> None:
     )
 
 
+def test_mistral_and_cerebras_name_the_time_that_a_quota_is_of() -> None:
+    mistral = {
+        "x-ratelimit-limit-req-minute": "720",
+        "x-ratelimit-remaining-req-minute": "717",
+        "x-ratelimit-limit-tokens-minute": "5000000",
+        "x-ratelimit-remaining-tokens-minute": "4999911",
+        "x-ratelimit-limit-tokens-month": "4000000",
+        "x-ratelimit-remaining-tokens-month": "3950246",
+    }
+    assert read_quotas(mistral) == (
+        Quota("requests", 720, 717, None),
+        Quota("tokens", 5_000_000, 4_999_911, None),
+    )
+    cerebras = {
+        "x-ratelimit-limit-requests-day": "14400",
+        "x-ratelimit-remaining-requests-day": "14399",
+        "x-ratelimit-reset-requests-day": "33011.382867",
+        "x-ratelimit-limit-tokens-minute": "60000",
+        "x-ratelimit-remaining-tokens-minute": "48000",
+        "x-ratelimit-reset-tokens-minute": "11.382867",
+    }
+    of_a_day = Quota("requests", 14_400, 14_399, 33_011.382867)
+    tokens = Quota("tokens", 60_000, 48_000, 11.382867)
+    assert set(read_quotas(cerebras)) == {of_a_day, tokens}
+    of_a_minute = {
+        "x-ratelimit-limit-requests-minute": "30",
+        "x-ratelimit-remaining-requests-minute": "29",
+        "x-ratelimit-reset-requests-minute": "2",
+    }
+    assert set(read_quotas(of_a_minute | cerebras)) == {Quota("requests", 30, 29, 2.0), tokens}
+
+
 def test_a_provider_that_says_no_reset_still_shows_its_quota() -> None:
     headers = {"x-ratelimit-limit-tokens": "1000", "x-ratelimit-remaining-tokens": "10"}
     assert read_quotas(headers) == (Quota("tokens", 1000, 10, None),)

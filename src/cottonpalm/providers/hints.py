@@ -32,7 +32,11 @@ _RESETS: Final = (
     ("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"),
     ("anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset"),
     ("anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset"),
+    ("x-ratelimit-remaining-tokens-minute", "x-ratelimit-reset-tokens-minute"),  # Cerebras
+    ("x-ratelimit-remaining-requests-minute", "x-ratelimit-reset-requests-minute"),
+    ("x-ratelimit-remaining-requests-day", "x-ratelimit-reset-requests-day"),
 )
+_MILLISECONDS: Final = 1e11  # a Unix time above is in milliseconds
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
@@ -65,11 +69,24 @@ def said_s(message: str) -> float | None:
 def reset_s(headers: Mapping[str, str]) -> float | None:
     """The longest time until a used-up quota is full again, from the rate limit headers, or None."""
     waits = [
-        time_until_s(headers.get(reset), headers)
+        until_reset_s(headers.get(reset), headers)
         for remaining, reset in _RESETS
         if number(headers.get(remaining)) == 0
     ]
+    if number(headers.get("x-ratelimit-remaining")) == 0:
+        waits.append(_moment_s(headers))
     return max((wait for wait in waits if wait is not None), default=None)
+
+
+def _moment_s(headers: Mapping[str, str]) -> float | None:
+    """The time until `x-ratelimit-reset` where it is a Unix time (OpenRouter), or None.
+
+    Where it is plain seconds, they are of a bucket that holds a second's worth (Together: always 1), and what comes
+    back of it comes sooner.
+    """
+    text = headers.get("x-ratelimit-reset")
+    value = number(text)
+    return None if value is None or value <= LONGEST_HINT_S else until_reset_s(text, headers)
 
 
 def retry_info_s(details: object) -> float | None:
@@ -86,6 +103,19 @@ def wait_s(headers: Mapping[str, str], message: str, details: Any = None) -> flo
         if wait is not None:
             return wait
     return None
+
+
+def until_reset_s(text: str | None, headers: Mapping[str, str]) -> float | None:
+    """Return the seconds until a quota's reset, or None.
+
+    It is written as a duration (OpenAI), a date (Anthropic), plain seconds (Azure, Cerebras), or a Unix time in seconds
+    or milliseconds (OpenRouter).
+    """
+    if (value := number(text)) is None:
+        return time_until_s(text, headers)
+    if value <= LONGEST_HINT_S:
+        return _sane(value)
+    return _from_now(value / 1000 if value > _MILLISECONDS else value, headers)
 
 
 def time_until_s(text: str | None, headers: Mapping[str, str]) -> float | None:
@@ -121,8 +151,11 @@ def _sane(seconds: float) -> float | None:
 def _until(text: str | None, headers: Mapping[str, str]) -> float | None:
     """Return the seconds until an HTTP date or an RFC 3339 time, by the clock that dated the headers."""
     stamp = _stamp(text)
-    if stamp is None:
-        return None
+    return None if stamp is None else _from_now(stamp, headers)
+
+
+def _from_now(stamp: float, headers: Mapping[str, str]) -> float | None:
+    """Return the seconds until this moment by the clock that dated the headers."""
     ahead = ahead_s(headers)
     # A date has whole seconds and took some time to come, so clocks that seem to agree are taken to agree.
     return _sane(stamp - clock.wall() - (ahead if abs(ahead) > AGREE_S else 0.0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from cottonpalm.providers.hints import number, time_until_s
+from cottonpalm.providers.hints import number, until_reset_s
 from cottonpalm.types import Quota, Unit
 
 if TYPE_CHECKING:
@@ -23,6 +23,13 @@ def _names(pattern: str, *units: tuple[Unit, str]) -> tuple[Names, ...]:
 
 _SHOWN: Final = (
     *_names("x-ratelimit-{what}-{name}", ("requests", "requests"), ("tokens", "tokens")),
+    *_names(  # a minute's after a day's: of one unit the last counts
+        "x-ratelimit-{what}-{name}",
+        ("requests", "requests-day"),  # Cerebras
+        ("requests", "requests-minute"),
+        ("requests", "req-minute"),  # Mistral
+        ("tokens", "tokens-minute"),  # both
+    ),
     *_names(
         "anthropic-ratelimit-{name}-{what}",
         ("requests", "requests"),
@@ -49,10 +56,15 @@ def read_quotas(headers: Mapping[str, str]) -> tuple[Quota, ...]:
     return tuple(found.values())
 
 
+def allows_nothing(headers: Mapping[str, str]) -> bool:
+    """Whether the account has no requests at all of this model, as Mistral shows it where a plan leaves a model out."""
+    return number(headers.get("x-ratelimit-limit-req-minute")) == 0
+
+
 def _quota(headers: Mapping[str, str], unit: Unit, limit: str, remaining: str, reset: str) -> Quota | None:
     if limit not in headers:
         return None
     most, left = number(headers[limit]), number(headers.get(remaining))
     if most is None or left is None or not 1 <= most < math.inf:  # a quota below 1 makes no sense
         return None
-    return Quota(unit, most, min(most, left), time_until_s(headers.get(reset), headers))
+    return Quota(unit, most, min(most, left), until_reset_s(headers.get(reset), headers))
