@@ -64,19 +64,17 @@ def test_anthropics_input_and_output_tokens_are_quotas_of_their_own() -> None:
     )
 
 
-def test_mistral_and_cerebras_name_the_time_that_a_quota_is_of() -> None:
+def test_mistrals_minute_whose_end_nobody_knows_is_no_quota() -> None:
     mistral = {
         "x-ratelimit-limit-req-minute": "720",
         "x-ratelimit-remaining-req-minute": "717",
         "x-ratelimit-limit-tokens-minute": "5000000",
         "x-ratelimit-remaining-tokens-minute": "4999911",
-        "x-ratelimit-limit-tokens-month": "4000000",
-        "x-ratelimit-remaining-tokens-month": "3950246",
     }
-    assert read_quotas(mistral) == (
-        Quota("requests", 720, 717, None),
-        Quota("tokens", 5_000_000, 4_999_911, None),
-    )
+    assert read_quotas(mistral) == ()
+
+
+def test_cerebras_names_the_time_that_a_quota_is_of() -> None:
     cerebras = {
         "x-ratelimit-limit-requests-day": "14400",
         "x-ratelimit-remaining-requests-day": "14399",

@@ -23,13 +23,6 @@ def _names(pattern: str, *units: tuple[Unit, str]) -> tuple[Names, ...]:
 
 _SHOWN: Final = (
     *_names("x-ratelimit-{what}-{name}", ("requests", "requests"), ("tokens", "tokens")),
-    *_names(  # a minute's after a day's: of one unit the last counts
-        "x-ratelimit-{what}-{name}",
-        ("requests", "requests-day"),  # Cerebras
-        ("requests", "requests-minute"),
-        ("requests", "req-minute"),  # Mistral
-        ("tokens", "tokens-minute"),  # both
-    ),
     *_names(
         "anthropic-ratelimit-{name}-{what}",
         ("requests", "requests"),
@@ -38,7 +31,16 @@ _SHOWN: Final = (
         ("output tokens", "output-tokens"),
     ),
 )
-_LIMITS: Final = frozenset(limit for _, limit, _, _ in _SHOWN)
+# Cerebras names the time that a quota is of; a minute's stands after a day's, as the last of one unit counts. Mistral
+# shows such quotas without a reset: as nobody knows when its minute ends they predict nothing, and while they leave
+# room, what it rejects by the second would pass for a limit on requests at once.
+_TIMED: Final = _names(
+    "x-ratelimit-{what}-{name}",
+    ("requests", "requests-day"),
+    ("requests", "requests-minute"),
+    ("tokens", "tokens-minute"),
+)
+_LIMITS: Final = frozenset(limit for _, limit, _, _ in (*_SHOWN, *_TIMED))
 
 
 def read_quotas(headers: Mapping[str, str]) -> tuple[Quota, ...]:
@@ -50,7 +52,8 @@ def read_quotas(headers: Mapping[str, str]) -> tuple[Quota, ...]:
     told = dict(headers.items())  # the HTTP libraries look through all headers for each name that is asked
     if _LIMITS.isdisjoint(told):
         return ()
-    found = {quota.unit: quota for names in _SHOWN if (quota := _quota(told, *names)) is not None}
+    names = (*_SHOWN, *(timed for timed in _TIMED if timed[-1] in told))
+    found = {quota.unit: quota for each in names if (quota := _quota(told, *each)) is not None}
     if "input tokens" in found or "output tokens" in found:
         found.pop("tokens", None)
     return tuple(found.values())
