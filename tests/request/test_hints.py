@@ -176,6 +176,17 @@ def test_a_provider_with_one_quota_names_its_reset_without_its_unit() -> None:
     assert reset_s({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1"}) is None, "of Together's bucket"
 
 
+@pytest.mark.parametrize("headers", [{}, {"date": "soon"}, {"x-ratelimit-remaining": "7"}])
+def test_headers_that_an_error_repeats_are_read(headers: dict[str, str]) -> None:
+    at = str(int((clock.wall() + 40) * 1000))
+    details = {"headers": {"X-RateLimit-Limit": "20", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": at}}
+    wait = wait_s(headers, "Rate limit exceeded: free-models-per-min. ", details)
+    assert wait is not None
+    assert 39 < wait <= 40
+    assert wait_s(headers, "no", {"headers": ["X-RateLimit-Remaining"]}) is None
+    assert wait_s(headers, "no", {"headers": {"X-RateLimit-Remaining": 0}}) is None
+
+
 def test_the_nearer_source_wins() -> None:
     details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.5s"}]
     used_up = {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}

@@ -99,10 +99,17 @@ def retry_info_s(details: object) -> float | None:
 
 def wait_s(headers: Mapping[str, str], message: str, details: Any = None) -> float | None:
     """Return the provider's wait from the first source that names it: header, details, words, the quota's reset."""
-    for wait in (retry_after_s(headers), retry_info_s(details), said_s(message), reset_s(headers)):
-        if wait is not None:
-            return wait
-    return None
+    named = retry_after_s(headers), retry_info_s(details), said_s(message), reset_s(headers)
+    return next((wait for wait in (*named, _repeated_s(headers, details)) if wait is not None), None)
+
+
+def _repeated_s(headers: Mapping[str, str], details: object) -> float | None:
+    """The reset by the headers that OpenRouter repeats in the error: those of the answer may be an upstream's."""
+    told = details.get("headers") if isinstance(details, dict) else None
+    if not isinstance(told, dict):
+        return None
+    named = {str(name).lower(): str(value) for name, value in told.items()}
+    return reset_s({"date": headers.get("date", ""), **named})
 
 
 def until_reset_s(text: str | None, headers: Mapping[str, str]) -> float | None:
