@@ -36,6 +36,7 @@ ALIBABA = "alibabacloud.com/help/en/model-studio/error-code"
 VOLCENGINE = "volcengine.com/docs/82379/1299023"
 MOONSHOT = "platform.moonshot.cn/docs/api/chat (error responses)"
 ZHIPU = "docs.bigmodel.cn/cn/api/api-code"
+LITELLM = "docs.litellm.ai/docs/proxy/users (budgets)"
 XAI = "docs.x.ai/docs/api-reference (error responses)"
 
 
@@ -313,6 +314,16 @@ LINES = [
     ),
     Line(
         MOONSHOT, OPENAI_CHAT, 429, chat(None, "request reached organization TPM rate limit, current: 15"), H
+    ),
+    *(
+        Line(
+            LITELLM,
+            OPENAI_CHAT,
+            status,
+            chat(str(status), "Budget has been exceeded!", type="budget_exceeded"),
+            S,
+        )
+        for status in (400, 429)
     ),
     Line(XAI, OPENAI_CHAT, 403, {"code": "permission-denied", "error": NO_CREDITS}, S),
     Line(XAI, OPENAI_CHAT, 429, {"code": "Some resource has been exhausted", "error": NO_CREDITS}, S),

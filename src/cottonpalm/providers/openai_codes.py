@@ -30,6 +30,7 @@ NO_MONEY: Final = frozenset(
         "AccountOverdueError",  # Volcengine
         "1113",  # Zhipu
         "blocked_api_access",  # Groq: its limit of spending
+        "budget_exceeded",  # LiteLLM's proxy: the budget of a key or a team
     }
 )
 TOO_LONG: Final = frozenset(
