@@ -64,34 +64,21 @@ def test_anthropics_input_and_output_tokens_are_quotas_of_their_own() -> None:
     )
 
 
-def test_mistrals_minute_whose_end_nobody_knows_is_no_quota() -> None:
-    mistral = {
-        "x-ratelimit-limit-req-minute": "720",
-        "x-ratelimit-remaining-req-minute": "717",
-        "x-ratelimit-limit-tokens-minute": "5000000",
-        "x-ratelimit-remaining-tokens-minute": "4999911",
-    }
-    assert read_quotas(mistral) == ()
-
-
-def test_cerebras_names_the_time_that_a_quota_is_of() -> None:
+def test_quotas_that_name_their_time_are_left() -> None:
+    mistral = {"x-ratelimit-limit-req-minute": "720", "x-ratelimit-remaining-req-minute": "717"}
     cerebras = {
-        "x-ratelimit-limit-requests-day": "14400",
-        "x-ratelimit-remaining-requests-day": "14399",
-        "x-ratelimit-reset-requests-day": "33011.382867",
         "x-ratelimit-limit-tokens-minute": "60000",
         "x-ratelimit-remaining-tokens-minute": "48000",
         "x-ratelimit-reset-tokens-minute": "11.382867",
     }
-    of_a_day = Quota("requests", 14_400, 14_399, 33_011.382867)
-    tokens = Quota("tokens", 60_000, 48_000, 11.382867)
-    assert set(read_quotas(cerebras)) == {of_a_day, tokens}
-    of_a_minute = {
-        "x-ratelimit-limit-requests-minute": "30",
-        "x-ratelimit-remaining-requests-minute": "29",
-        "x-ratelimit-reset-requests-minute": "2",
-    }
-    assert set(read_quotas(of_a_minute | cerebras)) == {Quota("requests", 30, 29, 2.0), tokens}
+    assert read_quotas(mistral) == read_quotas(cerebras) == ()
+
+
+def test_a_reset_may_be_plain_seconds() -> None:
+    """As Azure writes it."""
+    headers = {"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "0"}
+    found = read_quotas(headers | {"x-ratelimit-reset-requests": "7"})
+    assert found == (Quota("requests", 60, 0, 7.0),)
 
 
 def test_a_provider_that_says_no_reset_still_shows_its_quota() -> None:

@@ -31,16 +31,10 @@ _SHOWN: Final = (
         ("output tokens", "output-tokens"),
     ),
 )
-# Cerebras names the time that a quota is of; a minute's stands after a day's, as the last of one unit counts. Mistral
-# shows such quotas without a reset: as nobody knows when its minute ends they predict nothing, and while they leave
-# room, what it rejects by the second would pass for a limit on requests at once.
-_TIMED: Final = _names(
-    "x-ratelimit-{what}-{name}",
-    ("requests", "requests-day"),
-    ("requests", "requests-minute"),
-    ("tokens", "tokens-minute"),
-)
-_LIMITS: Final = frozenset(limit for _, limit, _, _ in (*_SHOWN, *_TIMED))
+# Quotas that name their time (`tokens-minute`) are left: Mistral's have no reset, so that nobody knows when the minute
+# ends, and while they leave room what it rejects by the second would pass for a limit on requests at once; Cerebras
+# counts the longest answer that a request allows, so that what is left does not tell how many fit.
+_LIMITS: Final = frozenset(limit for _, limit, _, _ in _SHOWN)
 
 
 def read_quotas(headers: Mapping[str, str]) -> tuple[Quota, ...]:
@@ -52,8 +46,7 @@ def read_quotas(headers: Mapping[str, str]) -> tuple[Quota, ...]:
     told = dict(headers.items())  # the HTTP libraries look through all headers for each name that is asked
     if _LIMITS.isdisjoint(told):
         return ()
-    names = (*_SHOWN, *(timed for timed in _TIMED if timed[-1] in told))
-    found = {quota.unit: quota for each in names if (quota := _quota(told, *each)) is not None}
+    found = {quota.unit: quota for names in _SHOWN if (quota := _quota(told, *names)) is not None}
     if "input tokens" in found or "output tokens" in found:
         found.pop("tokens", None)
     return tuple(found.values())
