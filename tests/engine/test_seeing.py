@@ -159,6 +159,27 @@ def test_headers_that_count_down_to_nothing_and_are_not_kept_to_are_waited_for_o
     assert report.wall_s < 80
 
 
+class SaysWhy(Provider):
+    """Its rejections have words of their own."""
+
+    async def handle_async_request(self, request: Any) -> Any:
+        answer = await super().handle_async_request(request)
+        body = {"error": {"message": f"No more\nrequests for {KEY} today. See https://example.com/limits."}}
+        return answer if answer.status_code == 200 else httpx2.Response(answer.status_code, json=body)
+
+
+def test_while_all_are_rejected_the_providers_own_words_are_told_without_its_keys() -> None:
+    """Nobody else may know that the day's quota is what is used up, say."""
+    answered = itertools.count(1)
+    provider = SaysWhy(lambda _: None if next(answered) <= 20 or clock.now() > 60 else 429)
+    watch, _, report = seen(provider, 100, at_s=1)
+    told = "; it says: No more requests for [redacted] today. See https://example.com/limits"
+    probes = [event.why for event in watch.of(Binding) if event.what == "probe"]
+    assert probes
+    assert all(why.endswith(told) for why in probes)
+    assert any(told in sentence for sentence in report.bound_by)
+
+
 def a_bucket(per_s: float, headers: dict[str, str]) -> Callable[[int], Any]:
     """It takes so many a second, twice as many at once, and names a wait; and it says something else."""
     level, at_s, most = 2 * per_s, 0.0, 2 * per_s

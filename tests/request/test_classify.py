@@ -273,6 +273,25 @@ def test_a_status_error_stops_the_run_only_if_it_is_a_models(http: Any) -> None:
     assert classify(error("/some/other/service")).kind is F
 
 
+@pytest.mark.parametrize(
+    "body", [{"code": "exhausted", "error": "Too many requests"}, {"error": "Too many requests"}]
+)
+def test_an_error_that_is_a_mere_text_keeps_its_words(body: dict[str, str]) -> None:
+    """The exception itself says "Error code: 429"."""
+    request = httpx2.Request("POST", "http://x/v1/chat/completions")
+    response = httpx2.Response(429, json=body, request=request)
+    exc = openai.OpenAI(api_key="k")._make_status_error_from_response(response)
+    assert classify(exc).message == "429 Too Many Requests: Too many requests"
+
+
+@pytest.mark.parametrize(("limit", "kind"), [("0", S), ("1", H), ("none", H)])
+def test_a_model_of_which_a_plan_allows_no_requests_stops_the_run(limit: str, kind: Kind) -> None:
+    """Mistral says no more than that a limit is exceeded; the headers say that it is none."""
+    headers = {"x-ratelimit-limit-req-minute": limit, "x-ratelimit-remaining-req-minute": "0"}
+    body = {"message": "Rate limit exceeded", "type": "rate_limited", "code": "1300"}
+    assert judge_status(OPENAI_CHAT, 429, headers, json.dumps(body).encode()).kind is kind
+
+
 def test_the_wait_is_found_in_the_response_of_an_exception() -> None:
     request = httpx2.Request("POST", "http://x/v1/chat/completions")
     response = httpx2.Response(429, headers={"retry-after-ms": "1500"}, json={}, request=request)

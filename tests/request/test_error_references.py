@@ -36,6 +36,8 @@ ALIBABA = "alibabacloud.com/help/en/model-studio/error-code"
 VOLCENGINE = "volcengine.com/docs/82379/1299023"
 MOONSHOT = "platform.moonshot.cn/docs/api/chat (error responses)"
 ZHIPU = "docs.bigmodel.cn/cn/api/api-code"
+LITELLM = "docs.litellm.ai/docs/proxy/users (budgets)"
+XAI = "docs.x.ai/docs/api-reference (error responses)"
 
 
 class Line(NamedTuple):
@@ -61,6 +63,18 @@ def claude(kind: str, message: str = "no") -> dict[str, Any]:
 def gemini(status: str, message: str = "no", reason: str | None = None) -> dict[str, Any]:
     details = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason}] if reason else []
     return {"error": {"code": 400, "status": status, "message": message, "details": details}}
+
+
+def of_a_quota(name: str) -> dict[str, Any]:
+    violations = {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaId": name}]}
+    return {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "no", "details": [violations]}}
+
+
+NO_CREDITS = (
+    "Your team 12 has either used all available credits or reached its monthly spending limit. To continue"
+)
+PER_DAY = of_a_quota("GenerateRequestsPerDayPerProjectPerModel-FreeTier")
+PER_MINUTE = of_a_quota("GenerateRequestsPerMinutePerProjectPerModel-FreeTier")
 
 
 def amazon(status: int, name: str, kind: Kind, message: str = "no") -> Line:
@@ -151,6 +165,15 @@ LINES = [
         GEMINI, GOOGLE, 404, gemini("NOT_FOUND", "models/x is not found for API version v1beta"), F, bare=True
     ),
     Line(GEMINI, GOOGLE, 429, gemini("RESOURCE_EXHAUSTED"), H),
+    Line(GEMINI, GOOGLE, 429, gemini("RESOURCE_EXHAUSTED", "Your prepayment credits are depleted."), S),
+    Line(GEMINI, GOOGLE, 429, gemini("RESOURCE_EXHAUSTED", "It has exceeded its monthly spending cap."), S),
+    Line(GEMINI, GOOGLE, 429, PER_DAY, S),
+    Line(GEMINI, GOOGLE, 429, PER_MINUTE, H),
+    Line(GEMINI, OPENAI_CHAT, 429, [PER_DAY], S),
+    Line(GEMINI, OPENAI_CHAT, 429, [PER_MINUTE], H),
+    Line(
+        GEMINI, OPENAI_CHAT, 429, [gemini("RESOURCE_EXHAUSTED", "Your prepayment credits are depleted.")], S
+    ),
     Line(GEMINI, GOOGLE, 500, gemini("INTERNAL"), T),
     Line(GEMINI, GOOGLE, 503, gemini("UNAVAILABLE"), H),
     Line(GEMINI, GOOGLE, 504, gemini("DEADLINE_EXCEEDED"), T),
@@ -167,6 +190,7 @@ LINES = [
     Line(MISTRAL, OPENAI_CHAT, 429, {"message": "Requests rate limit exceeded"}, H),
     Line(GROQ, OPENAI_CHAT, 403, chat("model_permission_blocked_org"), S),
     Line(GROQ, OPENAI_CHAT, 404, chat("model_not_found"), S),
+    Line(GROQ, OPENAI_CHAT, 400, chat("blocked_api_access"), S),
     Line(
         GROQ,
         OPENAI_CHAT,
@@ -187,6 +211,15 @@ LINES = [
         chat(None, "Input was flagged", metadata={"reasons": ["violence"], "flagged_input": "..."}),
         F,
     ),
+    Line(OPENROUTER, OPENAI_CHAT, 403, chat(None, "Key limit exceeded (daily limit). Manage it using"), S),
+    Line(
+        OPENROUTER,
+        OPENAI_CHAT,
+        429,
+        chat(None, "Rate limit exceeded: free-models-per-day. Add 10 credits"),
+        S,
+    ),
+    Line(OPENROUTER, OPENAI_CHAT, 429, chat(None, "Rate limit exceeded: free-models-per-min. "), H),
     Line(OPENROUTER, OPENAI_CHAT, 404, chat(None, "No endpoints found for x/y."), F, bare=True),
     Line(OPENROUTER, OPENAI_CHAT, 408, chat(None), T),
     Line(OPENROUTER, OPENAI_CHAT, 502, chat(None), T),
@@ -276,6 +309,27 @@ LINES = [
     ),
     Line(VOLCENGINE, OPENAI_CHAT, 403, {"code": "AccountOverdueError", "type": "Forbidden"}, S),
     Line(MOONSHOT, OPENAI_CHAT, 429, chat(None, "suspended", type="exceeded_current_quota_error"), S),
+    Line(
+        MOONSHOT, OPENAI_CHAT, 429, chat(None, "request reached organization TPD rate limit, current: 15"), S
+    ),
+    Line(
+        MOONSHOT, OPENAI_CHAT, 429, chat(None, "request reached organization TPM rate limit, current: 15"), H
+    ),
+    *(
+        Line(
+            LITELLM,
+            OPENAI_CHAT,
+            status,
+            chat(str(status), "Budget has been exceeded!", type="budget_exceeded"),
+            S,
+        )
+        for status in (400, 429)
+    ),
+    Line(XAI, OPENAI_CHAT, 403, {"code": "permission-denied", "error": NO_CREDITS}, S),
+    Line(XAI, OPENAI_CHAT, 429, {"code": "Some resource has been exhausted", "error": NO_CREDITS}, S),
+    Line(
+        XAI, OPENAI_CHAT, 429, {"code": "Some resource has been exhausted", "error": "Too many requests"}, H
+    ),
     Line(
         MOONSHOT,
         OPENAI_CHAT,

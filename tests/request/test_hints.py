@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from cottonpalm import clock
 from cottonpalm.providers import retry_after_s
-from cottonpalm.providers.hints import LONGEST_HINT_S, duration_s, reset_s, retry_info_s, said_s, wait_s
+from cottonpalm.providers.hints import (
+    LONGEST_HINT_S,
+    duration_s,
+    reset_s,
+    retry_info_s,
+    said_s,
+    until_reset_s,
+    wait_s,
+)
 
 pytestmark = pytest.mark.core
 
@@ -132,6 +140,51 @@ def test_the_reset_of_a_used_up_quota_is_the_last_resort() -> None:
         == 360.0
     )
     assert reset_s({"x-ratelimit-reset-requests": "9h"}) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("12ms", 0.012),
+        ("2026-01-01T00:00:09Z", 9.0),
+        ("11.38", 11.38),
+        ("1767225660", 60.0),
+        ("1767225660000", 60.0),
+        ("1767225600", None),  # now
+        ("1767139200000", None),  # a day ago
+        ("99999999999999", None),
+        ("0", None),
+        ("soon", None),
+        (None, None),
+    ],
+)
+def test_a_reset_is_a_duration_a_date_seconds_or_a_unix_time(text: str | None, seconds: float | None) -> None:
+    clock.replace(None, lambda: 1_767_225_600.0)  # 2026-01-01T00:00:00Z
+    try:
+        assert until_reset_s(text, {}) == (None if seconds is None else pytest.approx(seconds))
+    finally:
+        clock.replace()
+
+
+def test_a_provider_with_one_quota_names_its_reset_without_its_unit() -> None:
+    """As OpenRouter does for its free models."""
+    resets = {"x-ratelimit-reset": str(int((clock.wall() + 40) * 1000)), "x-ratelimit-limit": "20"}
+    wait = reset_s(resets | {"x-ratelimit-remaining": "0"})
+    assert wait is not None
+    assert 39 < wait <= 40
+    assert reset_s(resets | {"x-ratelimit-remaining": "1"}) is None
+    assert reset_s({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1"}) is None, "of Together's bucket"
+
+
+@pytest.mark.parametrize("headers", [{}, {"date": "soon"}, {"x-ratelimit-remaining": "7"}])
+def test_headers_that_an_error_repeats_are_read(headers: dict[str, str]) -> None:
+    at = str(int((clock.wall() + 40) * 1000))
+    details = {"headers": {"X-RateLimit-Limit": "20", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": at}}
+    wait = wait_s(headers, "Rate limit exceeded: free-models-per-min. ", details)
+    assert wait is not None
+    assert 39 < wait <= 40
+    assert wait_s(headers, "no", {"headers": ["X-RateLimit-Remaining"]}) is None
+    assert wait_s(headers, "no", {"headers": {"X-RateLimit-Remaining": 0}}) is None
 
 
 def test_the_nearer_source_wins() -> None:

@@ -64,6 +64,23 @@ def test_anthropics_input_and_output_tokens_are_quotas_of_their_own() -> None:
     )
 
 
+def test_quotas_that_name_their_time_are_left() -> None:
+    mistral = {"x-ratelimit-limit-req-minute": "720", "x-ratelimit-remaining-req-minute": "717"}
+    cerebras = {
+        "x-ratelimit-limit-tokens-minute": "60000",
+        "x-ratelimit-remaining-tokens-minute": "48000",
+        "x-ratelimit-reset-tokens-minute": "11.382867",
+    }
+    assert read_quotas(mistral) == read_quotas(cerebras) == ()
+
+
+def test_a_reset_may_be_plain_seconds() -> None:
+    """As Azure writes it."""
+    headers = {"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "0"}
+    found = read_quotas(headers | {"x-ratelimit-reset-requests": "7"})
+    assert found == (Quota("requests", 60, 0, 7.0),)
+
+
 def test_a_provider_that_says_no_reset_still_shows_its_quota() -> None:
     headers = {"x-ratelimit-limit-tokens": "1000", "x-ratelimit-remaining-tokens": "10"}
     assert read_quotas(headers) == (Quota("tokens", 1000, 10, None),)

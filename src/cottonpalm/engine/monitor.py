@@ -13,12 +13,14 @@ from cottonpalm.request.limiter.rules.binding import BUSY, SEVERAL, Snapshot, bi
 from cottonpalm.request.limiter.rules.causes import APART
 from cottonpalm.request.limiter.rules.reasons import why
 from cottonpalm.request.reach import DEAD_S
+from cottonpalm.types import Kind
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable, Iterator
 
     from cottonpalm.events import Event
+    from cottonpalm.request.limiter.limiter import Limiter
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.types import Bottleneck
 
@@ -228,14 +230,14 @@ class StallWatch:
             self._quiet_from = now
         accepted, announced_s = self._account.flow.last_sign()
         silence_s = now - max(self._quiet_from, accepted) - announced_s
-        dead_s, fault = self._account.reach.dead_s(), self._account.last_fault
+        dead_s, said = self._account.reach.dead_s(), self._account.last_said
         if dead_s >= DEAD_S:
             self._told(
                 f"nobody ever answered: {self._account.reach.trouble} for {dead_s:.0f} seconds; "
                 f"{self._account.reach.advice}"
             )
         elif silence_s >= self._seconds:
-            last = "" if fault is None else f" (the last failure: {fault.message})"
+            last = f" (the last failure: {said})" if said else ""
             self._told(
                 f"no request was accepted for {silence_s:.0f} seconds beyond the waits that were announced{last}"
             )
@@ -246,7 +248,7 @@ class StallWatch:
 
 def standings(run: RunAccount) -> list[Snapshot]:
     """Return a snapshot of each limiter that the run uses. From any thread."""
-    now = clock.now()
+    now, seen = clock.now(), tuple(run.flow.seen())
     return [
         Snapshot(
             key=run.flow.shown(limiter.key),
@@ -257,7 +259,17 @@ def standings(run: RunAccount) -> list[Snapshot]:
             pause_s=max(0.0, limiter.paused_until - now),
             down=limiter.circuit.is_open(limiter.good),
             held_by=limiter.held_by,
-            why=why(limiter.admission, limiter.held_by) if limiter.waiting else "",
+            why=_why(limiter, run, alone=len(seen) == 1) if limiter.waiting else "",
         )
-        for limiter in run.flow.seen()
+        for limiter in seen
     ]
+
+
+def _why(limiter: Limiter, run: RunAccount, *, alone: bool) -> str:
+    """Why a limiter is believed to hold requests back.
+
+    While all are rejected, that is told in the provider's own words too, where no other provider can have said them.
+    """
+    believed, fault = why(limiter.admission, limiter.held_by), run.last_fault
+    rejected = limiter.held_by == "probe" and fault is not None and fault.kind is Kind.THROTTLE
+    return f"{believed}; it says: {run.last_said}" if rejected and alone else believed

@@ -169,8 +169,8 @@ class View:
         return self._account.flow.pause_s() if self._workers is None else self._workers.pause_s
 
     def _why_down(self) -> str:
-        fault = self._account.last_fault if self._monitor.binding.what == "down" else None
-        return "" if fault is None else f"provider down: {fault.message.rstrip('.')}"
+        said = self._account.last_said if self._monitor.binding.what == "down" else ""
+        return f"provider down: {said}" if said else ""
 
     def stats(self) -> Stats:
         """Return a snapshot of the counts."""

@@ -11,6 +11,7 @@ from cottonpalm.errors import RowFailed, words_of
 from cottonpalm.providers import hints, langchain, raised, unseen
 from cottonpalm.providers.answer import Complaint, Family, loads, status_of, sub, text_of
 from cottonpalm.providers.paths import ANTHROPIC, COHERE, GOOGLE, OPENAI_CHAT, family_of
+from cottonpalm.providers.quotas import allows_nothing
 from cottonpalm.types import Fault, Kind
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ def judge(family: Family, complaint: Complaint, headers: Mapping[str, str]) -> F
     """Say what an error object means, by its codes, then by its status."""
     if (refusal := headers.get(REFUSES)) in _OUR_KINDS:
         return Fault(_OUR_KINDS[refusal], refusal, complaint.message)
-    kind = Kind.STOP_RUN if STOPS in headers else family.kind(complaint) or by_status(complaint.status)
+    stops = STOPS in headers or (complaint.status == 429 and allows_nothing(headers))
+    kind = Kind.STOP_RUN if stops else family.kind(complaint) or by_status(complaint.status)
     wait = hints.wait_s(headers, complaint.message, complaint.details)
     overload = kind is Kind.THROTTLE and _is_of_all(complaint)
     return Fault(

@@ -17,6 +17,7 @@ from cottonpalm.providers.answer import (
     sub,
     text_of,
 )
+from cottonpalm.providers.used_up import is_used_up
 from cottonpalm.types import Kind, Usage
 
 if TYPE_CHECKING:
@@ -46,21 +47,12 @@ def kind(complaint: Complaint) -> Kind | None:
         return Kind.STOP_RUN
     if "FAILED_PRECONDITION" in complaint.codes and _PLACE.search(complaint.message):
         return Kind.STOP_RUN
-    if complaint.status == 429 and _per_day(complaint.details):
+    if is_used_up(complaint):
         return Kind.STOP_RUN
     words = ("exceeds the maximum number of tokens", "token limit")
     if complaint.status == 400 and any(word in complaint.message for word in words):
         return Kind.DEGRADE
     return None
-
-
-def _per_day(details: object) -> bool:
-    """Whether a daily quota is used up, so that waiting during the run does not help."""
-    found = [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
-    quotas = [
-        quota for detail in found for quota in detail.get("violations") or () if isinstance(quota, dict)
-    ]
-    return any("PerDay" in text_of(quota.get("quotaId")) for quota in quotas)
 
 
 class GenerateContent:

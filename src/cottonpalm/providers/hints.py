@@ -32,7 +32,11 @@ _RESETS: Final = (
     ("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"),
     ("anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset"),
     ("anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset"),
+    ("x-ratelimit-remaining-tokens-minute", "x-ratelimit-reset-tokens-minute"),  # Cerebras
+    ("x-ratelimit-remaining-requests-minute", "x-ratelimit-reset-requests-minute"),
+    ("x-ratelimit-remaining-requests-day", "x-ratelimit-reset-requests-day"),
 )
+_MILLISECONDS: Final = 1e11  # a Unix time above is in milliseconds
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
@@ -65,11 +69,24 @@ def said_s(message: str) -> float | None:
 def reset_s(headers: Mapping[str, str]) -> float | None:
     """The longest time until a used-up quota is full again, from the rate limit headers, or None."""
     waits = [
-        time_until_s(headers.get(reset), headers)
+        until_reset_s(headers.get(reset), headers)
         for remaining, reset in _RESETS
         if number(headers.get(remaining)) == 0
     ]
+    if number(headers.get("x-ratelimit-remaining")) == 0:
+        waits.append(_moment_s(headers))
     return max((wait for wait in waits if wait is not None), default=None)
+
+
+def _moment_s(headers: Mapping[str, str]) -> float | None:
+    """The time until `x-ratelimit-reset` where it is a Unix time (OpenRouter), or None.
+
+    Where it is plain seconds, they are of a bucket that holds a second's worth (Together: always 1), and what comes
+    back of it comes sooner.
+    """
+    text = headers.get("x-ratelimit-reset")
+    value = number(text)
+    return None if value is None or value <= LONGEST_HINT_S else until_reset_s(text, headers)
 
 
 def retry_info_s(details: object) -> float | None:
@@ -82,10 +99,30 @@ def retry_info_s(details: object) -> float | None:
 
 def wait_s(headers: Mapping[str, str], message: str, details: Any = None) -> float | None:
     """Return the provider's wait from the first source that names it: header, details, words, the quota's reset."""
-    for wait in (retry_after_s(headers), retry_info_s(details), said_s(message), reset_s(headers)):
-        if wait is not None:
-            return wait
-    return None
+    named = retry_after_s(headers), retry_info_s(details), said_s(message), reset_s(headers)
+    return next((wait for wait in (*named, _repeated_s(headers, details)) if wait is not None), None)
+
+
+def _repeated_s(headers: Mapping[str, str], details: object) -> float | None:
+    """The reset by the headers that OpenRouter repeats in the error: those of the answer may be an upstream's."""
+    told = details.get("headers") if isinstance(details, dict) else None
+    if not isinstance(told, dict):
+        return None
+    named = {str(name).lower(): str(value) for name, value in told.items()}
+    return reset_s({"date": headers.get("date", ""), **named})
+
+
+def until_reset_s(text: str | None, headers: Mapping[str, str]) -> float | None:
+    """Return the seconds until a quota's reset, or None.
+
+    It is written as a duration (OpenAI), a date (Anthropic), plain seconds (Azure, Cerebras), or a Unix time in seconds
+    or milliseconds (OpenRouter).
+    """
+    if (value := number(text)) is None:
+        return time_until_s(text, headers)
+    if value <= LONGEST_HINT_S:
+        return _sane(value)
+    return _from_now(value / 1000 if value > _MILLISECONDS else value, headers)
 
 
 def time_until_s(text: str | None, headers: Mapping[str, str]) -> float | None:
@@ -121,8 +158,11 @@ def _sane(seconds: float) -> float | None:
 def _until(text: str | None, headers: Mapping[str, str]) -> float | None:
     """Return the seconds until an HTTP date or an RFC 3339 time, by the clock that dated the headers."""
     stamp = _stamp(text)
-    if stamp is None:
-        return None
+    return None if stamp is None else _from_now(stamp, headers)
+
+
+def _from_now(stamp: float, headers: Mapping[str, str]) -> float | None:
+    """Return the seconds until this moment by the clock that dated the headers."""
     ahead = ahead_s(headers)
     # A date has whole seconds and took some time to come, so clocks that seem to agree are taken to agree.
     return _sane(stamp - clock.wall() - (ahead if abs(ahead) > AGREE_S else 0.0))

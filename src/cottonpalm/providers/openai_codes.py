@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from cottonpalm.providers.used_up import is_used_up
 from cottonpalm.types import Kind
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ NO_MONEY: Final = frozenset(
         "PostpaidBillOverdue",
         "AccountOverdueError",  # Volcengine
         "1113",  # Zhipu
+        "blocked_api_access",  # Groq: its limit of spending
+        "budget_exceeded",  # LiteLLM's proxy: the budget of a key or a team
     }
 )
 USED_UP: Final = frozenset(  # a quota of hours, days or a plan: waiting during the run does not help
@@ -85,6 +88,8 @@ def kind(complaint: Complaint) -> Kind | None:
     if complaint.codes & (NO_MONEY | USED_UP) or (
         complaint.status >= 400 and complaint.codes & REFUSED_TO_ALL
     ):
+        return Kind.STOP_RUN
+    if is_used_up(complaint):
         return Kind.STOP_RUN
     if complaint.codes & TOO_LONG or _larger_than_the_limit(complaint):
         return Kind.DEGRADE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from cottonpalm.providers.hints import number, time_until_s
+from cottonpalm.providers.hints import number, until_reset_s
 from cottonpalm.types import Quota, Unit
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ _SHOWN: Final = (
         ("output tokens", "output-tokens"),
     ),
 )
+# Quotas that name their time (`tokens-minute`) are left: Mistral's have no reset, so that nobody knows when the minute
+# ends, and while they leave room what it rejects by the second would pass for a limit on requests at once; Cerebras
+# counts the longest answer that a request allows, so that what is left does not tell how many fit.
 _LIMITS: Final = frozenset(limit for _, limit, _, _ in _SHOWN)
 
 
@@ -49,10 +52,15 @@ def read_quotas(headers: Mapping[str, str]) -> tuple[Quota, ...]:
     return tuple(found.values())
 
 
+def allows_nothing(headers: Mapping[str, str]) -> bool:
+    """Whether the account has no requests at all of this model, as Mistral shows it where a plan leaves a model out."""
+    return number(headers.get("x-ratelimit-limit-req-minute")) == 0
+
+
 def _quota(headers: Mapping[str, str], unit: Unit, limit: str, remaining: str, reset: str) -> Quota | None:
     if limit not in headers:
         return None
     most, left = number(headers[limit]), number(headers.get(remaining))
     if most is None or left is None or not 1 <= most < math.inf:  # a quota below 1 makes no sense
         return None
-    return Quota(unit, most, min(most, left), time_until_s(headers.get(reset), headers))
+    return Quota(unit, most, min(most, left), until_reset_s(headers.get(reset), headers))

@@ -80,11 +80,17 @@ def headers_of(exc: BaseException) -> dict[str, str]:
 
 
 def body_of(exc: BaseException) -> object:
-    """Return the body of the error answer that an exception carries, as JSON; None where it is none, or not there."""
-    if (body := getattr(exc, "body", None)) is not None:
+    """Return the body of the error answer that an exception carries, as JSON; None where it is none, or not there.
+
+    OpenAI's SDK keeps what stands at `error`. Where that is a mere text (xAI, TGI), the code stands beside it, and the
+    exception says neither.
+    """
+    body = getattr(exc, "body", None)
+    if isinstance(body, dict | list):
         return body
     try:
         content = getattr(getattr(exc, "response", None), "content", None)
     except Exception:  # noqa: BLE001 - of a stream that was not read
-        return None
-    return loads(content) if isinstance(content, bytes) else None
+        return body
+    found = loads(content) if isinstance(content, bytes) else None
+    return body if found is None else found

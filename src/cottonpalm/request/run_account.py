@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from random import Random, getrandbits
-from typing import TYPE_CHECKING, Any
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 from cottonpalm.providers import classify
+from cottonpalm.redact import redact
 from cottonpalm.request.alerts import Alerts
 from cottonpalm.request.endpoints.failover import Failover
 from cottonpalm.request.flow import Flow
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from cottonpalm.request.money.ledger import Ledger
     from cottonpalm.request.money.rules.prices import PriceBook
     from cottonpalm.request.prompt_cache.prompts import Mode
+
+SAID: Final = 200  # characters of what a provider said, where it is told beside other things
+LONG: Final = 2000  # of it that are looked at
 
 
 class Allowance:
@@ -146,6 +151,13 @@ class RunAccount:
         self.measure: Measure | None = None
         self.flex: Flex | None = None
         self.transports = Transports(wanted=fast)
+
+    @property
+    def last_said(self) -> str:
+        """What was said when a request failed last, in a line and without the credentials that it quotes."""
+        if self.last_fault is None:
+            return ""
+        return shorten(redact(self.last_fault.message[:LONG]), SAID, placeholder="...").rstrip(".")
 
     @property
     def unpaid(self) -> int:
