@@ -226,7 +226,7 @@ def test_a_probe_that_failed_goes_behind_so_many_of_those_who_wait(many: float, 
 
 @pytest.mark.parametrize(
     ("step", "fails", "most_s"),
-    [(500, 1, 60), (500, 2, 180), (Flaw.DROP, 1, 60), (503, 1, 60), (429, 1, 900)],
+    [(500, 1, 60), (500, 2, 180), (Flaw.DROP, 1, 150), (503, 1, 150), (429, 1, 900)],
 )
 def test_a_provider_that_fails_each_row_at_first_and_answers_it_then_answers_all(
     step: Any, fails: int, most_s: float
