@@ -893,7 +893,10 @@ def test_requests_are_numbered_and_know_how_many_were_rejected_before() -> None:
     assert (sent.number, sent.refusals) == (4, 3)
 
 
-def test_rejections_that_nothing_explains_take_the_belief_in_what_was_shown() -> None:
+@pytest.mark.parametrize(("rate", "second"), [(0.0, Cause.RATE), (1_000.0, Cause.CHANGED)])
+def test_a_quota_that_is_left_explains_no_rejection_but_a_rate_may_and_what_nothing_explains_ends_the_belief_in_it(
+    rate: float, second: Cause
+) -> None:
     line = settled(first=30.0)
     gates = line.gates
     for nth in range(40):
@@ -903,14 +906,17 @@ def test_rejections_that_nothing_explains_take_the_belief_in_what_was_shown() ->
         line.answer(sent, used=100.0)
         assert gates.concurrency.known > 0, nth
     assert gates.quotas.trusted
-    gates.concurrency.known = 20.0
-    for cause in (Cause.CHANCE, Cause.CHANGED):  # one alone is none for a quota that is left
+    gates.concurrency.known, gates.bucket.rate = (
+        20.0,
+        rate,
+    )  # a rate that is known and kept to is not the reason
+    for cause in (Cause.CHANCE, second):  # one alone is none for a quota that is left
         sent = line.send(ask=100.0)
         line.now += 0.05
         line.out.remove(sent)
         gates.rejected(line.now, sent, [Quota("requests", 600.0, 500.0, 10.0)])
         assert gates.cause is cause
-        assert gates.quotas.trusted is (cause is Cause.CHANCE)
+        assert gates.quotas.trusted is (cause is not Cause.CHANGED), "who shows a minute may enforce seconds"
 
 
 def test_of_a_pace_and_a_quota_the_one_that_waits_longer_counts() -> None:

@@ -295,7 +295,7 @@ class Admission(Gates):
             trial=bucket.extra > 0 or number.testing,
         )
         doubt.suspect = sent.ordinal - off if above else -math.inf
-        fast = self._may_be_fast(bool(quotas))
+        fast = self._may_be_fast()
         # Where time alone had helped, the pace explains it: as many in flight had been admitted soon after.
         explained = bucket.extra > 0 or (fast and bucket.blamed)
         cause = explain(
@@ -313,11 +313,12 @@ class Admission(Gates):
                 self.quotas.shown[quota.unit].wrong()
         return cause
 
-    def _may_be_fast(self, shows: bool) -> bool:
-        """Whether a rejection may be for the pace: hardly, where shown quotas predict, unless time had helped."""
-        bucket = self.bucket
-        tried = bucket.trial or not (bucket.rate or self.concurrency.testing)
-        return tried and (bucket.blamed or not (shows and self.quotas.trusted))
+    def _may_be_fast(self) -> bool:
+        """Whether a rejection may be for the pace, whatever is left of a quota.
+
+        Some enforce by the second what they show by the minute (OpenAI, Azure).
+        """
+        return self.bucket.trial or not (self.bucket.rate or self.concurrency.testing)
 
     def _found(self, now: float, sent: Sent, cause: Cause, named_s: float) -> None:
         number, bucket, recovery = self.concurrency, self.bucket, self.recovery
