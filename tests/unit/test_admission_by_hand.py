@@ -551,7 +551,9 @@ def test_the_longer_nobody_answers_the_more_go_up_to_sixteen_times_the_first_num
 
 
 @pytest.mark.parametrize(("rows", "more"), [(None, 4), (200, 4), (6_400, 100)])
-def test_each_answer_makes_room_for_four_or_for_one_in_sixty_four_of_the_rows(rows: int | None, more: int) -> None:
+def test_each_answer_makes_room_for_four_or_for_one_in_sixty_four_of_the_rows(
+    rows: int | None, more: int
+) -> None:
     line = Line(10.0)
     if rows is not None:
         line.gates.concurrency.expects(rows)
