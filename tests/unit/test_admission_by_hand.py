@@ -550,19 +550,6 @@ def test_the_longer_nobody_answers_the_more_go_up_to_sixteen_times_the_first_num
     )
 
 
-@pytest.mark.parametrize(("rows", "more"), [(None, 4), (200, 4), (6_400, 100)])
-def test_each_answer_makes_room_for_four_or_for_one_in_sixty_four_of_the_rows(
-    rows: int | None, more: int
-) -> None:
-    line = Line(10.0)
-    if rows is not None:
-        line.gates.concurrency.expects(rows)
-    go(line, 1.0)
-    before = line.gates.concurrency.limit
-    line.answer()
-    assert line.gates.concurrency.limit == before + more
-
-
 def test_after_a_rejection_that_leaves_the_number_open_more_go_only_as_time_passes_since_then() -> None:
     line = Line(10.0)
     line.gates.concurrency.expects(2_000)
@@ -919,10 +906,8 @@ def test_a_quota_that_is_left_explains_no_rejection_but_a_rate_may_and_what_noth
         line.answer(sent, used=100.0)
         assert gates.concurrency.known > 0, nth
     assert gates.quotas.trusted
-    gates.concurrency.known, gates.bucket.rate = (
-        20.0,
-        rate,
-    )  # a rate that is known and kept to is not the reason
+    gates.concurrency.known = 20.0
+    gates.bucket.rate = rate  # one that is known and kept to is not the reason
     for cause in (Cause.CHANCE, second):  # one alone is none for a quota that is left
         sent = line.send(ask=100.0)
         line.now += 0.05

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 # So many times the first number are let go at once, as a slow provider looks like a drowned one. Until as many are
 # answered, so many times as many again, or one in so many of all that will ask: the shorter a run, the more a careful
-# start costs of it; and too many cost about the part of the run that they are. Then so many more for each answer, or
-# one in the cube of so many of all that will ask.
+# start costs of it; and too many cost about the part of the run that they are. Then so many more for each answer.
 SOON: Final = 4.0
 LONG_S: Final = 60.0  # an answer hardly takes, unless so many share the server that it is full
 
@@ -33,9 +32,9 @@ class Fitting(NamedTuple):
 class Concurrency:
     """A limit on requests in flight. No clock: moments are passed in.
 
-    At the start it grows by two for each that is admitted, then by `SOON` or more for each answer, as long as answers
-    take no longer (`knee.py`), or to twice as many, as far as the quotas that are shown leave room. The k-th in flight
-    that is rejected is a wall: k - 1 fit, less one for each other of the same burst that is rejected later.
+    At the start it grows by two for each that is admitted, then by `SOON` for each answer, as long as answers take
+    no longer (`knee.py`), or to twice as many, as far as the quotas that are shown leave room. The k-th in flight that
+    is rejected is a wall: k - 1 fit, less one for each other of the same burst that is rejected later.
 
     After so many admitted one more is tested, then 2, 4, 8 more for as long as they are admitted.
 
@@ -53,13 +52,13 @@ class Concurrency:
     """
 
     __slots__ = (
-        "_after", "_at_limit", "_base", "_few", "_held", "_hold", "_lost", "_more", "_step", "blind", "busy", "first",
-        "knee", "known", "limit", "maximum", "minimum", "rejections", "starting", "wall",
+        "_after", "_at_limit", "_base", "_few", "_held", "_hold", "_lost", "_step", "blind", "busy", "first", "knee",
+        "known", "limit", "maximum", "minimum", "rejections", "starting", "wall",
     )  # fmt: skip
 
     def __init__(self, limit: float, minimum: float = 1, maximum: float = 500) -> None:
         self.limit = self.first = float(limit)
-        self.blind, self._more = SOON * SOON * self.first, SOON
+        self.blind = SOON * SOON * self.first
         self.minimum, self.maximum = minimum, maximum
         self.wall: float | None = None
         self.known = 0.0
@@ -90,7 +89,6 @@ class Concurrency:
         """At least so many will ask, as far as is known, of whom no answer tells anything yet."""
         if self.limit >= self.known:  # else it is being thinned out
             self.blind = max(SOON * SOON * self.first, requests / SOON)
-            self._more = max(SOON, requests / SOON**3)
 
     def admitted(
         self, ordinal: int, crowd: float, *, may_test: bool, total: float = math.inf, newest: float = 0.0
@@ -175,7 +173,7 @@ class Concurrency:
             if room:  # who shows quotas rejects what is too much, so nothing is flooded
                 self.set(self.limit + max(SOON, min(self.limit, in_flight + room - self.limit)))
             elif knee.usual_s or took_s <= SOON * knee.least_s:
-                self.set(self.limit + self._more)
+                self.set(self.limit + SOON)
         if knee.full and (self.starting or WIDE * knee.fits < self.limit):
             self._settle(now, min(knee.fits, self.limit), self.limit)
 
