@@ -85,11 +85,9 @@ _TOO_LARGE: Final = re.compile(r"Limit:? ([0-9]+).{0,80}?Requested:? ([0-9]+)", 
 
 def kind(complaint: Complaint) -> Kind | None:
     """Say what OpenAI's error codes mean; None if the status decides."""
-    if complaint.codes & (NO_MONEY | USED_UP) or (
-        complaint.status >= 400 and complaint.codes & REFUSED_TO_ALL
-    ):
+    if complaint.codes & (NO_MONEY | USED_UP) or is_used_up(complaint):
         return Kind.STOP_RUN
-    if is_used_up(complaint):
+    if complaint.status >= 400 and complaint.codes & REFUSED_TO_ALL:
         return Kind.STOP_RUN
     if complaint.codes & TOO_LONG or _larger_than_the_limit(complaint):
         return Kind.DEGRADE

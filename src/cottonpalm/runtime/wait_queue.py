@@ -18,7 +18,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from enum import Enum
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, nsmallest
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -318,10 +318,10 @@ class WaitQueue(ABC, Generic[T]):
 
     def _behind(self, claim: Behind, number: int) -> tuple[float, int]:
         own = self._in_turn(claim.priority, number)
-        line = sorted((key, after) for key, after, _, place in self._heap if place.state is State.WAITING)
+        line = [(key, after) for key, after, _, place in self._heap if place.state is State.WAITING]
         if claim.many < len(line):
-            return line[int(claim.many) - 1]
-        return max(own, line[-1]) if line else own
+            return nsmallest(int(claim.many), line)[-1]
+        return max(own, *line) if line else own
 
     def _look(self) -> float | None:
         """Grant what has become possible because time has passed; return in how many seconds to look again."""

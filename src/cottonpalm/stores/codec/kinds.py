@@ -10,7 +10,7 @@ from decimal import Decimal
 from enum import Enum
 from functools import cache
 from inspect import signature
-from math import ceil, isfinite
+from math import isfinite
 from operator import is_
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -22,6 +22,7 @@ from pydantic import BaseModel
 
 from cottonpalm.errors import CannotStore
 from cottonpalm.stores.codec.equality import same
+from cottonpalm.stores.codec.whole_tokens import in_wholes, is_whole
 
 TAG: Final = "$"
 _ARRAYS: Final = frozenset("biufmM")  # kinds of numpy data: booleans, integers, floats, times
@@ -171,31 +172,15 @@ def count_in_wholes(output: Any) -> bool:
         parts = output.values() if isinstance(output, dict) else output
         return sum(map(count_in_wholes, parts)) > 0  # of all parts, not up to the first
     usage = getattr(output, "usage_metadata", None) if is_data(type(output)) else None
-    if usage is None or _is_whole(usage):
+    if usage is None or is_whole(usage):
         return False
-    output.usage_metadata = _in_wholes(usage)
+    output.usage_metadata = in_wholes(usage)
     return True
-
-
-def _is_whole(usage: Any) -> bool:
-    """Whether no count of a message's usage is a fraction, or none at all."""
-    return type(usage) is not dict or all(
-        _is_whole(part) if type(part) is dict else type(part) is not float for part in usage.values()
-    )
-
-
-def _in_wholes(usage: Mapping[str, Any]) -> Stored:
-    """The same usage with fractions of tokens rounded up, and 0 for what is no finite number."""
-    return {name: _in_wholes(part) if type(part) is dict else _whole(part) for name, part in usage.items()}
-
-
-def _whole(part: Any) -> Any:
-    return part if type(part) is not float else ceil(part) if isfinite(part) else 0
 
 
 def proved_form(value: Any) -> Stored | None:
     """Encode a model's answer whose shape came back equal before; None: any other value."""
-    if type(value) is not _answer_class() or not _is_whole(value.usage_metadata):  # type: ignore[attr-defined]
+    if type(value) is not _answer_class() or not is_whole(value.usage_metadata):  # type: ignore[attr-defined]
         return None
     parts = _given(value)
     return _lc_form(value, parts) if _shape(parts, _LEVELS) in _PROVED else None
