@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import replace
 from itertools import pairwise
+from statistics import median
 
 import pytest
 from bench.admission.drawn import one
@@ -17,7 +18,7 @@ from bench.admission.virtual import Call, Run, Told, ideal
 from cottonpalm import clock
 from cottonpalm.request.limiter.rules.admission import Admission
 from cottonpalm.request.limiter.rules.bucket import Bucket
-from cottonpalm.request.limiter.rules.causes import ENOUGH, Cause
+from cottonpalm.request.limiter.rules.causes import ENOUGH
 from cottonpalm.request.limiter.rules.circuit import Storm
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.rules.recovery import State
@@ -71,7 +72,9 @@ def test_a_provider_that_rejects_by_chance_and_names_waits_is_not_taken_for_full
 def test_some_failures_in_an_outage_of_some_seconds_do_not_hold_up_the_run_for_a_minute() -> None:
     """More fail than may be tried again at once."""
     world = draw(452249, most_rows=2500)
-    assert one("ours", world, ideal(world).wall_s).score > 0.7
+    best_s = ideal(world).wall_s
+    met = [replace(world, net_s=world.net_s + ms / 1000) for ms in range(5)]
+    assert median(one("ours", each, best_s).score for each in met) > 0.8
 
 
 def test_with_no_retry_left_one_asks_and_then_two_for_each_that_was_accepted_until_one_fails_again() -> None:
@@ -135,20 +138,6 @@ def test_while_the_number_grows_with_each_that_is_admitted_nobody_waits_for_an_a
     wait_s = admission.wait_s(1.0, 2, 0)
     assert wait_s is not None
     assert admission.wait_s(1.0 + wait_s, 2, 0) == 0.0
-
-
-def test_places_that_came_free_and_did_not_help_end_no_silence() -> None:
-    """A probe for each of them was rejected: it is time that is missing."""
-    admission = Admission(Concurrency(10))
-    recovery, admission.cause = admission.recovery, Cause.NUMBER
-    recovery.begin(0.0)
-    for refused in (0, ENOUGH):
-        recovery.refused = refused
-        recovery.state, recovery.until_s = State.HELD, 9.0
-        sent = sent_at(0.5, 1)
-        admission.sent(sent)
-        admission.answered(1.0, sent, 0)
-        assert (recovery.until_s == 9.0) is bool(refused)
 
 
 def test_answers_that_take_long_after_a_burst_are_no_full_server() -> None:

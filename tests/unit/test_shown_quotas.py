@@ -139,20 +139,6 @@ def test_a_large_request_waits_longer_than_a_small_one() -> None:
     assert large - small == pytest.approx(19 / 10, rel=0.3)
 
 
-def test_rejections_that_it_let_go_take_its_belief_until_it_predicts_again() -> None:
-    provider = Provider(100.0, 10.0)
-    shown = watched(provider, honest, 40.0)
-    assert shown.trusted
-    for _ in range(6):
-        shown.wrong()
-    assert not shown.trusted
-    while provider.now < 120.0:
-        provider.passes(0.1)
-        if provider.take():
-            shown.told(provider.now, provider.total, 1.0, honest(provider))
-    assert shown.trusted
-
-
 def test_what_no_answer_has_confirmed_is_counted_with_as_much_more_as_the_mirror_was_off_by() -> None:
     shown = Shown()
     shown.told(1.0, 10.0, 1.0, Quota("requests", 600.0, 100.0, 50.0))

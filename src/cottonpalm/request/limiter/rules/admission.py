@@ -70,7 +70,7 @@ class Admission(Gates):
                 recovery.ramp(max(2.0, pace * self.refusals.patience_s))
                 self.calm = False
         if recovery.state is State.RAMP:
-            recovery.window += 1
+            recovery.window += 1 if self.refusals.seen else SOON  # nothing speaks for a limit yet
         number, crowd = self.concurrency, sent.ordinal - self.refusals.seen + stretch.refusals
         if number.wall is not None:
             may_test = not bucket.binds
@@ -138,9 +138,6 @@ class Admission(Gates):
             self.book()
             room = self.quotas.ahead
         number.answered(now, sent, in_flight + 1, gated=gated, left=left, room=room)
-        if number.limit > limit + SOON and self.recovery.state is State.OPEN:
-            # Many more at once go evenly, so that a rejection stops those that were not sent yet.
-            self.recovery.ramp(max(2.0, limit / SOON))
         return number.limit != limit or number.starting is not starting or number.knee.times is not None
 
     def _heard(self, now: float, sent: Sent, in_flight: int) -> bool:
@@ -149,8 +146,6 @@ class Admission(Gates):
         self._news_of(now, sent)
         if self._late:
             self._late = max(0.0, self._late - DOUBT)
-        if self.cause is Cause.NUMBER and self.recovery.refused < ENOUGH:  # else time is what is missing
-            self.recovery.freed(now)
         moved = self._moved(now, sent, in_flight, gated=self._held_back)
         self._held_back = False
         return moved or self.concurrency.limit != limit or not self.answers % MANY
@@ -308,9 +303,6 @@ class Admission(Gates):
         if named_s > 0 and not (overload or empty or fast or above) and doubt.odd():
             number.restart(number.limit)  # what was found may have been chance as well
             bucket.off()
-        if cause is Cause.CHANGED:  # nothing explains it, so what is shown does not predict
-            for quota in quotas:
-                self.quotas.shown[quota.unit].wrong()
         return cause
 
     def _may_be_fast(self) -> bool:

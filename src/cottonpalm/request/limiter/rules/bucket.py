@@ -236,7 +236,7 @@ class Bucket:
         alike = abs(rate / self.rate - 1) < APART
         if tried or not alike:
             self._sure = alike
-            self._hold = min(int(1 / BUDGET), 2 * self._hold) if alike else HOLD
+            self._hold = HOLD
         if not tried:
             self.depth = max(self.depth, 1 + self._trial.stored(rate))
         self.extra, self._since = 0.0, 0

@@ -112,12 +112,7 @@ class Concurrency:
             self._at_limit += 1
         if not self._step or total > self._after:
             self._hold -= 1
-        # Every other one takes a place that came free.
-        unused = self._step and self._hold < -HOLD - 2 * self._step
-        if unused and ordinal < int(self.limit):  # a test that nobody needs
-            self.set(self.limit - self._step)
-            self._step, self._hold = 0, self._held
-        elif self._hold <= 0 and ordinal >= int(self.limit) and (may_test or self._step):
+        if self._hold <= 0 and ordinal >= int(self.limit) and (may_test or self._step):
             self._test(newest)
 
     def _test(self, newest: float) -> None:

@@ -196,7 +196,6 @@ class Gates(UnderWay):
         recovery = self.recovery
         recovery.dead = recovery.dead or dead
         if recovery.state is State.HELD and recovery.until_s >= until_s:
-            recovery.named_until_s = max(recovery.named_until_s, until_s)  # no place that comes free ends it
             return
         if recovery.state is not State.HELD and recovery.state is not State.PROBE:
             recovery.begin(now)

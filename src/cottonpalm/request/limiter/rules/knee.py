@@ -59,11 +59,13 @@ class Knee:
         times: what answers take with this number, while it is halved; None else.
         level: the number that did best.
         usual_s: an answer takes where few are in flight; 0 while that is not known.
+        least_s: the quickest took until then.
     """
 
     def __init__(self) -> None:
         self.found = False
         self.usual_s = 0.0  # an answer took at first, when few were in flight
+        self.least_s = math.inf
         self._first: list[float] = []
         self._skew = 1.0  # their mean over their median, as where their logarithms spread evenly
         self._lates = 0  # answers that took longer, less those that did not
@@ -108,11 +110,6 @@ class Knee:
         return late
 
     @property
-    def least_s(self) -> float:
-        """The quickest of the first answers took; 0 where there is none."""
-        return self._first[0] if self._first else 0.0
-
-    @property
     def fits(self) -> float:
         """So many in flight do as much as any number did: the most that was done in the time of an answer among few.
 
@@ -134,7 +131,7 @@ class Knee:
         self._suspect, self._settled_s = crowd, now if crowd else math.inf
         self._begin_search(limit)
         self.begin(0.0)
-        self.times = AnswerTimes() if self._crowd > limit else None
+        self.times = AnswerTimes()
 
     def compare(self, crowd: float) -> None:
         """What is known of an answer's time was seen among so many: compare fewer with them."""
@@ -159,6 +156,8 @@ class Knee:
             if len(self._first) == ENOUGH:  # of twice as many: the median
                 self.usual_s, self._until_s, self._among = self._first[-1], 0.0, self._amongs / ENOUGH
                 self._skew = math.exp(variance_of(self._first) / 2)
+        if not self.usual_s and seconds < self.least_s:
+            self.least_s = seconds
         self._noted.append((now, seconds, ordinal, in_flight))
         if self.found or len(self._noted) >= MANY:
             self._work_in()

@@ -34,7 +34,6 @@ class Recovery:
         silent_s: when it began.
         named_s: the longest wait that was named in this silence.
         needed_s: the silence after which a probe was admitted, the last time that it took one.
-        named_until_s: the end of the latest wait that was named; obeyed whatever is found meanwhile.
         dead: the provider did not answer at all: a probe that fails as late as others did tells the same.
     """
 
@@ -43,7 +42,6 @@ class Recovery:
         "_refused_s",
         "dead",
         "named_s",
-        "named_until_s",
         "needed_s",
         "probe",
         "refused",
@@ -58,7 +56,7 @@ class Recovery:
         self.window = first
         self.probe: Sent | None = None
         self.refused, self.dead = 0, False
-        self.silent_s = self.until_s = self.named_s = self.named_until_s = self._refused_s = 0.0
+        self.silent_s = self.until_s = self.named_s = self._refused_s = 0.0
         self._over_s = math.inf  # when the probe was sent that was admitted
         self.needed_s = 0.0
 
@@ -86,15 +84,9 @@ class Recovery:
         """Nobody goes for the time named, or a third of the silence so far; then one."""
         self.state, self.probe = State.HELD, None
         self.named_s = max(self.named_s, named_s)
-        self.named_until_s = max(self.named_until_s, now + named_s)
         own_s = max(BACKOFF * (now - self.silent_s), BACKOFF * self.needed_s, least_s)
         own_s = min(own_s, LONGEST_S)
         self.until_s = max(self.until_s, now + max(named_s, own_s))
-
-    def freed(self, now: float) -> None:
-        """A place came free, and that was what was missing: nothing is waited for but what was named."""
-        if self.state is State.HELD:
-            self.until_s = min(self.until_s, max(now, self.named_until_s))
 
     def revive(self, probe_s: float, window: float) -> float:
         """The probe that was sent then was admitted: up. Returns how long nobody had been rejected."""

@@ -126,11 +126,6 @@ class Shown:
         if reset_s is not None:
             self._ends_s = at_s + reset_s
 
-    def wrong(self) -> None:
-        """A request was rejected for it that it let go."""
-        self._errors[self.way] += APART * (1 - self._errors[self.way])
-        self.trusted = self.trusted and self._errors[self.way] < APART
-
     def _judge(self, base: _Told, told: _Told, cost: float) -> None:
         rates, errors = self._rates, self._errors
         used, (at_s, _, left) = told.total - base.total, told
