@@ -237,6 +237,7 @@ LINES = [
     Line(TOGETHER, OPENAI_CHAT, 504, chat(None), T),
     Line(TOGETHER, OPENAI_CHAT, 524, chat(None), T),
     Line(TOGETHER, OPENAI_CHAT, 529, chat(None), H),
+    amazon(429, "ThrottlingException", S, "Too many tokens per day, please wait before trying again."),
     amazon(400, "ValidationException", F),
     amazon(400, "ValidationException", D, "Input is too long for requested model."),
     amazon(400, "ServiceQuotaExceededException", H),

@@ -171,6 +171,23 @@ def test_the_status_of_an_aws_error_counts_where_its_code_is_not_known() -> None
     assert raised_by(Own(ask=raises(botocore.exceptions.ClientError(said, "Converse")))).kind is Kind.THROTTLE
 
 
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("Too many tokens per day, please wait before trying again.", Kind.STOP_RUN),
+        ("Too many tokens, please wait before trying again.", Kind.THROTTLE),
+    ],
+)
+def test_a_quota_of_a_day_that_is_used_up_at_bedrock_is_no_limit_that_passes(
+    message: str, kind: Kind
+) -> None:
+    said = {
+        "Error": {"Code": "ThrottlingException", "Message": message},
+        "ResponseMetadata": {"HTTPStatusCode": 429},
+    }
+    assert raised_by(Own(ask=raises(botocore.exceptions.ClientError(said, "Converse")))).kind is kind
+
+
 def test_a_status_is_of_a_model_only_where_a_model_raised_it() -> None:
     assert raised_by(RunnableLambda(raises(refused(429)))).kind is Kind.FAIL_ROW
 

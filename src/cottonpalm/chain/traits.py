@@ -247,19 +247,17 @@ def keeps_state(chain: Any) -> bool:
 
     A graph with a checkpointer of its own does, and a history of messages.
     """
-    return any(
-        _has_history(part.runnable)
-        or (
-            _is_graph(part.runnable)
-            and getattr(part.runnable, "checkpointer", None) not in (None, False, True)
-        )
-        for part in parts(chain)
-    )
+    return any(_has_history(part.runnable) or is_graph_with_steps(part.runnable) for part in parts(chain))
 
 
 def _has_history(step: Any) -> bool:
     """Whether it is LangChain's own for that, whose module takes long to import."""
     return any(kind.__name__ == "RunnableWithMessageHistory" for kind in type(step).__mro__)
+
+
+def is_graph_with_steps(step: Any) -> bool:
+    """Whether it is a graph with a checkpointer of its own."""
+    return _is_graph(step) and getattr(step, "checkpointer", None) not in (None, False, True)
 
 
 def _is_graph(step: Any) -> bool:

@@ -18,6 +18,7 @@ from cottonpalm.providers.answer import (
     text_of,
 )
 from cottonpalm.providers.openai_codes import USED_UP
+from cottonpalm.providers.used_up import is_used_up
 from cottonpalm.types import Kind, Usage
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ _TELLS: Final = re.compile(rb'"type"\s*:\s*"(?:message_start|message_delta|messa
 
 def kind(complaint: Complaint) -> Kind | None:
     """Say what Anthropic's error codes mean; None if the status decides."""
-    if complaint.codes & (NO_MONEY | USED_UP):  # Zhipu speaks this format, too
+    if complaint.codes & (NO_MONEY | USED_UP) or is_used_up(complaint):  # Zhipu and Bedrock speak it too
         return Kind.STOP_RUN
     if complaint.status < 400:  # an error inside a stream
         return next((BY_CODE[code] for code in sorted(complaint.codes) if code in BY_CODE), None)

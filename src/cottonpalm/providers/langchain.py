@@ -12,6 +12,7 @@ from langchain_core.runnables.config import var_child_runnable_config
 from pydantic import ValidationError
 
 from cottonpalm.providers.anthropic import BEDROCK
+from cottonpalm.providers.used_up import says_used_up
 from cottonpalm.types import Kind
 
 if TYPE_CHECKING:
@@ -88,9 +89,10 @@ def _bedrock(exc: BaseException) -> Kind | None:
     if known is None or not isinstance(exc, known):
         return None
     error: dict[str, Any] = exc.response.get("Error", {})
-    if error.get("Code") == "ValidationException" and "too long" in str(error.get("Message", "")):
+    kind, message = BEDROCK.get(str(error.get("Code"))), str(error.get("Message", ""))
+    if error.get("Code") == "ValidationException" and "too long" in message:
         return Kind.DEGRADE
-    return BEDROCK.get(str(error.get("Code")))
+    return Kind.STOP_RUN if kind is Kind.THROTTLE and says_used_up(message) else kind
 
 
 def _first(module: Any, table: tuple[tuple[str, Kind], ...], exc: BaseException) -> Kind | None:

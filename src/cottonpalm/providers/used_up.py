@@ -21,14 +21,20 @@ _WORDS: Final = (
     "Key limit exceeded (",  # OpenRouter: what one key may spend in a day, or in all
     "free-models-per-day",  # OpenRouter
     "TPD rate limit",  # Moonshot: tokens per day
+    "Too many tokens per day",  # Bedrock
 )
+
+
+def says_used_up(message: str) -> bool:
+    """Whether a refusal's own words say it."""
+    return any(words in message for words in _WORDS)
 
 
 def is_used_up(complaint: Complaint) -> bool:
     """Whether money, or a quota of a day or longer, is used up, so that waiting during the run does not help."""
     if complaint.status not in _STATUSES:
         return False
-    return any(words in complaint.message for words in _WORDS) or _per_day(complaint.details)
+    return says_used_up(complaint.message) or _per_day(complaint.details)
 
 
 def _per_day(details: object) -> bool:

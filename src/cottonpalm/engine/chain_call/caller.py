@@ -13,6 +13,7 @@ from cottonpalm import clock
 from cottonpalm.chain.correcting import corrected
 from cottonpalm.chain.traits import anybody, has_listeners, has_old_models, speaks
 from cottonpalm.chain.walk import at_rest
+from cottonpalm.engine.chain_call.going_on import GoingOn, going_on
 from cottonpalm.engine.chain_call.step_times import StepTimes, in_sample
 from cottonpalm.request.queueing import enter
 from cottonpalm.request.transport import callback
@@ -72,6 +73,8 @@ class Caller:
         self.crew: Crew | None = None
         self._how, self._run, self._judge = how, run, judge
         self._kwargs, self._many = dict(kwargs), many
+        # what gives a whole answer to a row whose last one was not refused
+        self._called: Runnable[Any, Any] | GoingOn = (going_on(chain) if many else None) or chain
         self._heard = False  # somebody listens to every call
         self._sampled = False  # the steps of some rows are measured
         self._old = False  # a model takes text and gives text, and nobody says that it was called
@@ -142,7 +145,7 @@ class Caller:
     def _output(self, item: Item) -> Awaitable[Any]:
         if self.pieces is not None:
             return self._streamed(item, self.pieces)
-        chain = self.chain if item.refused is None else self._asked(item)
+        chain = self._called if item.refused is None else self._asked(item)
         config, lean = item.config, self._lean
         if lean is not None and chain is self.chain and (config is None or not config.get("callbacks")):
             item.account.calling = not lean.has_code  # which says itself when it is called
@@ -164,7 +167,11 @@ class Caller:
         return corrected(self.chain, item.refused)
 
     def _on_thread(
-        self, chain: Runnable[Any, Any], row: Any, config: RunnableConfig | None, account: RowAccount
+        self,
+        chain: Runnable[Any, Any] | GoingOn,
+        row: Any,
+        config: RunnableConfig | None,
+        account: RowAccount,
     ) -> Any:
         account.called()
         return chain.invoke(own(row), config, **self._kwargs)
