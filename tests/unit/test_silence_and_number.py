@@ -522,7 +522,9 @@ def test_at_first_as_many_go_as_the_first_number_evenly_within_a_refusal_time() 
     assert line.gates.binding == "in flight"
 
 
-def test_each_that_is_admitted_makes_room_for_four_more_without_news_and_for_one_once_some_were_rejected() -> None:
+def test_each_that_is_admitted_makes_room_for_four_more_without_news_and_for_one_once_some_were_rejected() -> (
+    None
+):
     line = Line(10.0)
     line.fill(0.199)
     line.now = 0.2
