@@ -16,6 +16,7 @@ import termios
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -23,14 +24,13 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from cottonpalm.cli.screen.explained import explain
 from tests.cli.conftest import Command, lines, rows
 from tests.cli.killing import environment
 from tests.support.programs import Cottonpalm, run
 from tests.support.replies import context_too_long, held
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.loopback import Loopback
 
 
@@ -418,6 +418,29 @@ def test_a_closed_standard_error_harms_nothing(start: Start, tmp_path: Path) -> 
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert len(out.splitlines()) == 3
+
+
+def test_a_standard_error_that_is_full_leaves_the_exit_code(tmp_path: Path, server: Loopback) -> None:
+    rows(tmp_path / "in.jsonl", 2)
+    words = ["run", "in.jsonl", "-o", "out.jsonl", "--model", "openai:gpt-4o-mini", "--prompt", "say {text}"]
+    with Path("/dev/full").open("w") as full:  # a process of its own, to its very end
+        done = subprocess.run(
+            [sys.executable, "-m", "cottonpalm", *words, "--base-url", server.openai_url],
+            cwd=tmp_path,
+            env={**environment(), "PYTHONUNBUFFERED": ""},
+            stderr=full,
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == 0, "and not Python's own 120"
+    assert len(lines(tmp_path / "out.jsonl")) == 2
+
+
+def test_a_system_that_allows_no_more_threads_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain(RuntimeError("can't start new thread"), {}) == 1
+    assert "`ulimit -u`" in capsys.readouterr().err
+    assert explain(RuntimeError("something else"), {}) == 1
+    assert "`ulimit -u`" not in capsys.readouterr().err
 
 
 def test_what_a_chain_prints_while_it_is_imported_stays_out_of_the_data(start_chain: StartChain) -> None:

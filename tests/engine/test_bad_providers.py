@@ -129,6 +129,22 @@ def test_a_stall_counts_only_time_in_which_something_is_asked() -> None:
     assert [outcome.status for outcome in virtual_run(main(), 1)] == ["ok"] * 3
 
 
+def test_a_stall_counts_no_time_in_which_the_process_was_stopped_or_its_machine_slept() -> None:
+    def stand() -> None:
+        asyncio.get_running_loop()._now += 5_000  # type: ignore[attr-defined]
+
+    def says(_: float) -> None:
+        if len(provider.requests) == 40:
+            asyncio.get_running_loop().call_later(0.01, stand)
+
+    provider = Provider(says)
+    outcomes, stopped, seconds = go(provider, 200)
+    assert stopped is None
+    assert {outcome.status for outcome in outcomes} == {"ok"}
+    assert len(provider.requests) == 200, "what was in flight is not asked again"
+    assert seconds > 5_000
+
+
 def test_a_dead_provider_fails_no_row_wastes_few_calls_and_is_asked_again_when_it_lives() -> None:
     dead_for = 400.0
     provider = Provider(lambda age: Flaw.DROP if 5 < age < dead_for else None)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cottonpalm.runtime.threads import Crew
+from cottonpalm.runtime.bridge import bridge
+from cottonpalm.runtime.threads import Crew, loop_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -280,3 +281,17 @@ def test_a_forked_child_starts_with_no_threads_and_no_jobs() -> None:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
     assert _with_crew(main) == 0
+
+
+def test_a_loop_that_asyncio_takes_for_ours_and_another_thread_runs_is_not_here() -> None:
+    loop = bridge().loop
+
+    async def here() -> int:
+        return loop_here()
+
+    assert asyncio.run_coroutine_threadsafe(here(), loop).result(20) == id(loop)
+    asyncio._set_running_loop(loop)  # what gevent's threads see: asyncio tells them apart no more
+    try:
+        assert loop_here() == 0
+    finally:
+        asyncio._set_running_loop(None)

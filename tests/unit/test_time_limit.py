@@ -9,7 +9,7 @@ import pytest
 
 from cottonpalm.runtime import time_limit
 from cottonpalm.runtime.time_limit import TimeLimit
-from cottonpalm.testing import virtual_run
+from cottonpalm.testing import VirtualLoop, virtual_run
 
 
 async def ours(seconds: float, inside: float, seen: list[Any]) -> str:
@@ -95,3 +95,42 @@ def test_an_error_of_the_block_passes_even_where_its_time_is_over() -> None:
         assert not task.cancelling()
 
     virtual_run(main())
+
+
+class Standing(VirtualLoop):
+    """A loop that can stand still, as that of a process which is stopped or whose machine sleeps."""
+
+    def stand(self, seconds: float) -> None:
+        self._now += seconds
+
+
+def test_an_answer_that_came_while_the_loop_stood_still_is_read_before_its_time_is_over() -> None:
+    async def main() -> None:
+        loop, answer = asyncio.get_running_loop(), asyncio.Event()
+        assert isinstance(loop, Standing)
+
+        def stopped() -> None:
+            loop.stand(3_600)
+            # by some steps, as bytes go from the socket to the task
+            loop.call_soon(loop.call_soon, loop.call_soon, answer.set)
+
+        loop.call_later(1, stopped)
+        with TimeLimit(5):
+            await answer.wait()
+
+    with asyncio.Runner(loop_factory=Standing) as runner:
+        runner.run(main())
+
+
+def test_what_did_not_come_while_the_loop_stood_still_is_over_a_moment_later_though_it_stands_again() -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, Standing)
+        loop.call_later(1, loop.stand, 3_600)
+        loop.call_later(3_601.5, loop.stand, 60)
+        with pytest.raises(TimeoutError), TimeLimit(5):
+            await asyncio.sleep(100_000)
+        return loop.time()
+
+    with asyncio.Runner(loop_factory=Standing) as runner:
+        assert runner.run(main()) == pytest.approx(3_661.5)

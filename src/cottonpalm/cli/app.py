@@ -14,7 +14,7 @@ from cottonpalm.cli.options import of_commands as o  # noqa: TC001 - typer reads
 from cottonpalm.cli.options.typer_classes import Command, Group
 from cottonpalm.cli.run_and_plan import plan, run
 from cottonpalm.cli.screen.explained import check_text, explain, interrupted
-from cottonpalm.cli.signals import hold_standard_streams
+from cottonpalm.cli.signals import hold_standard_streams, leave_standard_error
 from cottonpalm.cli.stored_runs import cancel, collect, dashboard, export, report, retry, rm, status
 from cottonpalm.shell import Code
 
@@ -93,6 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return explain(error, state)
     finally:
         gc.enable()
+        leave_standard_error()
     if code == Code.INTERRUPTED and not isinstance(code, Code):  # typer's own: Ctrl-C outside a run
         return interrupted()
     return int(code or 0)

@@ -192,13 +192,15 @@ def _is_fact(binding: Binding) -> bool:
 
 _LOOKS: Final = 20  # how often it looks during the time of one stall
 OFTEN_S: Final = 1.0  # seconds between two looks while no server has ever answered
+STOOD_S: Final = 1.0  # a look that comes so much too late tells that the loop stood still
 
 
 class StallWatch:
     """Tells the run when requests have waited or been in flight for `seconds`, and none was accepted.
 
     A wait that a provider announced does not count. Neither does time without requests: the reader may be slow, the
-    rows may compute, the run may be paused. A single request may always take its whole timeout.
+    rows may compute, the run may be paused. Nor does time in which our loop stood still, as the process was stopped,
+    the machine slept or a step blocked it: nobody could hear. A single request may always take its whole timeout.
 
     Args:
         seconds: the user's `stall_timeout`.
@@ -218,7 +220,11 @@ class StallWatch:
         self._account, self._loop, self._told = account, loop, told
         self._quiet_from = clock.now()  # before this moment, no request was outstanding
         self._every_s = min(self._seconds / _LOOKS, DEAD_S / 2)
-        self._timer = loop.call_later(self._every_s, self._look)
+        self._look_in(self._every_s)
+
+    def _look_in(self, seconds: float) -> None:
+        self._wanted = clock.now() + seconds  # the moment of the next look
+        self._timer = self._loop.call_later(seconds, self._look)
 
     def close(self) -> None:
         """No timer stays behind."""
@@ -229,6 +235,8 @@ class StallWatch:
         if self._account.flow.grain != "request" or not self._account.flow.outstanding():
             self._quiet_from = now
         accepted, announced_s = self._account.flow.last_sign()
+        if (stood_s := now - self._wanted) > STOOD_S:
+            self._quiet_from = max(self._quiet_from, accepted) + stood_s
         silence_s = now - max(self._quiet_from, accepted) - announced_s
         dead_s, said = self._account.reach.dead_s(), self._account.last_said
         if dead_s >= DEAD_S:
@@ -243,7 +251,7 @@ class StallWatch:
             )
         else:
             often = dead_s > 0
-            self._timer = self._loop.call_later(OFTEN_S if often else self._every_s, self._look)
+            self._look_in(OFTEN_S if often else self._every_s)
 
 
 def standings(run: RunAccount) -> list[Snapshot]:

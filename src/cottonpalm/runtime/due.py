@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from contextvars import Context
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
 T = TypeVar("T")
+LATE_S: Final = 1.0  # a timer that rings so much too late tells that the loop stood still
 
 
 class Due(Generic[T]):
     """Calls `act` with each thing that is still there when it is due, and drops it. Not thread-safe.
+
+    Where the loop stood still (the process was stopped, the machine slept, a step blocked it), an answer may have come
+    in time of which nobody could hear: what is due waits a moment longer, once, so that what came is read first.
 
     Args:
         loop: all is done on it.
@@ -22,7 +26,7 @@ class Due(Generic[T]):
         act: what to do with what is due.
     """
 
-    __slots__ = ("_act", "_at", "_context", "_loop", "_things", "_timer", "_when")
+    __slots__ = ("_act", "_at", "_context", "_loop", "_put_off", "_things", "_timer", "_when")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, when: Callable[[T], float | None], act: Callable[[T], None]
@@ -31,6 +35,7 @@ class Due(Generic[T]):
         self._things: dict[T, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._at = math.inf  # when the timer rings
+        self._put_off = False
         self._context = Context()  # the timer may outlive whoever sets it, whose context it would keep
 
     def add(self, thing: T) -> None:
@@ -66,7 +71,15 @@ class Due(Generic[T]):
     def _ring(self, at: float) -> None:
         self._silence()
         self._at = at
-        self._timer = self._loop.call_at(at, self.look, context=self._context)
+        self._timer = self._loop.call_at(at, self._rung, context=self._context)
+
+    def _rung(self) -> None:
+        now = self._loop.time()
+        self._put_off = not self._put_off and now - self._at > LATE_S
+        if self._put_off:
+            self._ring(now + LATE_S)
+        else:
+            self.look()
 
     def _silence(self) -> None:
         if self._timer is not None:

@@ -31,11 +31,16 @@ _crews: weakref.WeakSet[Crew] = weakref.WeakSet()
 
 
 def loop_here() -> int:
-    """Return the id of the event loop that this thread runs right now; 0 if it runs none."""
+    """Return the id of the event loop that this thread runs right now; 0 if it runs none.
+
+    gevent's threads are one to asyncio, to which the loop of each runs in all. But they have idents of their own.
+    """
     try:
-        return id(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
     except RuntimeError:
         return 0
+    here = threading.get_ident()
+    return id(loop) if getattr(loop, "_thread_id", here) == here else 0
 
 
 def runs_a_loop() -> bool:

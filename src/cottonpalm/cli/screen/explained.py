@@ -66,16 +66,20 @@ def explain(error: Exception, state: Mapping[str, Any]) -> int:
         screen.error(f"the name {error.filename} is too long for this file system: choose a shorter one")
         return Code.USAGE
     where = "" if screen.verbose else " (-v shows where)"
-    screen.error(f"unexpected {type(error).__name__}: {error}{_files(error)}{where}")
+    screen.error(f"unexpected {type(error).__name__}: {error}{_too_few(error)}{where}")
     screen.traceback(error)
     return Code.UNEXPECTED
 
 
-def _files(error: Exception) -> str:
-    """What helps where the system lets the process open no more files."""
-    if not isinstance(error, OSError) or error.errno != errno.EMFILE:
-        return ""
-    return "; `ulimit -n 1000` in the shell that starts it lets it open more"
+def _too_few(error: Exception) -> str:
+    """What helps where the system lets the process open no more files, or start no more threads."""
+    if isinstance(error, OSError) and error.errno == errno.EMFILE:
+        return "; `ulimit -n 1000` in the shell that starts it lets it open more"
+    if isinstance(error, RuntimeError) and str(error).startswith("can't start new thread"):
+        return (
+            "; the system allows no more: look at `ulimit -u` and `ulimit -v`, or the limits of the container"
+        )
+    return ""
 
 
 def _file_of(error: Any) -> str:
