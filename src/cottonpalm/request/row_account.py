@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cottonpalm.providers import dressed
 from cottonpalm.request.loose_ends import LooseEnds
+from cottonpalm.request.row_usage import RowUsage
 from cottonpalm.runtime.wait_queue import RowClosed
-from cottonpalm.types import CostSource, Fault, Try, Usage, Verdict
+from cottonpalm.types import Fault, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,21 +30,16 @@ class HandsOver(Protocol):
         """Give it back: the requests under the call are seen, and take the permits."""
 
 
-TRIES: Final = 20  # of a row, that are kept in case it fails: the first ones and the last
 ROW: Final[ContextVar[RowAccount | None]] = ContextVar("cottonpalm_row", default=None)
 MODEL: Final[ContextVar[HandsOver | None]] = ContextVar("cottonpalm_model", default=None)
 # The chain has another model to ask, behind the one that is asked now.
 OTHERS: Final[ContextVar[bool]] = ContextVar("cottonpalm_others", default=False)
 
 
-class RowAccount:
+class RowAccount(RowUsage):
     """One row under way. It counts, bounds and remembers every request of the row. Thread-safe.
 
     Attributes:
-        attempts: how many requests were sent.
-        usage: tokens of all answers, including those of failed tries; None if no answer reported them.
-        cost_pico: pico-dollars of all answers; None if no price is known.
-        model: the name of the model that answered last.
         truncated: True: an answer was cut or filtered, and the run accepts that.
         partial: the text of an answer that was refused because it was cut or filtered.
         spent: the last fault on which a request used up its tries, in this try of the row.
@@ -52,9 +47,7 @@ class RowAccount:
         on_aside: called with each change of `aside`, from any thread.
         on_short: called when the first of its requests begins to wait for money, and when none waits any more.
         on_wire: requests sent and not yet answered; calls of models whose requests are not seen likewise.
-        got: an answer came to one of them.
         calling: its chain is being called, where nothing finer is seen of what it does.
-        known: how many model calls LangChain's own cache answered.
         adopts: it stands for requests whose row was lost, which may be anybody's.
         closed: True: the row has ended, or its run is left: requests that still come from it are refused.
         ended: True: the row has ended, and with it what it held open; a row whose run is left may still read an answer.
@@ -62,34 +55,22 @@ class RowAccount:
         spare: True: another chain is left that may answer the row.
         stay: the row's stay at one of several endpoints; None: there is only one.
         recording: its requests are answered from it, or recorded and held back; None: they are sent.
-        replays: answers that came from a batch.
-        answers: answers that came over the wire; `flexed`: those of them at the flex tier.
-        tries: when its tries began (`clock.now()`), how long they took, and what they met; at most `TRIES`.
     """
 
     __slots__ = (
         "_ends",
         "_failures",
         "_idle",
-        "_lock",
         "_open",
         "_permit",
         "_short",
         "_stepped",
         "adopts",
-        "answers",
         "aside",
-        "attempts",
         "calling",
         "closed",
-        "cost_pico",
-        "cost_source",
         "ended",
-        "flexed",
-        "got",
         "index",
-        "known",
-        "model",
         "on_aside",
         "on_short",
         "on_wire",
@@ -98,28 +79,21 @@ class RowAccount:
         "priority",
         "recording",
         "refused",
-        "replays",
         "run",
         "spare",
         "spent",
         "stay",
-        "tries",
         "truncated",
-        "usage",
     )
 
     def __init__(
         self, run: RunAccount, index: int, priority: float = 0, parent: RowAccount | None = None
     ) -> None:
+        super().__init__()
         self.run = run
         self.index = index
         self.priority = priority
         self.parent = parent
-        self.attempts = 0
-        self.usage: Usage | None = None
-        self.cost_pico: int | None = None
-        self.cost_source: CostSource | None = None
-        self.model: str | None = None
         self.truncated = False
         self.partial: str | None = None
         self.spare = run.has_fallbacks
@@ -128,14 +102,10 @@ class RowAccount:
         self.on_aside: Callable[[bool], None] | None = None
         self.on_short: Callable[[bool], None] | None = None
         self.on_wire = 0
-        self.got = self.calling = False
+        self.calling = False
         self.closed = self.ended = self.adopts = self.refused = False
-        self.known = 0
         self.stay: Stay | None = None
         self.recording: Recording | None = None
-        self.replays = self.answers = self.flexed = 0
-        self.tries: list[Try] | None = None
-        self._lock = threading.Lock()
         self._permit: Permit | None = None
         # These are made when first needed: there are many rows, and most of them need none of these.
         self._failures: dict[tuple[str, str, bytes], Any] | None = None
@@ -204,10 +174,6 @@ class RowAccount:
         """Whether something was paid for and no request is under way: what it still does costs nothing."""
         with self._lock:
             return self._paid() and not (self._open or self.on_wire)
-
-    def _paid(self) -> bool:
-        # What is only booked, for an answer that was lost, is no answer: nothing is kept by waiting for another one.
-        return bool(self.got or self.replays or self.usage is not None)
 
     @property
     def divertible(self) -> bool:
@@ -334,12 +300,6 @@ class RowAccount:
                 self.got = True
                 self.answers += 1
 
-    def replayed(self) -> None:
-        """An answer came from a batch: it counts as a request of the row, but not for the limits."""
-        with self._lock:
-            self.attempts += 1
-            self.replays += 1
-
     def withdraw(self) -> bool:
         """Take the row back before anything of it is paid for, so that it can be asked in a batch instead.
 
@@ -354,41 +314,6 @@ class RowAccount:
     def claim(self) -> float:
         """Its priority in line for money: what was paid for its answers is lost where it gets no more."""
         return self.priority + self.answers
-
-    # -- what it used
-
-    def tried(self, began_s: float, took_s: float, met: str) -> None:
-        """Note a try that is over, in case the row fails."""
-        tries = self.tries
-        if tries is None:
-            tries = self.tries = []
-        if len(tries) >= TRIES:
-            del tries[TRIES // 2]
-        tries.append(Try(began_s, took_s, met))
-
-    def knew(self) -> None:
-        """LangChain's own cache gave an answer, without a request and without cost."""
-        self.known += 1
-        self.book(None, 0, "reported", None)
-
-    def book(self, usage: Usage | None, cost_pico: int | None, source: CostSource, model: str | None) -> None:
-        """Add what one try used and cost. If one cost is an estimate, the sum is an estimate."""
-        with self._lock:
-            if usage is not None:
-                self.usage = usage if self.usage is None else self.usage + usage
-            self.model = model or self.model
-            if cost_pico is not None:
-                self.cost_pico = (self.cost_pico or 0) + cost_pico
-                self.cost_source = "estimated" if "estimated" in (self.cost_source, source) else source
-
-    @property
-    def lane(self) -> str:
-        """Where its answers came from."""
-        if self.replays:
-            return "batch" if self.replays >= self.attempts else "mixed"
-        if self.flexed:
-            return "flex" if self.flexed >= self.answers else "mixed"
-        return "live"
 
     # -- what it remembers of its requests
 
