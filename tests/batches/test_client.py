@@ -356,14 +356,47 @@ class Drip(httpx.AsyncByteStream):
             yield b" "
 
 
-@pytest.mark.parametrize(("creates", "what"), [(False, "later"), (True, "unsure")])
-def test_an_answer_that_comes_a_byte_at_a_time_is_not_waited_for_for_ever(creates: bool, what: str) -> None:
+@pytest.mark.parametrize(("creates", "what", "after"), [(False, "later", 60), (True, "unsure", 300)])
+def test_an_answer_that_comes_a_byte_at_a_time_is_not_waited_for_for_ever(
+    creates: bool, what: str, after: int
+) -> None:
     async def main() -> None:
         async with httpx.AsyncClient(transport=Wire(httpx.Response(200, stream=Drip()))) as http:
             client = BatchClient(OPENAI, http, KEYS)
             async with asyncio.timeout(3600):
                 await (client.create("t", "file", None) if creates else client.look("b"))
 
-    with pytest.raises(Trouble, match="no whole answer in 300 s") as troubled:
+    with pytest.raises(Trouble, match=f"no whole answer in {after} s") as troubled:
         virtual_run(main())
     assert troubled.value.what == what
+
+
+class Silent(httpx.AsyncBaseTransport):
+    """A half-open connection: what is sent goes nowhere, and the wait ends as the client's own timeouts say."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(request.extensions["timeout"]["read"])
+        raise httpx.ReadTimeout("", request=request)
+
+
+@pytest.mark.parametrize(
+    ("asked", "most_s"),
+    [
+        (lambda client: client.look("b"), 60),
+        (lambda client: client.cancel("b"), 60),
+        (lambda client: client.listing(0.0), 60),
+        (results, 300),
+        (lambda client: client.create("t", "file", None), 300),
+    ],
+    ids=["look", "cancel", "listing", "results", "create"],
+)
+def test_a_small_question_over_a_half_open_connection_is_given_up_early(
+    asked: Callable[[BatchClient], Any], most_s: int
+) -> None:
+    async def main() -> float:
+        async with httpx.AsyncClient(transport=Silent()) as http:
+            with pytest.raises(Trouble):
+                await asked(BatchClient(OPENAI, http, KEYS))
+        return asyncio.get_running_loop().time()
+
+    assert virtual_run(main()) == most_s

@@ -12,7 +12,7 @@ import pytest
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 
-from cottonpalm import Budget, ConfigError, RunStopped
+from cottonpalm import Budget, Cache, ConfigError, RunStopped
 from cottonpalm.stores import open_store
 from cottonpalm.types import pico
 from tests.batchlane.chains import PROMPT, two_steps
@@ -396,3 +396,22 @@ def test_what_stopped_the_run_for_all_rows_is_not_held_against_those_of_the_next
     found = batched(chain, server, tmp_path).batch(rows(count))
     assert found == [f"answer to: About: {row['text']}" for row in rows(count)]
     assert (len(server.jobs), len(server.bills), server.paid_twice()) == (2, count, {})
+
+
+def test_a_row_whose_request_is_out_goes_before_its_equals_so_that_none_of_them_asks_it_again(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    equal, first = [{"text": "row 0"}, {"text": "row 1"}, {"text": "row 0"}], [0.0, 1.0, 2.0]
+
+    def processor(**more: Any) -> BatchProcessor:
+        return batched(simple(server), server, tmp_path, cache=Cache(path=tmp_path / "c.db"), **more)
+
+    server.faults = Faults(looks=10**6)
+    with pytest.raises(RunStopped):
+        processor(detach=True).batch(equal, priorities=first)
+    for job in server.jobs.values():
+        job.faults = Faults(looks=1)
+    server.faults = Faults(looks=1)
+    answers = processor().batch(equal, priorities=first)
+    assert answers == ["answer to: About: row 0", "answer to: About: row 1", "answer to: About: row 0"]
+    assert (len(server.jobs), server.paid_twice()) == (1, {})

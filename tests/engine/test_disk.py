@@ -13,12 +13,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cottonpalm import BatchProcessor, RunStopped, StoreError
+from cottonpalm.stores import memory
+from cottonpalm.stores.memory import MemoryRunStore, MemoryStore
 from cottonpalm.stores.sqlite.store import SqliteStore
+from cottonpalm.testing import virtual_run
 from tests.engine.helpers import Probe, aread, read
 from tests.support.loopback import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from cottonpalm.protocols import Spent
 
 BIG = "x" * 2_000
 
@@ -288,3 +294,35 @@ def test_a_read_only_place_is_refused_before_any_call_with_what_to_check(tmp_pat
             assert str(disk) in line
     finally:
         disk.chmod(0o700)
+
+
+class Away(MemoryRunStore):
+    """A store whose server is away after the first group for `away_s`; what is written meanwhile waits for it."""
+
+    away_s, groups = 60.0, 0
+
+    def write(
+        self, rows: Any, done: Callable[[BaseException | None], None], spent: Spent | None = None
+    ) -> None:
+        self.groups += 1
+        if self.groups == 2:
+            asyncio.get_running_loop().call_later(self.away_s, super().write, rows, done, spent)
+        else:
+            super().write(rows, done, spent)
+
+
+def test_no_row_starts_while_the_store_is_away_and_all_go_on_once_it_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "MemoryRunStore", Away)
+    chain, rows, counts = Probe(delay_s=0.3), [str(n) for n in range(600)], list[int]()
+
+    async def main() -> list[Any]:
+        loop = asyncio.get_running_loop()
+        for after_s in (3.0, 59.0):
+            loop.call_later(after_s, lambda: counts.append(len(chain.calls)))
+        return await processor(chain, MemoryStore()).abatch(rows)
+
+    assert virtual_run(main()) == [("answer", row) for row in rows]
+    assert counts[0] == counts[1] < 50, "what was under way, and no more"
+    assert set(chain.calls.values()) == {1}

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from langchain_openai import ChatOpenAI
 
-from cottonpalm import AdaptiveConcurrency, BatchProcessor, Limits, RetryPolicy
+from cottonpalm import AdaptiveConcurrency, BatchProcessor, Cache, Limits, RetryPolicy
 from cottonpalm.events import RowStarted
 from cottonpalm.runtime.priority import AGE_S
 from cottonpalm.testing import FlakyTransport, ScriptedChain, virtual_run
@@ -153,3 +153,10 @@ def test_rows_whose_priority_cannot_be_told_are_asked_at_priority_0_and_said(
 async def outcomes_of(processor: BatchProcessor, rows: Any) -> list[Any]:
     async with processor.astart(rows) as run:
         return [outcome async for outcome in run]
+
+
+def test_rows_begin_in_their_order_also_where_those_before_them_are_at_once_over() -> None:
+    rows, chain = [4, 1, 7, 7, 7, 6, 3, 1, 7], Probe(delay_s=0)
+    processor = BatchProcessor(chain, cache=Cache(), concurrency=3, priority=float)
+    assert processor.batch(rows) == [("answer", row) for row in rows]
+    assert chain.order == [7, 6, 4, 3, 1]

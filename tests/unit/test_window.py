@@ -36,6 +36,13 @@ def test_rows_that_came_together_go_by_priority_then_by_input_order(priorities: 
     assert drained(window) == sorted(range(len(priorities)), key=lambda n: (-priorities[n], n))
 
 
+def test_rows_that_are_to_go_first_do_so_within_their_chunk() -> None:
+    window = Window(10, ordered=True, chunk_size=2)
+    for n in range(4):
+        window.push(Item(n, n, priority=-n), arrival_s=0, first=n in (1, 3))
+    assert drained(window) == [1, 0, 3, 2]
+
+
 def test_waiting_outweighs_priority_in_the_end() -> None:
     for later_s, first in ((AGE_S - 1, 1), (AGE_S + 1, 0)):
         window = Window(10, ordered=True)

@@ -80,6 +80,7 @@ class Scheduler:
         self.begun = 0  # rows let in; a parked row counts each time it is let in...
         self.finished = 0  # ...and rows that came back; each one let in comes back exactly once
         self.closing = False
+        self._held = False  # a row could not start while the store was late
 
     @property
     def owed(self) -> int:
@@ -110,7 +111,7 @@ class Scheduler:
             return None
         if not self.feed.done and self._must_wait(window):
             return None
-        if self._chunks is not None and not self._may_begin(self._chunks):
+        if self._waits_for_store() or (self._chunks is not None and not self._may_begin(self._chunks)):
             return None
         if (item := window.pop()) is None:
             return None
@@ -127,6 +128,10 @@ class Scheduler:
         if window.size * 2 <= window.capacity:
             self.feed.more()
         return self._whole and not self.feed.done
+
+    def _waits_for_store(self) -> bool:
+        self._held = self._delivery.late
+        return self._held
 
     def _may_begin(self, chunks: Chunks) -> bool:
         return (first := self._window.first) is None or chunks.begin(first)
@@ -230,6 +235,9 @@ class Scheduler:
         if self._told:
             self._tell(outcomes)
         self._outbox.put(outcomes)
+        if self._held:
+            self._held = False
+            self.wake()
 
     def _tell(self, outcomes: Sequence[Outcome]) -> None:
         if self._events is not None:

@@ -39,6 +39,7 @@ class Matcher:
     Attributes:
         changed: rows found by their id that now ask another question: they keep the slot, but not the stored answer.
         added: rows for which nothing was stored.
+        held: the slots of rows that wait for batches.
         over: every stored row is taken, so all further rows are new: `new_slot` gives each its slot.
     """
 
@@ -47,11 +48,11 @@ class Matcher:
         self._run, self._look_ahead = run, look_ahead
         self._last = run.last_slot()
         self._waiting: dict[bytes, list[AskedRow]] = {}  # for batches; the first of equal ones stands last
-        self._held = set[int]()  # their slots
+        self.held = set[int]()
         for row in sorted(waiting, reverse=True):
             self._waiting.setdefault(row.key, []).append(row)
-            self._held.add(row.row)
-        self._end = max(self._last, max(self._held, default=-1))
+            self.held.add(row.row)
+        self._end = max(self._last, max(self.held, default=-1))
         self._free = self._end + 1  # the next free slot behind all of them
         self._used = bytearray(self._end + 1)
         self._page: list[Slot] = []
@@ -188,7 +189,7 @@ class Matcher:
 
     def _is_gap(self) -> bool:
         """Whether nothing is stored at the row's position because an earlier process was interrupted."""
-        if self._moved or self._next > self._end or self._next in self._held:
+        if self._moved or self._next > self._end or self._next in self.held:
             return False
         return not self._is_stored(self._next)
 

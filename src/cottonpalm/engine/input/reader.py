@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import islice
 from secrets import token_bytes
@@ -165,6 +166,11 @@ class Reader:
     def stored_before(self) -> int:
         """Rows that the store may hold from earlier processes."""
         return 0 if self._matcher is None else self._matcher.last_slot + 1
+
+    @property
+    def out(self) -> AbstractSet[int]:
+        """The slots of rows with requests in batches: an equal row that went before one would ask them again."""
+        return frozenset() if self._matcher is None else self._matcher.held
 
     def slot(self, index: int) -> int:
         """The store's row number of an input row."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import deque
 from heapq import heappop, heappush
@@ -46,13 +47,13 @@ class Window:
         """How many more rows the feed should read now."""
         return max(0, self.capacity - self.size)
 
-    def push(self, item: Item, arrival_s: float) -> None:
-        """Add a row that was just read."""
+    def push(self, item: Item, arrival_s: float, *, first: bool = False) -> None:
+        """Add a row that was just read; `first`: it goes before all others of its chunk, whatever their priority."""
         self.size += 1
         if self._heap is None:
             self._line.append(item)
         else:
-            rank = ageing_key(arrival_s, item.priority)
+            rank = -math.inf if first else ageing_key(arrival_s, item.priority)
             heappush(self._heap, (item.index // self._chunk_size, rank, item.index, item))
 
     def push_back(self, item: Item) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 GROUP_ROWS: Final = 256
 GROUP_S: Final = 0.1  # a row waits at most this long for its group to fill
+LATE_S: Final = 0.5  # a group that takes longer may never be stored
 
 
 class Delivery:
@@ -50,6 +51,11 @@ class Delivery:
     def held(self) -> int:
         """How many outcomes are not durable yet."""
         return self._writing + len(self._outcomes)
+
+    @property
+    def late(self) -> bool:
+        """Whether the store may be away: what is asked meanwhile would be lost with what waits, and paid again."""
+        return self._under_way and clock.now() - self._began_s > LATE_S
 
     async def drained(self) -> None:
         """Flush, and wait until all outcomes are durable and handed over; on a closed loop, only until durable."""

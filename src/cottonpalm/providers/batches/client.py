@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from cottonpalm.providers.batches.spool import Packed
 
 TIMEOUT: Final = httpx.Timeout(300.0, connect=30.0)  # a file of 200 MB takes its time
-_WHOLE_S: Final = 300.0
+_LOOK_S: Final = 60.0  # a small question, which is asked again: its connection may be half-open
+_CREATE_S: Final = 300.0  # costs money: whether it was done takes minutes to find out, so it is waited for
 _HOPS: Final = 5
 _PAGES: Final = 100
 _SHOWN: Final = 80  # bytes of an answer that is none
@@ -150,12 +151,12 @@ class BatchClient:
 
     async def _bytes(self, ask: Ask, packed: Packed | None = None, *, creates: bool = False) -> bytes:
         # Files take their time, as long as they come on; a small answer that comes a byte at a time is none.
-        most_s = _WHOLE_S if ask.joint is None else None
+        most_s = None if ask.joint is not None else _CREATE_S if creates else _LOOK_S
         try:
             async with asyncio.timeout(most_s), self._answer(ask, packed, creates=creates) as response:
                 return await _read(response, creates=creates)
         except TimeoutError as exc:
-            raise of_exception(TimeoutError(f"no whole answer in {_WHOLE_S:g} s"), creates=creates) from exc
+            raise of_exception(TimeoutError(f"no whole answer in {most_s:g} s"), creates=creates) from exc
 
     @asynccontextmanager
     async def _answer(

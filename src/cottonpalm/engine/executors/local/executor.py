@@ -216,7 +216,7 @@ class LocalExecutor:
             except GeneratorExit:
                 if not row.finished:
                     raise
-            if self._unbegun:  # rows that were let in before the next one go first
+            while self._unbegun:  # noqa: ASYNC110 - rows that were let in before go first: a turn or two
                 await asyncio.sleep(0)
             item = self._rows.next()
 
