@@ -9,6 +9,7 @@ from cottonpalm.errors import ConfigError
 from cottonpalm.providers.call import Call
 from cottonpalm.providers.paths import family_in
 from cottonpalm.request.money.remote import NoMoreMoney
+from cottonpalm.request.money.rules import price_list
 from cottonpalm.request.money.rules.outputs import Outputs
 from cottonpalm.types import PICO
 
@@ -32,6 +33,7 @@ class Pricing:
         stretches: for each host and model that counted more input than our bound: the count, in per mille of the bound.
         lengths: the same of output, for those that wrote more than the request's maximum.
         repeated: how many answers our own maximum has cut, so that they were asked for again.
+        foreseen: hosts and models of which a first request has gone that nothing had to be reserved for.
     """
 
     def __init__(self, prices: PriceBook, ledger: Ledger | None, spending: Spending, alerts: Alerts) -> None:
@@ -39,10 +41,20 @@ class Pricing:
         self.stretches: dict[str, int] = {}
         self.lengths: dict[str, int] = {}
         self.repeated = 0
+        self.foreseen: set[str] = set()
         self._ledger, self._spending, self._alerts = ledger, spending, alerts
         self._tariffs: dict[tuple[str, str | None], Tariff] = {}
         self._outputs: dict[str, Outputs] = {}
         self._lock = threading.Lock()
+
+    def foresee(self, call: Call) -> None:
+        """A first request to this model goes: load what prices its answer while the provider works at it.
+
+        Loaded when the first answer is there, it would keep the loop from all others, which would seem to take longer.
+        """
+        self.foreseen.add(call.label)
+        if self.prices.looks_up(call.model, call.url):
+            threading.Thread(target=price_list.load, name="cottonpalm-prices", daemon=True).start()
 
     def tariff(self, call: Call) -> Tariff:
         """Return what we know about the prices of the model asked; it is looked up once."""

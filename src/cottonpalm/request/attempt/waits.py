@@ -36,6 +36,8 @@ def ready(
         money = Reservation(row, call, whole=tries.whole)
         if run.ledger is not None:
             yield from reserve(row, call, money, run.ledger)
+        elif call.label not in run.pricing.foreseen:
+            run.pricing.foresee(call)
         if asking is not None:
             money.instead = asking.body
         elif call.asked_as is not None:

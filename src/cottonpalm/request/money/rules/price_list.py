@@ -8,8 +8,11 @@ not name. This module also lists the most tokens that known models write in one 
 from __future__ import annotations
 
 import re
+import sys
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.request.money.rules.rates import Rates, halved, per_token, pico
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
     from genai_prices.types import ModelInfo, PriceCalculation
 
+_DATA: Final = "genai_prices.data"  # what takes long of it
 _TOKENS: Final = 10**6  # prices are per million tokens
 _WRITES: Final = ("cache_write_mtok", "cache_write_1h_mtok")
 _INPUT_KEYS: Final = ("input_mtok", "cache_read_mtok", *_WRITES)
@@ -90,6 +94,17 @@ def _counts(usage: Usage) -> Any:
     if spoken or drawn:
         counts |= {"output_audio_tokens": spoken, "output_image_tokens": drawn}
     return genai_prices.Usage(**counts)
+
+
+def is_loaded() -> bool:
+    """Whether the list is in memory."""
+    return _DATA in sys.modules
+
+
+def load() -> None:
+    """Import the list now. Where that fails, it does so again for whoever looks a model up."""
+    with suppress(Exception):
+        import_module(_DATA)
 
 
 def look_up(model: str, url: str | None, tier: str | None = None) -> Rates | None:

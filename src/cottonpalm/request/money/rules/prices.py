@@ -94,6 +94,12 @@ class PriceBook:
             rates = self._known[key] = self._find(*key)
             return rates
 
+    def looks_up(self, model: str, url: str | None) -> bool:
+        """Whether the price list, which is not loaded yet, will be asked for this model; not by a user's function."""
+        if callable(self._own) or self._own_rates(model) is not None or _is_free(model):
+            return False
+        return prices_in_china.look_up(model, url) is None and not price_list.is_loaded()
+
     def tariff(self, model: str, url: str | None, tier: str | None = None) -> Tariff:
         """Return what bounds the cost of requests to this model, at this address and this tier."""
         rates = self.rates(model, url, tier)
@@ -122,7 +128,7 @@ class PriceBook:
     def _find(self, model: str, url: str | None, tier: str | None) -> Rates | None:
         if (own := self._own_rates(model)) is not None:
             return halved(own) if tier == BATCH else own
-        if any(fnmatchcase(model, name) for name in FREE):
+        if _is_free(model):
             return flat(0, 0)
         return prices_in_china.look_up(model, url) or price_list.look_up(model, url, tier)
 
@@ -140,6 +146,10 @@ class PriceBook:
             raise ConfigError(
                 f"the function given as prices= failed for {model!r} ({type(exc).__name__}: {exc})"
             ) from exc
+
+
+def _is_free(model: str) -> bool:
+    return any(fnmatchcase(model, name) for name in FREE)
 
 
 @cache
