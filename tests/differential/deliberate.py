@@ -34,6 +34,7 @@ ELSEWHERE: Final = (
     "With a store, an answer must survive it",
     "cottonpalm retries; the SDK does not",
     "How much runs at once is found, not fixed",
+    "A graph goes on in its thread",
     "Sync calls use the async form of a chain",
     "A request may take 600 seconds",
     "Rows may be answered without a call",

@@ -169,7 +169,7 @@ def test_few_rows_on_a_dead_provider_fail_with_their_own_tries() -> None:
 
 def test_a_provider_that_flaps_is_never_given_up() -> None:
     took = []
-    for seed in range(12):
+    for seed in range(24):
         rng = Random(seed)
         provider = Provider(lambda _, rng=rng: rng.choice([None, 503, Flaw.DROP]))
         outcomes, stopped, seconds = go(provider, 300, retry=20)

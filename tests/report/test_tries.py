@@ -19,7 +19,7 @@ from cottonpalm.cli.store.held_store import HeldStore
 from cottonpalm.live.server import Dashboard
 from cottonpalm.observers.page.run_page import page_of
 from cottonpalm.observers.page.tries import timeline
-from cottonpalm.request.row_account import TRIES
+from cottonpalm.request.row_usage import TRIES
 from cottonpalm.stores import open_store
 from cottonpalm.stores.codec.records import pack, unpack
 from cottonpalm.testing import FlakyTransport, virtual_run
