@@ -8,13 +8,13 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cottonpalm import BatchProcessor, RunStopped, StoreError
-from cottonpalm.stores import memory
-from cottonpalm.stores.memory import MemoryRunStore, MemoryStore
+from cottonpalm.stores.memory import MemoryStore
 from cottonpalm.stores.sqlite.store import SqliteStore
 from cottonpalm.testing import virtual_run
 from tests.engine.helpers import Probe, aread, read
@@ -296,33 +296,62 @@ def test_a_read_only_place_is_refused_before_any_call_with_what_to_check(tmp_pat
         disk.chmod(0o700)
 
 
-class Away(MemoryRunStore):
-    """A store whose server is away after the first group for `away_s`; what is written meanwhile waits for it."""
+class SlowStore(MemoryStore):
+    """A store of its own kind, whose n-th group is stored after so many seconds."""
 
-    away_s, groups = 60.0, 0
+    def __init__(self, takes_s: Callable[[int], float]) -> None:
+        super().__init__()
+        self._takes_s = takes_s
 
-    def write(
-        self, rows: Any, done: Callable[[BaseException | None], None], spent: Spent | None = None
-    ) -> None:
-        self.groups += 1
-        if self.groups == 2:
-            asyncio.get_running_loop().call_later(self.away_s, super().write, rows, done, spent)
-        else:
-            super().write(rows, done, spent)
+    def open_run(self, *given: Any, **more: Any) -> Any:
+        run, groups = super().open_run(*given, **more), count(1)
+        write = run.write
+
+        def later(
+            rows: Any, done: Callable[[BaseException | None], None], spent: Spent | None = None
+        ) -> None:
+            if takes_s := self._takes_s(next(groups)):
+                asyncio.get_running_loop().call_later(takes_s, write, rows, done, spent)
+            else:
+                write(rows, done, spent)
+
+        run.write = later  # type: ignore[method-assign]
+        return run
 
 
-def test_no_row_starts_while_the_store_is_away_and_all_go_on_once_it_is_there(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(memory, "MemoryRunStore", Away)
+def test_no_row_starts_while_the_store_is_away_and_all_go_on_once_it_is_there() -> None:
     chain, rows, counts = Probe(delay_s=0.3), [str(n) for n in range(600)], list[int]()
 
     async def main() -> list[Any]:
         loop = asyncio.get_running_loop()
         for after_s in (3.0, 59.0):
             loop.call_later(after_s, lambda: counts.append(len(chain.calls)))
-        return await processor(chain, MemoryStore()).abatch(rows)
+        return await processor(chain, SlowStore(lambda group: 60.0 * (group == 2))).abatch(rows)
 
     assert virtual_run(main()) == [("answer", row) for row in rows]
     assert counts[0] == counts[1] < 50, "what was under way, and no more"
     assert set(chain.calls.values()) == {1}
+
+
+def test_a_disk_that_always_takes_a_second_holds_no_row_back() -> None:
+    chain, rows = Probe(delay_s=0.3), [str(n) for n in range(600)]
+
+    async def main() -> float:
+        await processor(chain, SlowStore(lambda _: 1.0)).abatch(rows)
+        return asyncio.get_running_loop().time()
+
+    assert virtual_run(main()) < 600 / 8 * 0.3 + 2, "as long as eight at once take, and the last group"
+
+
+def test_it_is_told_that_the_store_is_what_rows_wait_for() -> None:
+    chain, told = Probe(delay_s=0.3), list[str]()
+
+    async def main() -> None:
+        async with processor(chain, SlowStore(lambda group: 60.0 * (group == 2))).astart(
+            [str(n) for n in range(600)]
+        ) as run:
+            asyncio.get_running_loop().call_later(30, lambda: told.append(run.stats.binding.what))
+            assert len([outcome async for outcome in run]) == 600
+
+    virtual_run(main())
+    assert told == ["store"]

@@ -120,6 +120,8 @@ class Backpressure:
         """
         if self.held:
             return "held"
+        if rows.store_is_late:
+            return "store"
         if 2 * max(rows.unread, rows.unwritten) >= room:
             return "reader" if rows.unread >= rows.unwritten else "store"
         if self._account.flow.waiting:

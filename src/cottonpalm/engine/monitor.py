@@ -13,6 +13,7 @@ from cottonpalm.request.limiter.rules.binding import BUSY, SEVERAL, Snapshot, bi
 from cottonpalm.request.limiter.rules.causes import APART
 from cottonpalm.request.limiter.rules.reasons import why
 from cottonpalm.request.reach import DEAD_S
+from cottonpalm.runtime.due import LATE_S
 from cottonpalm.types import Kind
 
 if TYPE_CHECKING:
@@ -192,7 +193,6 @@ def _is_fact(binding: Binding) -> bool:
 
 _LOOKS: Final = 20  # how often it looks during the time of one stall
 OFTEN_S: Final = 1.0  # seconds between two looks while no server has ever answered
-STOOD_S: Final = 1.0  # a look that comes so much too late tells that the loop stood still
 
 
 class StallWatch:
@@ -235,7 +235,7 @@ class StallWatch:
         if self._account.flow.grain != "request" or not self._account.flow.outstanding():
             self._quiet_from = now
         accepted, announced_s = self._account.flow.last_sign()
-        if (stood_s := now - self._wanted) > STOOD_S:
+        if (stood_s := now - self._wanted) > LATE_S:
             self._quiet_from = max(self._quiet_from, accepted) + stood_s
         silence_s = now - max(self._quiet_from, accepted) - announced_s
         dead_s, said = self._account.reach.dead_s(), self._account.last_said

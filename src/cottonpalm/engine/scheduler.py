@@ -80,7 +80,7 @@ class Scheduler:
         self.begun = 0  # rows let in; a parked row counts each time it is let in...
         self.finished = 0  # ...and rows that came back; each one let in comes back exactly once
         self.closing = False
-        self._held = False  # a row could not start while the store was late
+        self._held = False  # a row could not start, as the store was late
 
     @property
     def owed(self) -> int:
@@ -102,6 +102,11 @@ class Scheduler:
         """How many outcomes are on their way to the disk."""
         return self._delivery.held
 
+    @property
+    def store_is_late(self) -> bool:
+        """Whether no row may start until the store has what it was given."""
+        return self._delivery.late
+
     def next(self) -> Item | None:
         """Let one row in and return it; None: not now. Only this method lets rows in."""
         outbox, window = self._outbox, self._window
@@ -111,7 +116,8 @@ class Scheduler:
             return None
         if not self.feed.done and self._must_wait(window):
             return None
-        if self._waits_for_store() or (self._chunks is not None and not self._may_begin(self._chunks)):
+        self._held = self.store_is_late
+        if self._held or (self._chunks is not None and not self._may_begin(self._chunks)):
             return None
         if (item := window.pop()) is None:
             return None
@@ -128,10 +134,6 @@ class Scheduler:
         if window.size * 2 <= window.capacity:
             self.feed.more()
         return self._whole and not self.feed.done
-
-    def _waits_for_store(self) -> bool:
-        self._held = self._delivery.late
-        return self._held
 
     def _may_begin(self, chunks: Chunks) -> bool:
         return (first := self._window.first) is None or chunks.begin(first)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 GROUP_ROWS: Final = 256
 GROUP_S: Final = 0.1  # a row waits at most this long for its group to fill
-LATE_S: Final = 0.5  # a group that takes longer may never be stored
+LATE_S: Final = 0.5  # a group that takes longer may never be stored...
+LATE: Final = 4.0  # ...if it also takes so many times as long as the quickest one: some disks are slow
 
 
 class Delivery:
@@ -38,6 +39,7 @@ class Delivery:
         self._spent = spent  # returns what the run has spent; it is made durable together with the rows
         self._store, self._emit, self._failed, self._loop = store, emit, failed, loop
         self._waited, self._began_s = waited, 0.0  # `waited` is called with the seconds each group took
+        self._quickest_s = 0.0  # that one took; 0: none was written yet
         self._rows: list[StoredRow] = []
         self._outcomes: list[Outcome] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -55,7 +57,7 @@ class Delivery:
     @property
     def late(self) -> bool:
         """Whether the store may be away: what is asked meanwhile would be lost with what waits, and paid again."""
-        return self._under_way and clock.now() - self._began_s > LATE_S
+        return self._under_way and clock.now() - self._began_s > max(LATE_S, LATE * self._quickest_s)
 
     async def drained(self) -> None:
         """Flush, and wait until all outcomes are durable and handed over; on a closed loop, only until durable."""
@@ -104,7 +106,9 @@ class Delivery:
 
     def _durable(self, outcomes: list[Outcome], error: BaseException | None) -> None:
         self._under_way, self._writing = False, 0
-        self._waited(clock.now() - self._began_s)
+        took_s = clock.now() - self._began_s
+        self._quickest_s = min(took_s, self._quickest_s or took_s)
+        self._waited(took_s)
         if error is not None:
             lost, self._rows, self._outcomes = outcomes + self._outcomes, [], []
             self._failed(error, lost)
