@@ -63,7 +63,7 @@ class Ours:
 
     def sent(self, now: float, call: Call) -> None:
         if call.held is None:
-            call.held = [Tries(accepted=self.limiter.accepted), None, 0.0]
+            call.held = [Tries(self.limiter.accepted, self.limiter.granted), None, 0.0]
         call.held[1] = self._permit
         self.run.allowance.request()
 

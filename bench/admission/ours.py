@@ -55,7 +55,7 @@ class Ours:
         if (permit := self.limiter.try_acquire(ask=ask)) is None:
             return False
         if not isinstance(call.held, Held):
-            call.held = Held(Tries(accepted=self.limiter.accepted))
+            call.held = Held(Tries(self.limiter.accepted, self.limiter.granted))
         call.held.permit = permit
         self.run.allowance.request()
         return True

@@ -28,12 +28,12 @@ def test_rejections_that_take_no_time_leave_some_patience() -> None:
 def test_what_goes_on_being_rejected_is_chance_and_what_ends_was_none() -> None:
     doubt = Doubt()
     for which in range(1, 7):
-        doubt.sent += 10
+        doubt.went(doubt.sent + 10, trial=False)
         doubt.surprising(which * 10, told=False, silent=False, trial=False)
         doubt.settled()  # whatever cause was found for it
     at_once = doubt.share
     assert at_once == pytest.approx((0.5 + 6) / 110)
-    doubt.sent += 1_000  # none more: the limit that was found holds
+    doubt.went(doubt.sent + 1_000, trial=False)  # none more: the limit that was found holds
     assert doubt.share == CHANCE[0] < at_once
 
 

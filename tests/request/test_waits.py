@@ -35,7 +35,7 @@ class Longest(Random):
 def test_the_backoff_of_a_request_doubles_from_try_to_try_up_to_the_cap() -> None:
     run = a_run(retry=POLICY)
     run.rng = Longest()
-    limiter, tries = run.flow.limiter("k"), Tries(accepted=0)
+    limiter, tries = run.flow.limiter("k"), Tries(0, 0)
     fault = Fault(Kind.TRANSIENT, "InternalServerError", "500")
     waits = [tries.after(fault, run, limiter, probe=True).sleep_s for _ in range(7)]
     assert waits == [1.0, 2.0, 4.0, 5.0, 5.0, 5.0, None]

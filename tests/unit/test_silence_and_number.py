@@ -240,7 +240,7 @@ def test_where_a_number_does_as_much_with_fewer_the_wall_is_forgotten() -> None:
 def test_the_share_of_chance_is_counted_within_bounds() -> None:
     doubt = Doubt()
     assert doubt.share == pytest.approx(0.01)
-    doubt.sent = 1_000
+    doubt.went(1_000, trial=False)
     assert doubt.share == CHANCE[0]
     for which in range(30):
         doubt.surprising(which, told=False, silent=False, trial=False)
@@ -248,6 +248,20 @@ def test_the_share_of_chance_is_counted_within_bounds() -> None:
     for which in range(300):
         doubt.surprising(which, told=False, silent=False, trial=False)
     assert doubt.share == CHANCE[1] == 0.15
+
+
+def test_those_of_a_trial_tell_nothing_of_chance_beyond_the_first_thousand() -> None:
+    """One of ten is rejected, and nine of ten requests are sent in trials."""
+    doubt = Doubt()
+    for nth in range(1, 101):
+        doubt.went(nth * 100 - 90, trial=False)
+        doubt.surprising(nth * 100 - 90, told=False, silent=False, trial=False)
+        doubt.went(nth * 100, trial=True)
+        for rejected in range(9):
+            doubt.surprising(nth * 100 - 10 * rejected, told=False, silent=False, trial=True)
+        if nth == 20:
+            assert doubt.share == pytest.approx(20.5 / (50 + 1_000)), "the first thousand all count"
+    assert doubt.share == pytest.approx(100.5 / (50 + 1_000))
 
 
 @pytest.mark.parametrize(
@@ -258,14 +272,14 @@ def test_two_rejections_are_no_chance_if_hardly_anybody_was_admitted_between(
 ) -> None:
     """Twice -ln(0.02) is 7.82: 0.66 less for each that was admitted between, against 5, or 3.8 in a trial."""
     doubt = Doubt()
-    doubt.sent = 10_000
+    doubt.went(10_000, trial=False)
     assert not doubt.surprising(100, told=False, silent=False, trial=False)
     assert doubt.surprising(100 + gap, told=False, silent=False, trial=trial) is surprising
 
 
 def test_older_rejections_count_with_what_was_admitted_since_and_eight_are_remembered() -> None:
     doubt = Doubt()
-    doubt.sent = 10_000
+    doubt.went(10_000, trial=False)
     weight, found = -math.log(0.02), []
     for nth in range(1, 12):
         found.append(doubt.surprising(nth * 6, told=False, silent=False, trial=False))
@@ -283,7 +297,7 @@ def test_the_more_are_rejected_by_chance_the_more_have_to_fall_together() -> Non
     """One of a hundred, of 20,000 that all asked as much: without that a dozen pairs would pass for a limit."""
     chance, doubt, found = Random(1), Doubt(), 0
     for nth in range(20_000):
-        doubt.sent = nth
+        doubt.went(nth, trial=False)
         if chance.random() < 0.01 and doubt.surprising(nth, told=False, silent=False, trial=False):
             doubt.settled()
             found += 1
@@ -297,7 +311,8 @@ def test_the_more_are_rejected_by_chance_the_more_have_to_fall_together() -> Non
 def test_what_led_to_a_cause_does_not_make_the_next_one_harder_to_find() -> None:
     doubt, took = Doubt(), list[int]()
     for time in range(200):
-        doubt.sent = asked = 1_000 * (time + 1)
+        asked = 1_000 * (time + 1)
+        doubt.went(asked, trial=False)
         for rejected in range(1, 10):
             if doubt.surprising(asked + rejected, told=False, silent=False, trial=False):
                 break
@@ -318,13 +333,13 @@ def test_a_silent_one_where_others_speak_weighs_little_and_one_that_speaks_is_en
 
 def test_waits_that_are_named_though_no_more_was_asked_tell_nothing_from_then_on() -> None:
     doubt = Doubt()
-    doubt.sent = 1_000
+    doubt.went(1_000, trial=False)
     assert doubt.waits_tell
     found = [doubt.odd() for _ in range(20)]
     assert found.index(True) == next(n for n in range(20) if (n + 1) / 1_050 > math.exp(-5.66) / 2)
     assert sum(found) == 1, "what was found is looked for again once"
     assert not doubt.waits_tell
-    doubt.sent = 20_000
+    doubt.went(20_000, trial=False)
     assert doubt.waits_tell, "there were none for long"
 
 

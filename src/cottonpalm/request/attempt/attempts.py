@@ -58,7 +58,7 @@ def attempts(row: RowAccount, call: Call) -> Generator[Step, Result, Done]:
         limiter, stay = row.run.flow.limiter(call.key), row.stay
         if stay is not None:
             stay.begins(limiter, call)
-        tries = Tries(accepted=limiter.accepted)
+        tries = Tries(limiter.accepted, limiter.granted)
         while True:
             done = yield from _try(row, call, tries, stay)
             if isinstance(done, Done):
@@ -92,7 +92,8 @@ def _at_flex(row: RowAccount, call: Call, flex: Flex) -> Generator[Step, Result,
     cheaper = flex.of(call)
     if cheaper is None:
         return None
-    tries = Tries(accepted=row.run.flow.limiter(cheaper.key).accepted)
+    limiter = row.run.flow.limiter(cheaper.key)
+    tries = Tries(limiter.accepted, limiter.granted)
     while tries.refused < TRIES and flex.serves(call):
         before = tries.refused
         done = yield from _try(row, cheaper, tries, None)

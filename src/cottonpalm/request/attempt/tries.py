@@ -39,16 +39,19 @@ class Tries:
 
     A throttle is not the request's fault, so it uses no try. Throttles are limited only once the same key has accepted
     another request after this one was first sent; from then on every rejection counts, even if no other request is
-    left, but for those between which more others were rejected than accepted: then the provider is full. With a
+    left, but for those between which half as many others were rejected as were sent: then the provider is full. With a
     `count_all` policy, every send counts, even while the provider is down.
 
     Attributes:
         transient: how many sends failed for a transient reason.
         throttled: how many rejections came after the key had accepted another request.
         alone: how many rejections came before that, or while most others were rejected as well.
-        among: how many rejections came after another request was accepted since the one before, or were its `own`.
+        among: how many rejections came after another request was accepted since the one before, while few others were
+            rejected, or were its `own`. Answers alone tell nothing: those who were sent before are answered also where
+            nobody fits any more.
         accepted: how many requests the key had accepted before the first try.
-        seen: how many it had accepted at the last rejection...
+        sent: how many had been sent to it before the first try, or at the last rejection...
+        seen: ...how many it had accepted then...
         lost: ...and rejected.
         behind: so many of those who wait go before it: all, if it failed while no other request was accepted. Else it
             could always be the one probe after a pause, always fail, and keep others from being tried. But after every
@@ -63,6 +66,7 @@ class Tries:
     """
 
     accepted: int
+    sent: int
     transient: int = 0
     throttled: int = 0
     alone: int = 0
@@ -149,7 +153,7 @@ class Tries:
             pause_s = _wait_s(fault, run, self.rejections)
         since, probes = accepted > self.seen, limiter.refused
         self.behind = _behind(probes) if probes or not since else 0
-        self._count(accepted, rejected)
+        self._count(accepted, rejected, limiter.granted)
         suspect = self.among >= OWN and not limiter.came_through.explains(self.rejections, accepted)
         others = run.flow.waiting > run.flow.again  # who were never rejected: a silence is asked with them
         self.own = suspect and (since or not others)
@@ -159,17 +163,18 @@ class Tries:
         over = self._used_up(run.retry) or self.throttled >= run.retry.rejections
         return Next(None if over else sleep_s, pause_s)
 
-    def _count(self, accepted: int, rejected: int) -> None:
-        """Count a rejection: of so many requests that the key has accepted and rejected by now."""
-        again = self.rejections > 0
-        full = again and 0 < accepted - self.seen < rejected - self.lost - 1  # but for its own
+    def _count(self, accepted: int, rejected: int, sent: int) -> None:
+        """Count a rejection: of so many requests that the key has accepted and rejected by now, of so many sent."""
+        since = accepted > self.seen
+        others = rejected - self.lost - 1  # but for its own
+        full = since and self.rejections > 0 and 2 * others > sent - self.sent
         # Where all that are left are the reason, nobody else is accepted.
-        self.among += self.own or accepted > self.seen
+        self.among += self.own or (since and not full)
         if accepted > self.accepted and not full:
             self.throttled += 1
         else:
             self.alone += 1
-        self.seen, self.lost = accepted, rejected
+        self.seen, self.lost, self.sent = accepted, rejected, sent
 
     def _used_up(self, policy: RetryPolicy) -> bool:
         rejected = self.rejections if policy.count_all else 0

@@ -58,7 +58,7 @@ class Admission(Gates):
         if bucket.rate and not bucket.counted(sent.at_s, self.refusals.patience_s):
             self.book()
             pace = bucket.rate * (1 + bucket.extra)
-            self._doubt.sent = self.number
+            self._doubt.went(self.number, trial=self._tries_more)
             bucket.admitted(
                 sent.at_s,
                 sent.total - self._bad,
@@ -165,7 +165,8 @@ class Admission(Gates):
     def _catch_up(self, now: float) -> None:
         """It is no answer: what calm answers left undone is done, and the next one sent differs from these."""
         self.book()
-        self._doubt.sent, self._stretch = self.number, None
+        self._stretch = None
+        self._doubt.went(self.number, trial=self._tries_more)
         if self.calm and not self.bucket.rate:
             self._news(now)
 
@@ -287,7 +288,7 @@ class Admission(Gates):
             sent.asked,
             told=(named_s > 0 and doubt.waits_tell) or empty,  # a quota that is left explains nothing
             silent=self._speaks and not speaks,
-            trial=bucket.extra > 0 or number.testing,
+            trial=self._tries_more,
         )
         doubt.suspect = sent.ordinal - off if above else -math.inf
         fast = self._may_be_fast()
@@ -304,6 +305,11 @@ class Admission(Gates):
             number.restart(number.limit)  # what was found may have been chance as well
             bucket.off()
         return cause
+
+    @property
+    def _tries_more(self) -> bool:
+        """More goes than is known to fit."""
+        return self.bucket.extra > 0 or self.concurrency.testing
 
     def _may_be_fast(self) -> bool:
         """Whether a rejection may be for the pace, whatever is left of a quota.

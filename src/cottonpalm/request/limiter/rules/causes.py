@@ -138,7 +138,7 @@ class Doubt:
         suspect: as many have to be in flight to ask as much; below any number: everybody does.
     """
 
-    __slots__ = ("_alone", "_odd", "_recent", "_untold", "sent", "suspect")
+    __slots__ = ("_alone", "_kept", "_odd", "_recent", "_untold", "sent", "suspect")
 
     def __init__(self) -> None:
         # Rejections of late: which that asked as much, and its weight.
@@ -146,17 +146,26 @@ class Doubt:
         self._alone = 0  # rejections that led to no cause
         self._untold = 0.0  # rejections that nobody explained, and no trial was to meet
         self._odd = 0  # that named a wait, though no more was asked than had been admitted
+        self._kept = 0  # requests that kept to what is known to fit
         self.sent = 0
         self.suspect = -math.inf
+
+    def went(self, sent: int, *, trial: bool) -> None:
+        """So many were sent in all, the latest of them to try more than is known to fit, or to keep to it."""
+        if not trial:
+            self._kept += sent - self.sent
+        self.sent = sent
 
     @property
     def share(self) -> float:
         """Of all requests, rejected by chance: what is rejected however little is asked.
 
-        A limit that was found is kept to, so it soon rejects few. What goes on being rejected is chance.
+        A limit that was found is kept to, so it soon rejects few. What goes on being rejected is chance. Those of a trial
+        count on neither side, but for the first thousand requests, of which too few would be left to tell anything.
         """
         least, most = CHANCE
-        return min(most, max(least, (0.5 + self._untold) / (50 + self.sent)))
+        of = max(self._kept, min(self.sent, 1000))
+        return min(most, max(least, (0.5 + self._untold) / (50 + of)))
 
     @property
     def waits_tell(self) -> bool:
