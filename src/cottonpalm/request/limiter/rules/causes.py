@@ -160,8 +160,8 @@ class Doubt:
     def share(self) -> float:
         """Of all requests, rejected by chance: what is rejected however little is asked.
 
-        A limit that was found is kept to, so it soon rejects few. What goes on being rejected is chance. Those of a trial
-        count on neither side, but for the first thousand requests, of which too few would be left to tell anything.
+        A limit that was found is kept to, so it soon rejects few. What goes on being rejected is chance. Requests of
+        trials count on neither side, but among the first thousand: too few would be left there to tell anything.
         """
         least, most = CHANCE
         of = max(self._kept, min(self.sent, 1000))
