@@ -35,8 +35,8 @@ def say(line: str) -> None:
 
 
 def environment() -> dict[str, str]:
-    """The caller's environment, less what would lead a virtual environment astray."""
-    strays = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"}
+    """The caller's environment, less what would lead a virtual environment astray, or slow down each Python in it."""
+    strays = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__", "PYTHONDONTWRITEBYTECODE"}
     kept = {name: value for name, value in os.environ.items() if name not in strays}
     return {**kept, "PIP_USER": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
