@@ -235,7 +235,10 @@ def lane_of(given: BatchLane | None, what: str) -> BatchLane:
 
 
 def store_of(given: str | Path | Store | None, what: str) -> str | Path | Store | None:
-    """The store as it was given; one in memory is made here, so that it lasts as long as its processor."""
+    """Where the store is, a file by its whole path: the process may go to another folder before it is opened.
+
+    One in memory is made here, so that it lasts as long as its processor.
+    """
     if given is None:
         return None
     if given == "":
@@ -243,5 +246,5 @@ def store_of(given: str | Path | Store | None, what: str) -> str | Path | Store 
     from cottonpalm.stores import database_of, open_store  # noqa: PLC0415 - its imports cost time
 
     # A file is opened, or a database reached, when a run begins; its address is read now.
-    on_disk = isinstance(given, str | Path) and database_of(given) is not None
-    return given if on_disk else open_store(given)
+    database = database_of(given) if isinstance(given, str | Path) else None
+    return open_store(given) if database is None else database.url

@@ -191,6 +191,20 @@ def test_all_files_are_private_from_the_start(path: Path) -> None:
     assert set(modes.values()) == {0o600}
 
 
+def test_a_name_that_sqlite_would_take_for_an_address_is_a_files_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with closing(open_store("file:a.db?mode=memory")) as store:
+        write(store.open_run("r", None), [row(0)])
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "file:a.db?mode=memory",
+        "file:a.db?mode=memory-lock",
+    }
+    with closing(open_store("file:a.db?mode=memory")) as store:
+        assert [info.name for info in store.runs()] == ["r"]
+
+
 def test_a_database_of_another_program_is_refused_and_untouched(path: Path) -> None:
     edit(path, "CREATE TABLE theirs (x)")
     before = path.read_bytes()

@@ -49,7 +49,31 @@ def model_at(server: Loopback) -> ChatOpenAI:
     return ChatOpenAI(model="gpt-4o-mini", base_url=server.openai_url, api_key="none")  # type: ignore[arg-type]
 
 
-def two_steps(server: Loopback, *, threads: bool = False) -> Any:
+class Breaking(InMemorySaver):
+    """Cannot be reached, once, for the checkpoint of a thread's first step: what that step said is kept already."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.met = set[str]()
+
+    def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
+        thread = config["configurable"]["thread_id"]
+        if metadata["step"] == 1 and thread not in self.met:
+            self.met.add(thread)
+            raise ConnectionError("the server has gone away")
+        return super().put(config, checkpoint, metadata, new_versions)
+
+
+class PlainOnly(InMemorySaver):
+    """Has the plain calls alone, as SqliteSaver and PostgresSaver."""
+
+    async def aget_tuple(self, config: Any) -> Any:
+        raise NotImplementedError
+
+    aput = aput_writes = alist = aget_tuple  # type: ignore[assignment]
+
+
+def two_steps(server: Loopback, *, threads: bool = False, keeps: Any = None) -> Any:
     model = model_at(server)
 
     def node(name: str) -> Callable[..., Any]:
@@ -67,7 +91,7 @@ def two_steps(server: Loopback, *, threads: bool = False) -> Any:
     graph.add_edge(START, "first")
     graph.add_edge("first", "second")
     graph.add_edge("second", END)
-    return graph.compile(checkpointer=InMemorySaver())
+    return graph.compile(checkpointer=keeps or InMemorySaver())
 
 
 @pytest.mark.parametrize("threads", [False, True])
@@ -82,6 +106,36 @@ def test_a_row_that_failed_half_way_goes_on_in_its_thread(threads: bool) -> None
         assert processor.batch(ROWS[2:3], THREADS[2:3]) == WHOLE[2:3]
         assert server.counts["row 2 first"] == 1
         assert server.counts["row 2 second"] == 2
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_a_step_whose_checkpoint_was_not_written_any_more_is_not_asked_again(threads: bool) -> None:
+    with Loopback() as server:
+        processor = BatchProcessor(two_steps(server, threads=threads, keeps=Breaking()))
+        assert processor.batch(ROWS, THREADS) == WHOLE
+        assert {server.counts[f"{row['row']} first"] for row in ROWS} == {1}
+
+
+def test_a_checkpointer_with_plain_calls_alone_is_called_by_them() -> None:
+    breaks = Breaks()
+    with Loopback(breaks) as server:
+        processor = BatchProcessor(two_steps(server, threads=True, keeps=PlainOnly()))
+        assert isinstance(processor.batch(ROWS, THREADS, return_exceptions=True)[2], Exception)
+        breaks.broken = False
+        assert processor.batch(ROWS[2:3], THREADS[2:3]) == WHOLE[2:3]
+        assert server.counts["row 2 first"] == 1
+        agent = create_agent(model_at(server), [], checkpointer=PlainOnly())
+        rows = [{"messages": [HumanMessage(f"hi {n}")]} for n in range(4)]
+        said = [answer["messages"][-1].text for answer in BatchProcessor(agent).batch(rows, THREADS)]
+        assert said == [f"answer to: hi {n}" for n in range(4)]
+
+
+def test_nodes_and_a_checkpointer_that_do_not_fit_are_named_as_langgraph_names_them() -> None:
+    with Loopback() as server:
+        processor = BatchProcessor(two_steps(server, keeps=PlainOnly()))
+        with pytest.raises(NotImplementedError):
+            processor.batch(ROWS, THREADS)
+        assert not server.requests
 
 
 def test_pieces_of_a_row_are_those_of_all_its_steps() -> None:

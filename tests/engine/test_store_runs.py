@@ -85,6 +85,25 @@ class Runs:
         return {slot: (outcome.status, outcome.output) for slot, outcome in sorted(found.items())}
 
 
+def test_a_processor_whose_process_goes_to_another_folder_keeps_its_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    monkeypatch.chdir(tmp_path)
+    asked: list[str] = []
+    processor = BatchProcessor(
+        RunnableLambda(lambda row: asked.append(row) or row), store="s.db", run="night"
+    )
+    monkeypatch.chdir(there)
+    assert processor.batch(["a"]) == ["a"]
+    monkeypatch.chdir("/")
+    assert processor.batch(["a", "b"]) == ["a", "b"]
+    assert asked == ["a", "b"]
+    assert (tmp_path / "s.db").exists()
+    assert not list(there.iterdir())
+
+
 @pytest.fixture
 def runs(tmp_path: Path) -> Runs:
     return Runs(tmp_path / "runs.db")

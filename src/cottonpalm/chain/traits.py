@@ -57,6 +57,8 @@ def _form(runnable: Any) -> str | None:
     for cls, form in _FORMS:
         if isinstance(runnable, cls):
             return form(runnable)
+    if is_graph_with_steps(runnable) and _must_block(runnable):
+        return "never async"
     if own(runnable, "func") is not None or own(runnable, "afunc") is not None:
         return _function_form(runnable)
     if is_library(runnable):  # containers, parsers and the like have both forms
@@ -258,6 +260,16 @@ def _has_history(step: Any) -> bool:
 def is_graph_with_steps(step: Any) -> bool:
     """Whether it is a graph with a checkpointer of its own."""
     return _is_graph(step) and getattr(step, "checkpointer", None) not in (None, False, True)
+
+
+def _must_block(graph: Any) -> bool:
+    """Whether its checkpointer has the plain calls alone, and its nodes have them too."""
+    method = getattr(type(graph.checkpointer), "aget_tuple", None)
+    refuses = "NotImplementedError" in getattr(getattr(method, "__code__", None), "co_names", ())
+    return refuses and not any(
+        own(part.runnable, "afunc") is not None and own(part.runnable, "func") is None
+        for part in parts(graph)
+    )
 
 
 def _is_graph(step: Any) -> bool:

@@ -27,6 +27,9 @@ class GoingOn:
     """A graph's two calls for a whole answer. A row that its thread holds half done is given as None.
 
     Not its streams: their pieces make the answer, and those of the steps that were done would be missing.
+
+    A thread has tasks until its graph has ended. Its `next` is empty also where a step is done, and its checkpoint not
+    yet written.
     """
 
     def __init__(self, graph: Any) -> None:
@@ -41,14 +44,14 @@ class GoingOn:
         return self._graph.invoke(self._left(row, config), config, **kwargs)
 
     async def _aleft(self, row: Any, config: Any) -> Any:
-        if (thread := _thread(config)) is None or not (await self._graph.aget_state(thread)).next:
+        if (thread := _thread(config)) is None or not (await self._graph.aget_state(thread)).tasks:
             return row
         async for begun in self._graph.aget_state_history(thread, filter=_INPUT, limit=1):
             return None if _began_with(row, begun) else row
         return row
 
     def _left(self, row: Any, config: Any) -> Any:
-        if (thread := _thread(config)) is None or not self._graph.get_state(thread).next:
+        if (thread := _thread(config)) is None or not self._graph.get_state(thread).tasks:
             return row
         for begun in self._graph.get_state_history(thread, filter=_INPUT, limit=1):
             return None if _began_with(row, begun) else row

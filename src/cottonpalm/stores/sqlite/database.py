@@ -48,8 +48,9 @@ _inherited: list[
 
 def connect(path: Path, *, busy_s: float) -> sqlite3.Connection:
     """Return a connection to an existing store; the caller must use it on only one thread at a time."""
+    place = path.absolute()  # SQLite may take a name like file:x.db for an address, and open another file
     db = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, timeout=busy_s, cached_statements=256
+        place, isolation_level=None, check_same_thread=False, timeout=busy_s, cached_statements=256
     )
     try:
         check_ours(db, str(path))
@@ -164,10 +165,10 @@ class SqliteDatabase:
         self._file: tuple[int, int] | None = None
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, SqliteDatabase) and other.path == self.path
+        return isinstance(other, SqliteDatabase) and other._place == self._place
 
     def __hash__(self) -> int:
-        return hash(self.path)
+        return hash(self._place)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -185,7 +186,7 @@ class SqliteDatabase:
 
     def connect(self, busy_s: float = BUSY_S, *, durable: bool = True) -> sqlite3.Connection:
         """See `sql.database.Database`."""
-        db = keep(connect(self.path, busy_s=busy_s))
+        db = keep(connect(self._place, busy_s=busy_s))
         # It only writes, and SQLite keeps what a statement may have to take back. In a file, it would need room in
         # another folder and one more file open, while requests may have taken all that this process may open.
         db.execute("PRAGMA temp_store = MEMORY")
@@ -215,18 +216,18 @@ class SqliteDatabase:
 
     def lease(self, number: int, name: str) -> FileLease:
         """See `sql.database.Database`."""
-        return FileLease(self.path, number, name)
+        return FileLease(self._place, number, name)
 
     def living(self, rows: Callable[..., list[Any]]) -> dict[int, Holder]:
         """See `sql.database.Database`."""
         found = rows(f"SELECT run, {COLUMNS} FROM lease WHERE run < ?", (FIRST_HOLDER,))  # noqa: S608
         named = {run: Holder(*row) for run, *row in found}
-        return {run: holder for run, holder in named.items() if is_held(self.path, run, holder)}
+        return {run: holder for run, holder in named.items() if is_held(self._place, run, holder)}
 
     def lives(self, db: sqlite3.Connection, number: int) -> bool:
         """See `sql.database.Database`."""
         holder = holder_of(db, number)
-        return holder is not None and is_held(self.path, number, holder)
+        return holder is not None and is_held(self._place, number, holder)
 
     def died(self, db: sqlite3.Connection, number: int) -> bool:
         """See `sql.database.Database`: the kernel's lock says so."""
@@ -261,7 +262,7 @@ class SqliteDatabase:
 
     def exists(self) -> bool:
         """See `sql.database.Database`."""
-        return self.path.exists()
+        return self._place.exists()
 
     def check(self) -> None:
         """See `sql.database.Database`: what we wrote into a deleted file would be lost."""
