@@ -5,16 +5,23 @@ stamps that are kept after the process. `cpu()` gives the CPU seconds of this pr
 test replaced `now`. Tests replace all of them at once (`cottonpalm.testing.virtual_run`): keep none of them.
 """
 
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 _SCHEDULED: Final = Path("/proc/thread-self/schedstat")  # Linux: nanoseconds on a core, and waiting for one
 _replaced = 0
 
+# `time.monotonic`, past what users' tests put in its place (freezegun): under a clock that stands no wait would end.
+steady: Final[Callable[[], float]] = (
+    partial(time.clock_gettime, time.CLOCK_MONOTONIC) if sys.platform == "linux" else time.monotonic
+)
+
 # Not functions of our own that ask these: each row reads the clock several times.
-now: Callable[[], float] = time.monotonic
+now: Callable[[], float] = steady
 wall: Callable[[], float] = time.time
 cpu: Callable[[], float] = time.process_time
 
@@ -42,7 +49,7 @@ def replace(
     """Use other sources of time; None restores the real ones. For tests on a virtual loop."""
     global now, wall, cpu, _replaced  # noqa: PLW0603 - one clock for the process is the point
     _replaced += 1
-    now = now_ or time.monotonic
+    now = now_ or steady
     wall = wall_ or time.time
     cpu = cpu_ or (time.process_time if now_ is None else _none)
 

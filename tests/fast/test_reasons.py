@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
+from unittest.mock import AsyncMock, Mock
 
 import httpx2
 import pytest
@@ -14,6 +16,8 @@ from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_openai.chat_models.base import BaseChatOpenAI
+from openai.resources.chat.completions import AsyncCompletions
+from openai.types.chat import ChatCompletion
 
 from cottonpalm import BatchProcessor
 from tests.fast.cases import PROMPT, chat, claude, openai, said
@@ -39,6 +43,14 @@ def server() -> Iterator[Server]:
         yield server
 
 
+class Signing(httpx2.AsyncClient):
+    """A client of somebody's that does more than to send."""
+
+    async def send(self, request: Any, **options: Any) -> Any:
+        request.headers["X-Signed"] = "yes"
+        return await super().send(request, **options)
+
+
 async def _noted(request: Any) -> None:
     """Somebody's hook."""
 
@@ -62,10 +74,14 @@ def _echo(_: Any) -> Any:
             "its HTTP client has a transport or a proxy of its own",
         ),
         (_own(auth=("me", "secret")), "its HTTP client uses a proxy, mounts or an auth of its own"),
+        (
+            lambda url: openai(url, http_async_client=Signing()),
+            "Signing.send is not its library's own",
+        ),
         (lambda url: openai(url, use_responses_api=True), "the Responses API"),
         (lambda url: openai(url, include_response_headers=True), "its results hold more than the answer"),
     ],
-    ids=["plain", "limits", "event hooks", "a transport", "an auth", "Responses", "its headers"],
+    ids=["plain", "limits", "event hooks", "a transport", "an auth", "a send", "Responses", "its headers"],
 )
 def test_what_is_not_a_plain_client_and_answer_goes_by_its_sdk(
     server: Server, made: Callable[[str], Any], why: str
@@ -165,6 +181,72 @@ def test_what_a_user_changes_on_a_client_holds_from_the_next_row_on(server: Serv
         "the HTTP client's header": [one.headers.get("x-token") for one in seen],
     }
     assert told[changed] == ["0", "1", "2", "3"]
+
+
+MOCKED = chat({"content": "by the mock"})
+
+
+@pytest.mark.parametrize(
+    ("patched", "name"),
+    [
+        (lambda _: httpx2.AsyncHTTPTransport, "handle_async_request"),
+        (lambda model: model.root_async_client._client._transport, "handle_async_request"),
+        (lambda _: httpx2.AsyncClient, "_send_single_request"),
+    ],
+    ids=["all transports", "one transport", "all clients"],
+)
+def test_a_mock_below_the_sdk_answers_every_row_while_it_is_there(
+    server: Server, patched: Callable[[Any], Any], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def mock(*_: Any) -> Any:
+        return httpx2.Response(200, json=MOCKED, request=httpx2.Request("POST", "http://provider"))
+
+    async def main() -> tuple[list[str], dict[str, int]]:
+        model = openai(server.url, timeout=78)  # an HTTP client of its own
+        processor = BatchProcessor(PROMPT | model, transport="fast", concurrency=1)
+        await processor.abatch(ROWS)  # all is learnt
+        with monkeypatch.context() as patch:
+            patch.setattr(patched(model), name, mock)
+            before = len(server.sent)
+            mocked = await processor.abatch(ROWS)
+            assert len(server.sent) == before
+        async with processor.astart(ROWS) as run:
+            after = [outcome.output async for outcome in run]
+        assert [message.content for message in after] == ["an answer"] * 4
+        return [message.content for message in mocked], dict(run.report.transports)
+
+    assert asyncio.run(main()) == (["by the mock"] * 4, {"fast": 4})
+
+
+@pytest.mark.parametrize(
+    "patched", [lambda _: AsyncCompletions, lambda model: model.async_client], ids=["its class", "its object"]
+)
+def test_a_mock_of_the_sdk_is_asked_once_for_each_row(
+    server: Server, patched: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = openai(server.url)
+    answer = Mock(headers={}, parse=lambda: ChatCompletion.model_validate(MOCKED))
+    create = AsyncMock(return_value=answer)
+    monkeypatch.setattr(patched(model), "create", create)
+    before = len(server.sent)
+    messages = asyncio.run(BatchProcessor(PROMPT | model, transport="fast", concurrency=1).abatch(ROWS))
+    assert [message.content for message in messages] == ["by the mock"] * 4
+    assert (create.await_count, len(server.sent)) == (4, before)
+
+
+def test_a_wrapper_with_the_name_of_what_it_wraps_sees_every_request(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, seen = httpx2.AsyncHTTPTransport.handle_async_request, []
+
+    @functools.wraps(original)
+    async def traced(self: Any, request: Any) -> Any:
+        seen.append(request)
+        return await original(self, request)
+
+    monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", traced)
+    asyncio.run(_all_rows(PROMPT | openai(server.url)))
+    assert len(seen) == 4
 
 
 def test_a_function_call_that_lacks_a_field_is_as_its_sdk_makes_it() -> None:

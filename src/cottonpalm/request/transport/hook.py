@@ -54,6 +54,11 @@ def reaches() -> bool:
     return bool(names) and all(_reached(importlib.import_module(name)) for name in names)
 
 
+def is_ours(send: Any) -> bool:
+    """Whether this function is the hook itself."""
+    return any(send in ours for ours in _installed.values())
+
+
 def _patch(http: ModuleType) -> tuple[Any, Any]:
     http.AsyncClient.send = _async_send(http, http.AsyncClient.send)
     http.Client.send = _sync_send(http, http.Client.send)

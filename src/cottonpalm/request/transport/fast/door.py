@@ -118,6 +118,8 @@ class _Call:
         lane = lane_of(speaker, model)
         if lane is None or lane.why_not:
             return await self._by_sdk("the model's first request" if lane is None else lane.why_not)
+        if why := speaker.patched(model):
+            return await self._by_sdk(why)
         payload = model._get_request_payload(messages, stop=stop, **self._kwargs)  # noqa: SLF001
         kind, body = await self._prepared(lane, payload)
         if isinstance(body, str):

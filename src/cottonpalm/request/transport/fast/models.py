@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from cottonpalm.request.transport.fast.untouched import patched
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -31,6 +33,9 @@ class Speaker(Protocol):
 
     def why_not(self, model: Any) -> str:
         """Say why this model's requests go by its SDK; "" if they need not."""
+
+    def patched(self, model: Any) -> str:
+        """Say what others have put in the way of this model's requests; "" if nothing."""
 
     def unfit(self, model: Any, payload: Mapping[str, Any]) -> str:
         """Say why this payload's request goes by the SDK; "" if it need not."""
@@ -94,6 +99,10 @@ class OpenAI:
         if any(getattr(client, name, None) is not None for name in (*_TELL, "custom_auth")):
             return "its key comes from a token provider"
         return _LONGER if model.include_response_headers or _through_gateway(model) else ""
+
+    def patched(self, model: Any) -> str:
+        """See `Speaker`."""
+        return patched(model.root_async_client, model.async_client)
 
     def unfit(self, model: Any, payload: Mapping[str, Any]) -> str:
         """See `Speaker`."""
@@ -190,6 +199,11 @@ class Anthropic:
         if any(getattr(client, name, None) is not None for name in _TELL_ANTHROPIC):
             return "its key comes from a token provider"
         return _LONGER if _through_gateway(model) else ""
+
+    def patched(self, model: Any) -> str:
+        """See `Speaker`."""
+        client = model._async_client
+        return patched(client, client.messages, client.beta.messages)
 
     def unfit(self, model: Any, payload: Mapping[str, Any]) -> str:  # noqa: ARG002
         """See `Speaker`."""
