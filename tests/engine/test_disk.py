@@ -343,6 +343,22 @@ def test_a_disk_that_always_takes_a_second_holds_no_row_back() -> None:
     assert virtual_run(main()) < 600 / 8 * 0.3 + 2, "as long as eight at once take, and the last group"
 
 
+def test_few_large_rows_wait_for_a_slow_disk() -> None:
+    chain, rows = Probe(delay_s=0.3), [f"{n} ".ljust(1 << 20) for n in range(120)]
+    waiting = list[int]()
+
+    async def main() -> None:
+        async with processor(chain, SlowStore(lambda _: 5.0)).astart(rows) as run:
+            done = 0
+            async for _ in run:
+                waiting.append(len(chain.calls) - done)
+                done += 1
+
+    virtual_run(main())
+    assert len(waiting) == 120
+    assert max(waiting) <= 50, "of a mebibyte: 16 wait, and what is written and under way"
+
+
 def test_it_is_told_that_the_store_is_what_rows_wait_for() -> None:
     chain, told = Probe(delay_s=0.3), list[str]()
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from cottonpalm.types import Outcome
 
 GROUP_ROWS: Final = 256
+GROUP_BYTES: Final = 4 << 20  # of records, from which a group is full with fewer rows
+MOST_BYTES: Final = 4 * GROUP_BYTES  # that wait for a group to be written: no row starts meanwhile
 GROUP_S: Final = 0.1  # a row waits at most this long for its group to fill
 LATE_S: Final = 0.5  # a group that takes longer may never be stored...
 LATE: Final = 4.0  # ...if it also takes so many times as long as the quickest one: some disks are slow
@@ -22,8 +24,8 @@ LATE: Final = 4.0  # ...if it also takes so many times as long as the quickest o
 class Delivery:
     """Writes outcomes in groups, one group at a time, and emits an outcome only when its group is durable.
 
-    A group is written when it holds 256 rows, 100 ms after its first row, or at once if no row is running. Rows
-    that finish during a write form the next group.
+    A group is written when it holds 256 rows or 4 MiB, 100 ms after its first row, or at once if no row is running.
+    Rows that finish during a write form the next group.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Delivery:
         self._quickest_s = 0.0  # that one took; 0: none was written yet
         self._rows: list[StoredRow] = []
         self._outcomes: list[Outcome] = []
+        self._bytes = 0  # of the records in `_rows`
         self._timer: asyncio.TimerHandle | None = None
         self._under_way = False
         self._writing = 0  # outcomes of the group that is being written
@@ -56,8 +59,14 @@ class Delivery:
 
     @property
     def late(self) -> bool:
-        """Whether the store may be away: what is asked meanwhile would be lost with what waits, and paid again."""
-        return self._under_way and clock.now() - self._began_s > max(LATE_S, LATE * self._quickest_s)
+        """Whether no row should start: the store may be away, and what is asked meanwhile would be lost with what waits.
+
+        Or it is too slow for records as large as these, and memory would fill with them.
+        """
+        if not self._under_way:
+            return False
+        late_s = max(LATE_S, LATE * self._quickest_s)
+        return self._bytes > MOST_BYTES or clock.now() - self._began_s > late_s
 
     async def drained(self) -> None:
         """Flush, and wait until all outcomes are durable and handed over; on a closed loop, only until durable."""
@@ -73,11 +82,12 @@ class Delivery:
         rows = self._rows
         rows.append(row)
         self._outcomes.append(outcome)
+        self._bytes += len(row.record)
         if len(rows) == 1:
             self._idle.clear()
             if not (self._under_way or self._loop.is_closed()):
                 self._timer = self._loop.call_later(GROUP_S, self.flush)
-        elif len(rows) >= GROUP_ROWS:
+        if len(rows) >= GROUP_ROWS or self._bytes >= GROUP_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -92,7 +102,8 @@ class Delivery:
             return
         assert self._store is not None
         rows, outcomes = self._rows, self._outcomes
-        self._rows, self._outcomes, self._under_way, self._asked = [], [], True, False
+        self._rows, self._outcomes, self._bytes = [], [], 0
+        self._under_way, self._asked = True, False
         spent = None if self._spent is None else self._spent()
         self._writing, self._began_s = len(rows), clock.now()
         self._store.write(rows, lambda error: self._written(outcomes, error), spent)
@@ -110,7 +121,7 @@ class Delivery:
         self._quickest_s = min(took_s, self._quickest_s or took_s)
         self._waited(took_s)
         if error is not None:
-            lost, self._rows, self._outcomes = outcomes + self._outcomes, [], []
+            lost, self._rows, self._outcomes, self._bytes = outcomes + self._outcomes, [], [], 0
             self._failed(error, lost)
             self._idle.set()
             return
