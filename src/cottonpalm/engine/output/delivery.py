@@ -59,9 +59,10 @@ class Delivery:
 
     @property
     def late(self) -> bool:
-        """Whether no row should start: the store may be away, and what is asked meanwhile would be lost with what waits.
+        """Whether no row should start.
 
-        Or it is too slow for records as large as these, and memory would fill with them.
+        The store may be away: what is asked meanwhile would be lost with what waits, and paid again. Or it is too slow
+        for records as large as these, and memory would fill with them.
         """
         if not self._under_way:
             return False
