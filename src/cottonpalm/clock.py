@@ -5,7 +5,6 @@ stamps that are kept after the process. `cpu()` gives the CPU seconds of this pr
 test replaced `now`. Tests replace all of them at once (`cottonpalm.testing.virtual_run`): keep none of them.
 """
 
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -15,10 +14,9 @@ from typing import Final
 _SCHEDULED: Final = Path("/proc/thread-self/schedstat")  # Linux: nanoseconds on a core, and waiting for one
 _replaced = 0
 
-# `time.monotonic`, past what users' tests put in its place (freezegun): under a clock that stands no wait would end.
-steady: Final[Callable[[], float]] = (
-    partial(time.clock_gettime, time.CLOCK_MONOTONIC) if sys.platform == "linux" else time.monotonic
-)
+# Tests of users put a clock that stands in the place of each name of `time.monotonic` that they find (freezegun), and no
+# wait would end: this is no such name.
+steady: Final[Callable[[], float]] = partial(time.monotonic)
 
 # Not functions of our own that ask these: each row reads the clock several times.
 now: Callable[[], float] = steady

@@ -23,7 +23,6 @@ def _stop(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.timeout(30)
-@pytest.mark.skipif(sys.platform != "linux", reason="its clock has one name only")
 def test_a_run_ends_where_a_test_has_stopped_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     with Loopback(script=[too_many(0.1), None]) as server:
         model = ChatOpenAI(model="gpt-4o-mini", base_url=server.openai_url, api_key="k")

@@ -18,6 +18,9 @@ SURPRISE: Final = 5.0  # ...from which rejections are no chance...
 TRIAL: Final = 3.8  # ...and in a trial of more than is known to fit
 DOUBT: Final = 0.66  # of it is taken back by each request that was admitted and asked as much
 CHANCE: Final = (0.01, 0.15)  # of all requests are rejected by chance, at least and at most
+FIRST: Final = (
+    1000  # requests, of which chance is counted in trials too: too few would be left to tell anything
+)
 # Of all that is sent, rejected by chance and named a wait: one of so few is a surprise by itself, and where there are
 # more a wait that is named says nothing.
 TOLD: Final = math.exp(-SURPRISE - DOUBT) / 2
@@ -161,10 +164,10 @@ class Doubt:
         """Of all requests, rejected by chance: what is rejected however little is asked.
 
         A limit that was found is kept to, so it soon rejects few. What goes on being rejected is chance. Requests of
-        trials count on neither side, but among the first thousand: too few would be left there to tell anything.
+        trials count on neither side, but among the first ones.
         """
         least, most = CHANCE
-        of = max(self._kept, min(self.sent, 1000))
+        of = max(self._kept, min(self.sent, FIRST))
         return min(most, max(least, (0.5 + self._untold) / (50 + of)))
 
     @property
