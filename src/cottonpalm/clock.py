@@ -14,8 +14,8 @@ from typing import Final
 _SCHEDULED: Final = Path("/proc/thread-self/schedstat")  # Linux: nanoseconds on a core, and waiting for one
 _replaced = 0
 
-# Tests of users put a clock that stands in the place of each name of `time.monotonic` that they find (freezegun), and no
-# wait would end: this is no such name.
+# Tests of users put a clock that stands in the place of each name of `time.monotonic` that they find (freezegun), and
+# no wait would end: this is no such name.
 steady: Final[Callable[[], float]] = partial(time.monotonic)
 
 # Not functions of our own that ask these: each row reads the clock several times.
