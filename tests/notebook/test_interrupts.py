@@ -44,6 +44,7 @@ class Kernel:
     """A kernel of its own, in a folder; cells are run one after the other."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._kernel = manager.KernelManager(kernel_name="python3")
         self._kernel.start_kernel(cwd=str(folder))
         self._client = self._kernel.client()
@@ -96,9 +97,8 @@ def test_an_interrupted_cell_keeps_its_answers_says_so_and_goes_on_when_it_is_ru
     kernel.cell(f"calls.clear(); p = made({run!r}, progress=True)")
     shown = kernel.cell(f"answers = {call}")
     assert ("CancelledError" if "await" in call else "KeyboardInterrupt") in shown
-    assert (
-        f"of {ROWS} rows. What is done is kept in 'book.db', run '{run}': the same call again does" in shown
-    )
+    kept = f"'{kernel.folder / 'book.db'}', run '{run}'"
+    assert f"of {ROWS} rows. What is done is kept in {kept}: the same call again does" in shown
     asked, stored = map(int, kernel.cell("print(len(calls), p.last_run.stats.ok)").split())
     assert BEFORE - 2 <= stored <= asked < ROWS
     assert int(kernel.cell("await asyncio.sleep(1); print(len(calls))")) == asked  # nothing goes on behind it
