@@ -183,3 +183,24 @@ def test_a_sync_call_goes_on_beside_a_run_that_it_keeps_from_giving_its_permits_
         assert asyncio.run(main()) == [f"answer to: beside {n % 4}" for n in range(8)]
         assert server.requests == 30 + 8
         assert server.peak <= 3, "one above the limit"
+
+
+def test_rows_that_are_over_at_once_take_a_few_turns_of_the_loop_however_many_are_in_flight() -> None:
+    class Counting(asyncio.SelectorEventLoop):
+        turns = 0
+
+        def call_soon(self, *given: Any, **more: Any) -> asyncio.Handle:
+            self.turns += 1
+            return super().call_soon(*given, **more)
+
+    async def nothing(row: int) -> int:
+        await asyncio.sleep(0)
+        return row
+
+    rows = list(range(2_000))
+    with asyncio.Runner(loop_factory=Counting) as runner:
+        processor = BatchProcessor(RunnableLambda(nothing), concurrency=256)
+        assert runner.run(processor.abatch(rows)) == rows
+        loop = runner.get_loop()
+    assert isinstance(loop, Counting)
+    assert loop.turns < 12 * len(rows), "nobody waits by asking again and again"

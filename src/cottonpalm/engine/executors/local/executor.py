@@ -216,8 +216,8 @@ class LocalExecutor:
             except GeneratorExit:
                 if not row.finished:
                     raise
-            while self._unbegun:  # noqa: ASYNC110 - rows that were let in before go first: a turn or two
-                await asyncio.sleep(0)
+            if self._unbegun:  # rows that were let in before go first: another worker takes the next one, behind them
+                return
             item = self._rows.next()
 
     def _gone(self, worker: asyncio.Task[None]) -> None:
