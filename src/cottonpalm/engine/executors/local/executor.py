@@ -216,7 +216,7 @@ class LocalExecutor:
             except GeneratorExit:
                 if not row.finished:
                     raise
-            if self._unbegun:  # rows that were let in before go first: another worker takes the next one, behind them
+            if self._unbegun:  # rows let in before go first: another worker takes the next one, behind them
                 return
             item = self._rows.next()
 
