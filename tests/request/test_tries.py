@@ -211,9 +211,7 @@ def test_answers_to_those_who_were_sent_before_say_nothing_against_one_of_many_t
     run, limiter = a_stage(rejections=9)
     before = [limiter.force() for _ in range(100)]
     many = [Tries(limiter.accepted, limiter.granted) for _ in range(40)]
-    for _ in range(
-        2
-    ):  # those that are sent now are all rejected, while those that were sent before are answered
+    for _ in range(2):  # all that are sent now are rejected, while those that were sent before are answered
         for tries in many:
             permit = limiter.force()
             limiter.release(before.pop(), Verdict.SUCCESS)

@@ -18,9 +18,7 @@ SURPRISE: Final = 5.0  # ...from which rejections are no chance...
 TRIAL: Final = 3.8  # ...and in a trial of more than is known to fit
 DOUBT: Final = 0.66  # of it is taken back by each request that was admitted and asked as much
 CHANCE: Final = (0.01, 0.15)  # of all requests are rejected by chance, at least and at most
-FIRST: Final = (
-    1000  # requests, of which chance is counted in trials too: too few would be left to tell anything
-)
+FIRST: Final = 1000  # requests, of which those of trials count for chance too: else too few were left
 # Of all that is sent, rejected by chance and named a wait: one of so few is a surprise by itself, and where there are
 # more a wait that is named says nothing.
 TOLD: Final = math.exp(-SURPRISE - DOUBT) / 2
