@@ -14,7 +14,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from cottonpalm.cli.app import main
 from cottonpalm.cli.screen.explained import explain
 from tests.cli.conftest import Command, lines, rows
 from tests.cli.killing import environment
@@ -434,6 +435,17 @@ def test_a_standard_error_that_is_full_leaves_the_exit_code(tmp_path: Path, serv
         )
     assert done.returncode == 0, "and not Python's own 120"
     assert len(lines(tmp_path / "out.jsonl")) == 2
+
+
+def test_a_standard_output_that_is_full_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with suppress(OSError), Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(["--version"]) == 4
+        assert capsys.readouterr().err == (
+            "cottonpalm: cannot write to standard output: No space left on device; free some, then say the same again\n"
+        )
 
 
 def test_a_system_that_allows_no_more_threads_is_named(capsys: pytest.CaptureFixture[str]) -> None:

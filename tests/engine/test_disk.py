@@ -151,6 +151,21 @@ def test_a_place_that_is_no_store_is_refused_before_any_call_in_one_line(
         assert path.read_bytes() == before, "it was touched"
 
 
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("s" * 250, "name"), ("s" * 300, "name"), ("/".join(["d" * 99] * 5 + ["s.db"]), "whole path")],
+    ids=["long for the files beside it", "long for the file system", "deep"],
+)
+def test_a_name_that_is_too_long_is_refused_as_such_before_any_call(
+    tmp_path: Path, name: str, what: str
+) -> None:
+    path, chain = tmp_path / name, Probe(delay_s=0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with pytest.raises(StoreError, match=rf"its {what} is too long: choose one of at most \d+ bytes$"):
+        begin(processor(chain, path), "batch")
+    assert not chain.calls
+
+
 def begin(of: BatchProcessor, use: str) -> None:
     """Begin a run by the method named so; the one of `astart` opens its store when it is entered."""
 

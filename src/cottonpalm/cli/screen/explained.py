@@ -12,6 +12,7 @@ import typer
 from cottonpalm.cli.problems import Problem
 from cottonpalm.errors import CottonpalmError
 from cottonpalm.shell import Code
+from cottonpalm.urls import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,13 +63,24 @@ def explain(error: Exception, state: Mapping[str, Any]) -> int:
         said = f"{_file_of(error)}{_said_of(error.format_message())}"
         screen.error(f"{said} ({command} --help shows what there is)")
         return Code.USAGE
-    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-        screen.error(f"the name {error.filename} is too long for this file system: choose a shorter one")
-        return Code.USAGE
+    if isinstance(error, OSError) and (found := _of_a_file(error)) is not None:
+        said, code = found
+        screen.error(said)
+        return code
     where = "" if screen.verbose else " (-v shows where)"
     screen.error(f"unexpected {type(error).__name__}: {error}{_too_few(error)}{where}")
     screen.traceback(error)
     return Code.UNEXPECTED
+
+
+def _of_a_file(error: OSError) -> tuple[str, Code] | None:
+    """What is wrong with a file whose name or contents the system cannot take, and the exit code."""
+    if error.errno == errno.ENAMETOOLONG:
+        return f"the name {error.filename} is too long for this file system: choose a shorter one", Code.USAGE
+    if error.errno == errno.ENOSPC:
+        place = shown(str(error.filename)) if error.filename else "to standard output"
+        return f"cannot write {place}: {error.strerror}; free some, then say the same again", Code.STOPPED
+    return None
 
 
 def _too_few(error: Exception) -> str:

@@ -39,6 +39,13 @@ _TROUBLES: Final = {
     ("locked", "busy"): "is locked by another program: close it and try again",
     _READ_ONLY: ("cannot be written ({text}): check the permissions of the file and of {folder}"),
 }
+_BESIDE: Final = len(
+    "-journal"
+)  # the longest name that SQLite gives a file beside the store is so much longer
+_MOST_BYTES: Final = {
+    "name": 255 - _BESIDE,
+    "whole path": 512 - _BESIDE,
+}  # of usual file systems, and of SQLite
 # Rows per statement: seven statements, each prepared once; larger ones only take longer to prepare.
 _SIZES: Final = tuple(2**n for n in reversed(range(7)))
 _inherited: list[
@@ -122,6 +129,9 @@ def explained(exc: BaseException, path: Path) -> StoreError:
 def _trouble(exc: BaseException, path: Path) -> str:
     text = str(exc)
     folder = path.absolute().parent
+    for (what, most), part in zip(_MOST_BYTES.items(), (path.name, path.absolute()), strict=True):
+        if len(os.fsencode(part)) > most:
+            return f"cannot be made, its {what} is too long: choose one of at most {most} bytes"
     if not folder.is_dir():
         return f"cannot be made: there is no folder {folder}. Make it, or choose another place"
     if path.is_dir():
