@@ -129,9 +129,8 @@ def explained(exc: BaseException, path: Path) -> StoreError:
 def _trouble(exc: BaseException, path: Path) -> str:
     text = str(exc)
     folder = path.absolute().parent
-    for (what, most), part in zip(_MOST_BYTES.items(), (path.name, path.absolute()), strict=True):
-        if len(os.fsencode(part)) > most:
-            return f"cannot be made, its {what} is too long: choose one of at most {most} bytes"
+    if (what := _too_long(path)) is not None:
+        return f"cannot be made, its {what} is too long: choose one of at most {_MOST_BYTES[what]} bytes"
     if not folder.is_dir():
         return f"cannot be made: there is no folder {folder}. Make it, or choose another place"
     if path.is_dir():
@@ -141,6 +140,12 @@ def _trouble(exc: BaseException, path: Path) -> str:
             return trouble.format(text=text, folder=folder)
     said = f"failed ({type(exc).__name__}: {text}): the disk may be full or broken"
     return f"{said}. Free some space on it, check it, then run the same command again"
+
+
+def _too_long(path: Path) -> str | None:
+    """What of it is longer than the file system, or SQLite, takes."""
+    parts: dict[str, str | Path] = {"name": path.name, "whole path": path.absolute()}
+    return next((what for what, part in parts.items() if len(os.fsencode(part)) > _MOST_BYTES[what]), None)
 
 
 _connections: set[sqlite3.Connection] = set()
