@@ -6,6 +6,7 @@ All raise ConfigError, and take the value and the keyword by which it was given.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -203,6 +204,12 @@ def mode_of(given: str, what: str) -> str:
 
 def executor_of(given: str, what: str) -> str:
     """Where rows run."""
+    if given == "processes" and getattr(sys, "frozen", False):
+        # each worker would be the user's whole program once more, which asks for all rows and has workers in turn
+        raise ConfigError(
+            f'{what}="processes" starts workers by a Python interpreter, and a frozen program (PyInstaller) has none: '
+            f"leave {what}= out"
+        )
     if given in ("local", "processes", "ray"):
         return given
     raise ConfigError(f'{what}={given!r}: say "local", "processes" or "ray"')

@@ -85,7 +85,7 @@ def test_a_silent_holder_is_dead_after_a_minute_by_the_servers_clock(
     run = store.open_run("r", None)
     other = open_store(postgres_url)
     postgres_server.run("UPDATE cottonpalm.lease SET beat = beat - 50, backend = NULL")
-    with pytest.raises(RunBusy, match="is being worked on by process"):
+    with pytest.raises(RunBusy, match="is being worked on by another call in this process"):
         other.open_run("r", None)
     postgres_server.run("UPDATE cottonpalm.lease SET beat = beat - 11")
     assert [info.holder for info in other.runs()] == [None]
@@ -135,7 +135,7 @@ def test_a_holder_whose_connection_broke_holds_its_run_once_it_has_written_again
     other = open_store(postgres_url)
     _cut(postgres_server)
     write(run, [row(0)])
-    with pytest.raises(RunBusy, match="is being worked on by process"):
+    with pytest.raises(RunBusy, match="is being worked on by another call in this process"):
         other.open_run("r", None)
     write(run, [row(1)])
     other.close()

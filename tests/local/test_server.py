@@ -51,6 +51,14 @@ def test_a_broken_model_file_is_one_line_that_names_it(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_frozen_program_is_not_started_again_in_place_of_the_engine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with pytest.raises(LocalModelError, match="a frozen program"):
+        server.model()
+
+
 @pytest.mark.usefixtures("real_model")
 class TestTheRealModel:
     def test_every_answer_is_one_of_the_labels_the_grammar_allows(self) -> None:

@@ -198,7 +198,7 @@ def test_another_batch_on_the_same_file_is_refused_and_the_first_one_goes_on(her
     thread = threading.Thread(target=lambda: answers.extend(first.batch([1, 2])))
     thread.start()
     assert began.wait(30)
-    with pytest.raises(RunBusy, match="is being worked on by process"):
+    with pytest.raises(RunBusy, match="is being worked on by another call in this process"):
         ResumableBatchProcessor(RunnableLambda(answer)).batch([3])
     go.set()
     thread.join(30)

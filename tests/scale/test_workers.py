@@ -222,6 +222,13 @@ def test_settings_that_do_not_go_together_are_refused() -> None:
         BatchProcessor(chain, executor="processes", ray_address="auto")
 
 
+def test_a_frozen_program_is_not_started_again_as_its_own_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with pytest.raises(ConfigError, match='executor="processes" starts workers by a Python interpreter'):
+        BatchProcessor(RunnableLambda(str), executor="processes")
+    assert BatchProcessor(RunnableLambda(str)).batch([1]) == ["1"]
+
+
 @pytest.mark.timeout(200)
 def test_what_a_module_of_the_chain_raises_where_the_workers_run_is_told_once_and_without_a_traceback(
     spread: Callable[..., Any],

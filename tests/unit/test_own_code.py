@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.messages import SystemMessage
+from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, RunnableParallel
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
@@ -262,7 +263,7 @@ class Site:
     """A folder of installed packages."""
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.path = path / "site-packages"
+        self.path = path
         self.path.mkdir()
         monkeypatch.syspath_prepend(str(self.path))
 
@@ -290,7 +291,18 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    yield Site(tmp_path, monkeypatch)
+    yield Site(tmp_path / "site-packages", monkeypatch)
+    forget_the_libraries()
+
+
+@pytest.fixture
+def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """What `pip install --target` makes, where the user's own code lies too: AWS Lambda's `/var/task`."""
+    yield Site(tmp_path / "task", monkeypatch)
+    forget_the_libraries()
+
+
+def forget_the_libraries() -> None:
     for name in ("lib_a", "lib_b"):
         sys.modules.pop(name, None)
     installed._release.cache_clear()
@@ -402,6 +414,52 @@ def test_the_release_of_a_library_that_changed_is_told(site: Site) -> None:
     assert line == (
         "clean, which RunnableLambda uses, changed: lib_a 1.0: lib_a.clean -> lib_a 1.1: lib_a.clean"
     )
+
+
+def test_a_library_in_a_folder_of_any_name_is_told_by_its_release_and_own_code_beside_it_by_its_text(
+    site: Site, task: Site
+) -> None:
+    task.install("lib_a", CLEAN.format("upper"))
+    assert installed.release_of("lib_a") == "lib_a 1.0"
+    first = lasting(task.install("lib_b", CLEAN.format("upper"), version=None).clean)
+    assert installed.release_of("lib_b") is None
+    assert lasting(task.install("lib_b", CLEAN.format("lower"), version=None).clean) != first
+
+    site.install("lib_b", CLEAN.format("upper"))
+    task.install("lib_b", CLEAN.format("upper"), version=None)
+    assert installed.release_of("lib_b") is None, "another one of its name is installed elsewhere"
+
+
+class MadeAtALook:
+    """A part of a class that makes another name in it when it is looked at."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "fget":
+            self.looks += 1
+            setattr(Changes, f"made_{self.looks}", self.looks)
+        raise AttributeError(name)
+
+
+class Changes:
+    part = MadeAtALook()
+
+    def said(self) -> str:
+        return "word"
+
+
+def test_a_class_that_changes_while_its_code_is_followed_is_described() -> None:
+    assert describe(RunnableLambda(lambda _: Changes().said()))
+    assert Changes.part.looks
+
+
+def test_a_part_of_langchains_is_named_without_a_walk_through_what_it_is_made_of() -> None:
+    looks = Changes.part.looks
+    parser = type("Parser", (Changes, StrOutputParser), {"__module__": "langchain_other.parsers"})
+    assert describe(parser()) == {"Parser": {"class": "langchain_other.Parser"}}
+    assert Changes.part.looks == looks
 
 
 # -- ours

@@ -215,8 +215,10 @@ def code_form(code: Any, beside: frozenset[int] = frozenset()) -> dict[str, Any]
         beside: by `id`, what is a part of the chain of its own.
     """
     text = class_code(code) if isinstance(code, type) else code_of(code)
+    if text is None:
+        return {}
     read = {one.name: form for one in uses(code) if id(one.value) not in beside and (form := _used(one))}
-    return ({} if text is None else {CODE: text}) | ({USES: read} if read and text is not None else {})
+    return {CODE: text} | ({USES: read} if read else {})
 
 
 def _used(read: Read) -> str | None:

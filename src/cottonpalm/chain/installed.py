@@ -6,7 +6,7 @@ import json
 import sys
 from functools import cache, partial
 from importlib.util import find_spec
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -54,9 +54,13 @@ def release_of(module: str) -> str | None:
     top = module.partition(".")[0]
     if top in sys.stdlib_module_names or top == _OURS or top.startswith(LIBRARIES):
         return top
-    if top == "__main__" or not any(place in PurePath(_file(module, top)).parts for place in _PLACES):
+    if top == "__main__":
         return None  # a program is the user's own, also where a launcher that is installed runs it
-    return _release(top)
+    file = PurePath(_file(module, top))
+    if any(place in file.parts for place in _PLACES):
+        return _release(top)
+    folder = _folder(file, top)
+    return _release(top, folder) if folder and _holds_releases(folder) else None
 
 
 def _file(module: str, top: str) -> str:
@@ -69,10 +73,31 @@ def _file(module: str, top: str) -> str:
         return ""
 
 
+def _folder(file: PurePath, top: str) -> str:
+    """Return the folder that a package, or a module of one file, lies in; "" where there is none."""
+    for inside in getattr(sys.modules.get(top), "__path__", ()):  # a namespace package has no file
+        return str(PurePath(inside).parent)
+    return str(file.parent.parent if file.stem == "__init__" else file.parent) if file.parts else ""
+
+
 @cache
-def _release(top: str) -> str | None:
-    """The distributions that a package comes from; None where one of them has no version that is fixed."""
-    found = [_fixed(one) for one in _distributions(top)]
+def _holds_releases(folder: str) -> bool:
+    """Whether libraries are installed into a folder of another name (`pip install --target`), as for AWS Lambda."""
+    return any(Path(folder).glob("*.dist-info"))
+
+
+@cache
+def _release(top: str, folder: str | None = None) -> str | None:
+    """The distributions that a package comes from; None where one of them has no version that is fixed.
+
+    Args:
+        top: the package.
+        folder: where it lies, if the user's own code may lie there too: so must its distributions.
+    """
+    distributions = _distributions(top)
+    if folder and any(Path(str(one.locate_file(""))).absolute() != Path(folder) for one in distributions):
+        return None
+    found = [_fixed(one) for one in distributions]
     return " + ".join(sorted(one for one in found if one)) if found and all(found) else None
 
 

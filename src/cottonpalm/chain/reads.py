@@ -106,10 +106,14 @@ def _of_object(owner: Any) -> Iterator[Read]:
 
 
 def methods_of(cls: type) -> Iterator[tuple[str, FunctionType]]:
-    """The functions of the user's own class and of its own bases, by name; a property's too."""
+    """The functions of the user's own class and of its own bases, by name; a property's too.
+
+    Of a list, here and below: a class may get another name while its code is followed, from a part that makes
+    something when it is first looked at, or on another thread.
+    """
     for base in cls.__mro__:
         if release_of(module_of(base)) is None:
-            for name, part in vars(base).items():
+            for name, part in list(vars(base).items()):
                 for one in (getattr(part, "__func__", part), getattr(part, "fget", None)):
                     if isinstance(one, FunctionType):
                         yield name, one
@@ -119,7 +123,7 @@ def data_of(cls: type) -> Iterator[Read]:
     """What the user's own class holds beside its methods: its text need not say it, as in `PROMPT = file.read()`."""
     for base in cls.__mro__:
         if release_of(module_of(base)) is None:
-            for name, value in vars(base).items():
+            for name, value in list(vars(base).items()):
                 is_made_by_python = name.startswith("__") or name == "_abc_impl"
                 if not (is_made_by_python or hasattr(type(value), "__get__")):
                     yield Read(name, value)

@@ -113,6 +113,10 @@ def model(
         ConfigError: a setting that cannot work.
         LocalModelError: the file cannot be had or the engine cannot start; one line that says what to do.
     """
+    if getattr(sys, "frozen", False):  # the engine would be the user's whole program once more
+        raise LocalModelError(
+            "the embedded model needs a Python interpreter, and a frozen program (PyInstaller) has none"
+        )
     _check(threads=threads, slots=slots, n_ctx=n_ctx)
     path, alias = _file_of(name, quiet=quiet)
     address = _address_of(_Wish(str(path), alias, threads, slots, n_ctx))

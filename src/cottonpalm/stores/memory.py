@@ -11,7 +11,7 @@ from uuid import uuid4
 from cottonpalm import clock
 from cottonpalm.errors import RunBusy, StoreError
 from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, StoredRow, StoredRows
-from cottonpalm.stores.opening import renews
+from cottonpalm.stores.opening import busy_here, renews
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -80,7 +80,7 @@ class MemoryStore:
         with self._lock:
             run = self._runs.get(name)
             if run is not None and run.since is not None:
-                raise RunBusy(_busy(name, run.since))
+                raise RunBusy(busy_here(name, run.since))
             if created := run is None:
                 run = self._runs[name] = _Run()
             if renews(name, run.fingerprint, fingerprint, fresh=fresh):
@@ -108,7 +108,7 @@ class MemoryStore:
         with self._lock:
             run = self._runs.get(name)
             if run is not None and run.since is not None:
-                raise RunBusy(_busy(name, run.since))
+                raise RunBusy(busy_here(name, run.since))
             if run is not None:
                 run.check_none_out(name)
             self._runs.pop(name, None)
@@ -121,14 +121,6 @@ class MemoryStore:
 
     def close(self) -> None:
         """Do nothing: runs can be opened again."""
-
-
-def _busy(name: str, since: float) -> str:
-    """Return the message for a second call that opens the run: no other process has this store."""
-    return (
-        f"run {name!r} is being worked on by another call in this process, since {clock.local(since)}:"
-        " wait for it or stop it, or use another run name"
-    )
 
 
 class MemoryRows:

@@ -45,3 +45,11 @@ def busy_message(name: str, host: str, pid: int, since: float) -> str:
         f"run {name!r} is being worked on by process {pid} on {host}, since {clock.local(since)}:"
         " wait for it or stop it (Ctrl-C there), or use another run name"
     )
+
+
+def busy_here(name: str, since: float) -> str:
+    """Return the message for a second call of one process that opens the run: Ctrl-C would stop the caller too."""
+    return (
+        f"run {name!r} is being worked on by another call in this process, since {clock.local(since)}:"
+        " wait for it or stop it, or use another run name"
+    )

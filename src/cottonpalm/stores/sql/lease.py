@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from cottonpalm.errors import RunBusy
 from cottonpalm.locks import WINDOWS
-from cottonpalm.stores.opening import busy_message
+from cottonpalm.stores.opening import busy_here, busy_message
 
 if TYPE_CHECKING:
     from cottonpalm.stores.sql.connection import Connection
@@ -53,8 +53,12 @@ def holder_of(db: Connection, run: int) -> Holder | None:
 
 def is_gone(holder: Holder) -> bool:
     """Whether the holder's process was on this system, and is there no more. A container has a name of its own."""
-    is_here = holder.machine == machine() and holder.host == gethostname()
-    return is_here and not _pid_lives(holder.pid)
+    return _is_here(holder) and not _pid_lives(holder.pid)
+
+
+def _is_here(holder: Holder) -> bool:
+    """Whether the number of the holder's process is one of this system's."""
+    return holder.machine == machine() and holder.host == gethostname()
 
 
 def _pid_lives(pid: int) -> bool:
@@ -83,9 +87,11 @@ def note_leaving(token: str, *, leaves: bool) -> None:
 
 
 def busy(name: str, holder: Holder | None) -> RunBusy:
-    """Return the error for a second process that wants the run."""
+    """Return the error for a second process, or a second call, that wants the run."""
     if holder is None:
         return RunBusy(f"run {name!r} is being opened by another process: try again in a moment")
+    if _is_here(holder) and holder.pid == os.getpid():
+        return RunBusy(busy_here(name, holder.since))
     return RunBusy(busy_message(name, holder.host, holder.pid, holder.since))
 
 
