@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cottonpalm.errors import ConfigError
+from cottonpalm.request.money.rules import price_list
 from cottonpalm.request.money.rules.price_list import LookedUpRates, most_output
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.money.rules.rates import Extent, Rates
@@ -166,6 +168,19 @@ def test_an_unknown_model_has_no_price() -> None:
     assert BOOK.rates("somebody-elses-7b", "http://10.0.0.7:8000/v1") is None
     assert BOOK.rates("ft:gpt-4o-mini:org::x", OPENAI) is None
     assert BOOK.rates("", None) is None
+
+
+def test_without_the_list_only_prices_of_ones_own_are_known_and_that_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "genai_prices.data", None)  # as where its metadata was left out
+    price_list.is_there.cache_clear()
+    book = PriceBook({"mine": (1, 2)})
+    assert book.rates("gpt-4.1-nano", "https://missing.example/v1") is None
+    assert book.tariff("gpt-4.1-nano", "https://missing.example/v1").window is None
+    assert known("mine", "https://missing.example/v1", book).output == 2_000_000
+    assert [record.getMessage().partition(",")[0] for record in caplog.records] == ["genai-prices"]
+    price_list.is_there.cache_clear()
 
 
 def test_the_users_table_goes_before_the_list_and_before_what_is_free() -> None:

@@ -7,11 +7,13 @@ not name. This module also lists the most tokens that known models write in one 
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +25,12 @@ if TYPE_CHECKING:
 
     from genai_prices.types import ModelInfo, PriceCalculation
 
+log = logging.getLogger("cottonpalm")
 _DATA: Final = "genai_prices.data"  # what takes long of it
+_MISSING: Final = (
+    "genai-prices, the list of prices, cannot be imported (%s: %s): costs are known only of models whose prices you"
+    " give (prices=). Install it again; a program frozen by PyInstaller needs --copy-metadata genai-prices"
+)
 _TOKENS: Final = 10**6  # prices are per million tokens
 _WRITES: Final = ("cache_write_mtok", "cache_write_1h_mtok")
 _INPUT_KEYS: Final = ("input_mtok", "cache_read_mtok", *_WRITES)
@@ -107,6 +114,17 @@ def load() -> None:
         import_module(_DATA)
 
 
+@cache
+def is_there() -> bool:
+    """Whether the list can be had. Where it cannot, rows are answered all the same, and that is told once."""
+    try:
+        import_module(_DATA)
+    except ImportError as exc:
+        log.warning(_MISSING, type(exc).__name__, exc)
+        return False
+    return True
+
+
 def look_up(model: str, url: str | None, tier: str | None = None) -> Rates | None:
     """Return the model's rates at this address, or None if the list does not have the model.
 
@@ -115,6 +133,8 @@ def look_up(model: str, url: str | None, tier: str | None = None) -> Rates | Non
         url: the address of the request. If it is a known provider's, it decides; else the model's name decides.
         tier: "flex", "priority", "fast" or "batch"; at a tier without rates of its own, the standard rates count.
     """
+    if not is_there():
+        return None
     halves = False
     try:
         provider_id = _provider_id(model, url)
@@ -151,6 +171,8 @@ def _at_half(rates: Rates) -> Rates:
 
 def context_window(model: str, url: str | None) -> int | None:
     """Return the most tokens that the model can read and write at once, or None if the list does not say."""
+    if not is_there():
+        return None
     try:
         info: ModelInfo = _calculate(model, _provider_id(model, url), None, Usage()).model
     except LookupError:
