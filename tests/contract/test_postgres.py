@@ -41,9 +41,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cottonpalm.stores.sql.store import SqlStore
+    from tests.conftest import Eventually
     from tests.support.postgres import Server
 
 PASSWORD = "p%40ss-w0rd"
+_SLEEPS = "FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'"
 _OTHERS = "FROM pg_stat_activity WHERE application_name = 'cottonpalm'"
 
 
@@ -63,6 +65,33 @@ def test_a_holder_whose_lease_was_taken_over_writes_nothing_more(
     with pytest.raises(StoreError, match="taken over by another machine"):
         write(run, [row(1)])
     assert [slot.slot for slot in run.scan(-1, 9)] == [0]
+
+
+BUSY = """
+import sys
+from cottonpalm.stores import open_store
+store = open_store(sys.argv[1])
+run = store.open_run("night", None)
+print("opened", flush=True)
+store._writer.call(lambda db: db.execute("SELECT pg_sleep(1.5)"))
+"""
+
+
+def test_the_run_of_a_process_that_was_killed_amid_a_statement_is_opened_once_its_connection_ends(
+    postgres_url: str, eventually: Eventually
+) -> None:
+    """Who started the same command again at once was told to wait for the dead process."""
+    process = subprocess.Popen([sys.executable, "-c", BUSY, postgres_url], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with psycopg.connect(postgres_url, autocommit=True) as looks, process.stdout as said:
+        assert said.readline() == b"opened\n"
+        eventually(lambda: looks.execute(f"SELECT 1 {_SLEEPS}").fetchall())
+        process.kill()
+        process.wait()
+        with closing(open_store(postgres_url)) as store:
+            assert looks.execute(f"SELECT 1 {_SLEEPS}").fetchall(), "its connection ended before"
+            store.open_run("night", None).close()
+        assert not looks.execute(f"SELECT 1 {_SLEEPS}").fetchall()
 
 
 def test_a_server_that_does_not_answer_is_told_of_and_waited_for(

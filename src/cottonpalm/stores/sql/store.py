@@ -17,7 +17,7 @@ from cottonpalm.store_extras import Orders
 from cottonpalm.stores.opening import renews
 from cottonpalm.stores.sql import batch_rows, order_rows, run_rows, share_rows, spending_rows
 from cottonpalm.stores.sql.database import BUSY_S, SLOT_BITS
-from cottonpalm.stores.sql.lease import busy, holder_of, is_leaving
+from cottonpalm.stores.sql.lease import busy, holder_of, is_gone, is_leaving
 from cottonpalm.stores.sql.reader import Reader
 from cottonpalm.stores.sql.run_store import Parts, SqlRunStore
 from cottonpalm.stores.sql.share_rows import all_known
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cottonpalm.stores.sql.lease import Holder, Lease
     from cottonpalm.types import Known
 
+_DYING_S = 5.0  # the server of a store ends the connection of a process that was killed within so long
 _LEASE_TRIES = 10  # the `status` command may hold the lock for a moment, to see if it is free
 
 
@@ -89,8 +90,12 @@ class SqlStore:
         return lease
 
     def _enter(self, lease: Lease, work: Callable[[Any], None]) -> None:
-        """Do the work, which enters the lease, in a transaction. Where it fails, unlock the lease."""
-        until = clock.now() + BUSY_S
+        """Do the work, which enters the lease, in a transaction. Where it fails, unlock the lease.
+
+        A holder that is on its way out is waited for: a server that is in the middle of a statement of a process that
+        was killed ends its connection only then.
+        """
+        began = clock.now()
         try:
             self.database.check()
             while True:
@@ -98,7 +103,9 @@ class SqlStore:
                     return self._writer.call(work)
                 except RunBusy:
                     holder = self._writer.call(lambda db: holder_of(db, lease.run))
-                    if clock.now() > until or (holder is not None and not is_leaving(holder)):
+                    waited_s = clock.now() - began
+                    goes = holder is None or is_leaving(holder) or (is_gone(holder) and waited_s < _DYING_S)
+                    if waited_s > BUSY_S or not goes:
                         raise
                 threading.Event().wait(0.05)
         except BaseException:
