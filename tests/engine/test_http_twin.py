@@ -7,19 +7,25 @@ import itertools
 import pytest
 from bench.admission.drawn_http import CLIENTS
 from bench.admission.drawn_http import over_http as drawn_over_http
-from bench.admission.driven import over_http
+from bench.admission.driven import Outcome, over_http
 from bench.admission.scaled import BY_NAME
 from bench.admission.small_worlds import fits, small
 from bench.admission.virtual import ideal
 
 
+def hardly_rejected(found: Outcome) -> bool:
+    return found.rejected <= 0.25 * found.accepted + 5
+
+
 @pytest.mark.parametrize(("name", "most"), [("cap-200", 40), ("rpm-headers", 500)])
 def test_a_provider_over_http_is_used_and_hardly_rejects_anything(name: str, most: int) -> None:
-    found = over_http(BY_NAME[name], "BatchProcessor", 1, horizon_s=3.0)
+    for _ in range(3):
+        found = over_http(BY_NAME[name], "BatchProcessor", 1, horizon_s=3.0)
+        if hardly_rejected(found) or not found.disturbed:
+            break  # else others had the CPU: who waits for a core hears of a rejection late
     assert found.accepted > 10
     assert found.accepted_peak <= most
-    # Who waits for a core hears of a rejection late: with two thirds of the time so spent, 316 of 814 were rejected.
-    assert found.rejected <= (0.25 + found.waited) * found.accepted + 5
+    assert hardly_rejected(found)
 
 
 @pytest.mark.parametrize("client", list(CLIENTS))

@@ -39,13 +39,9 @@ _TROUBLES: Final = {
     ("locked", "busy"): "is locked by another program: close it and try again",
     _READ_ONLY: ("cannot be written ({text}): check the permissions of the file and of {folder}"),
 }
-_BESIDE: Final = len(
-    "-journal"
-)  # the longest name that SQLite gives a file beside the store is so much longer
-_MOST_BYTES: Final = {
-    "name": 255 - _BESIDE,
-    "whole path": 512 - _BESIDE,
-}  # of usual file systems, and of SQLite
+_BESIDE: Final = len("-journal")  # SQLite's longest addition to the name, for files beside the store
+# Of usual file systems, and of SQLite itself.
+_MOST_BYTES: Final = {"name": 255 - _BESIDE, "whole path": 512 - _BESIDE}
 # Rows per statement: seven statements, each prepared once; larger ones only take longer to prepare.
 _SIZES: Final = tuple(2**n for n in reversed(range(7)))
 _inherited: list[

@@ -109,9 +109,9 @@ def is_loaded() -> bool:
 
 
 def load() -> None:
-    """Import the list now. Where that fails, it does so again for whoever looks a model up."""
+    """Import the list now. Where that fails, whoever looks a model up is told, or meets the error."""
     with suppress(Exception):
-        import_module(_DATA)
+        is_there()
 
 
 @cache
