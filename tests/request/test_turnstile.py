@@ -111,6 +111,33 @@ def test_who_waited_long_enough_goes_before_a_newcomer_of_higher_priority(stage:
     assert (old.done(), new.done()) == (True, False)
 
 
+def test_who_waits_goes_too_where_a_newcomer_finds_that_more_fit(stage: Stage) -> None:
+    limiter = Limiter("host/model", Concurrency(4, 1, 12))
+    try_two(stage, limiter)
+    behind = stage.start(limiter.aacquire(-1))
+    stage.advance(0.5)  # so the second one was admitted, and nobody has looked yet
+    assert (limiter.in_flight, limiter.limit) == (2, 2)
+    newcomer = stage.start(limiter.aacquire(0))
+    assert (limiter.in_flight, limiter.limit, newcomer.done()) == (3, 4, True)
+    stage.advance(0.5)  # nobody comes or goes
+    assert behind.done()
+
+
+def try_two(stage: Stage, limiter: Limiter) -> None:
+    """Of two in flight one is known to fit, the second one is tried."""
+    stage.call(limiter.release, limiter.force(), SUCCESS)
+    forced, first = limiter.force(), stage.start(limiter.aacquire())
+    stage.call(limiter.release, forced, DROPPED)
+    forced = limiter.force()
+    stage.advance(0.5)
+    stage.call(limiter.release, first.result(), DROPPED)
+    stage.advance(0.5)
+    stage.call(limiter.release, forced, SUCCESS)
+    probe, _, _ = stage.start(limiter.aacquire()), limiter.force(), stage.start(limiter.aacquire())
+    stage.advance(0.5)
+    stage.call(limiter.release, probe.result(), SUCCESS)
+
+
 def test_a_cancelled_waiter_leaves_the_line(stage: Stage) -> None:
     limiter = fixed(1)
     (permit,) = take(limiter)

@@ -85,12 +85,13 @@ class TurnstileMachine(RuleBasedStateMachine):
         first = min(self.line) if self.line and crossing_cancel else None
 
         def act() -> None:
-            self.limiter.release(permit, verdict, pause_s)
+            alone_s = self.limiter.release(permit, verdict, pause_s)
+            assert alone_s in {0.0, pause_s if verdict is Verdict.DROPPED else 0.0}
+            self.learn(pause_s - alone_s)
             if first is not None:
                 first.task.cancel()
 
         self.held.remove(permit)
-        self.learn(pause_s)
         self.stage.call(act)
         if first is not None:
             self.line.remove(first)

@@ -113,18 +113,31 @@ class Limiter(WaitQueue[Permit]):
                 tokens = ask.input_tokens + (expected if most is None or expected < most else most)
             else:
                 tokens = ask  # type: ignore[assignment]
-            if not admission.gated:
-                return self._admit(now, tokens) if self.in_flight < self._slots else None
             room = admission.headroom
-            if room.requests and tokens <= room.tokens and self.in_flight < self._slots:
-                return self._admit(now, tokens)
+            if self.in_flight < self._slots and (
+                not admission.gated or (room.requests and tokens <= room.tokens)
+            ):  # as `_admit` does, without its call
+                self.in_flight = in_flight = self.in_flight + 1
+                permit = Permit()
+                permit.limiter, permit.held = self, True
+                permit.at_s, permit.ordinal, permit.ask = now, in_flight, tokens
+                admission.sent(permit)
+                return permit
+            if not admission.gated:
+                return None
             blocked_until = self._blocked_until
-            may_go = self._has_room(now, tokens)
-            if self.waiting:  # a newcomer's ask says nothing of when the first in line may go
+            found = self._admit(now, tokens) if self._has_room(now, tokens) else None
+            if not self.waiting:
+                return found
+            if found is None:  # a newcomer's ask says nothing of when the first in line may go
                 self._blocked_until = blocked_until
-            return self._admit(now, tokens) if may_go else None
+                return None
+            served, told = self._serve(), self._who_must_know()  # time may have made room for more
         finally:
             self._lock.release()
+        self._wake(served)
+        self._alert(told)
+        return found
 
     async def aacquire(
         self, claim: Claim = 0, ask: int | Tokens = 0, on_wait: Callable[[Place], None] | None = None
