@@ -137,7 +137,7 @@ class LimitsMachine(RuleBasedStateMachine):
             return
         permit = self.held.pop(which % len(self.held))
         usage = None if used is None else Usage(used // 2, used - used // 2)
-        if verdict is Verdict.SUCCESS and usage is not None:
+        if usage is not None:
             self.used[permit] = used, self.limiter.granted
         self.limiter.release(permit, verdict, pause_s, quotas=quotas, usage=usage)
         self.limiter.release(permit, verdict, pause_s, quotas=quotas, usage=usage)  # does nothing
