@@ -200,9 +200,15 @@ class RunMaker:
             rows = rows_in(rows)
             configs, most = for_rows(config, rows), most_at_once(config)
             asked = RunAsked(rows=rows, ids=ids, configs=configs, kwargs=kwargs, most=most)
-        with self.remember(self._failed_run(asked, given=rows is not None), asked=last) as run:
-            outcomes = list(run)
-        return sorted(outcomes, key=lambda outcome: outcome.index)
+        outcomes: list[Outcome] = []
+        run = self.remember(self._failed_run(asked, given=rows is not None), asked=last)
+        try:
+            with run:
+                outcomes.extend(run)
+        finally:
+            outcomes.sort(key=lambda outcome: outcome.index)
+            self.over(run, outcomes)
+        return list(outcomes)
 
     def _failed_run(self, asked: RunAsked | None, *, given: bool) -> Run:
         """Make the run from the rows, if they are given or their answers depend on more; else from the store."""
