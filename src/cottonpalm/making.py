@@ -73,6 +73,15 @@ def of_any(
     )
 
 
+async def _has_left(before: Callable[[], BaseRun | None]) -> None:
+    """Wait for the run before this one, if it is being left. Not within a row: that run may wait for the row."""
+    if isinstance(run := before(), AsyncRun):
+        from cottonpalm.request.row_account import ROW  # noqa: PLC0415 - an import of the processor is quick
+
+        if ROW.get() is None:
+            await run.left()
+
+
 class RunMaker:
     """The runs of one processor."""
 
@@ -96,7 +105,9 @@ class RunMaker:
         """Make a run on the caller's loop; it is opened when it begins, if that touches the disk."""
         if not self._on_disk:
             return self.remember(AsyncRun(self.engine(asked)))
-        return self.remember(AsyncRun(partial(self.engine, asked)))
+        before = self.last
+        first = None if before is None else partial(_has_left, weakref.ref(before))
+        return self.remember(AsyncRun(partial(self.engine, asked), first=first))
 
     def remember(self, run: AnyRun, *, keep: bool = False, asked: RunAsked | None = None) -> AnyRun:
         """Set `last_run`. A batch's run is kept with its outcomes; any other run lives only as long as its reader."""
@@ -141,6 +152,7 @@ class RunMaker:
         """Do the same, but open the store on a thread if that touches the disk."""
         from cottonpalm.engine.opened import let_go, on_a_thread  # noqa: PLC0415 - an import of the processor is quick
 
+        await _has_left(self._last)
         opening = self._builder.open_run
         return self._made(await on_a_thread(opening, let_go) if self._on_disk else opening(), asked)
 
@@ -188,9 +200,15 @@ class RunMaker:
             rows = rows_in(rows)
             configs, most = for_rows(config, rows), most_at_once(config)
             asked = RunAsked(rows=rows, ids=ids, configs=configs, kwargs=kwargs, most=most)
-        with self.remember(self._failed_run(asked, given=rows is not None), asked=last) as run:
-            outcomes = list(run)
-        return sorted(outcomes, key=lambda outcome: outcome.index)
+        outcomes: list[Outcome] = []
+        run = self.remember(self._failed_run(asked, given=rows is not None), asked=last)
+        try:
+            with run:
+                outcomes.extend(run)
+        finally:
+            outcomes.sort(key=lambda outcome: outcome.index)
+            self.over(run, outcomes)
+        return list(outcomes)
 
     def _failed_run(self, asked: RunAsked | None, *, given: bool) -> Run:
         """Make the run from the rows, if they are given or their answers depend on more; else from the store."""

@@ -24,7 +24,7 @@ from cottonpalm.starting import Told
 from cottonpalm.types import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from typing import Self
 
     from cottonpalm.config import Budget
@@ -190,8 +190,9 @@ class BaseRun:
         """
         if self._kept is None:
             raise RuntimeError(
-                "outcomes() is there after batch or stream_batch; a run made by start hands each outcome out once: "
-                "keep them as you read them; `cottonpalm export` and `report` have all of a run with a store"
+                "outcomes() is there after batch or stream_batch (where an async one was left by `break`, once its "
+                "generator is closed, as contextlib.aclosing does at once); a run made by start hands each outcome out "
+                "once: keep them as you read them; `cottonpalm export` and `report` have all of a run with a store"
             )
         return self._kept
 
@@ -295,9 +296,12 @@ class AsyncRun(BaseRun, Generic[Told]):
 
     _made_by, _made_to = "made by astart", "`async with` or `async for`"
 
-    def __init__(self, engine: Engine | Callable[[], Engine]) -> None:
+    def __init__(
+        self, engine: Engine | Callable[[], Engine], *, first: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         super().__init__(engine)
         self._task: asyncio.Task[None] | None = None
+        self._first, self._leaving = first, False  # `first` is awaited before the engine is made
 
     async def __aenter__(self) -> Self:
         await self._begin()
@@ -325,6 +329,7 @@ class AsyncRun(BaseRun, Generic[Told]):
             ConfigError, StoreError: it never began, and could not have: its store cannot be opened.
         """
         self._used, used = True, self._used
+        self._leaving = True
         if self._made is None:
             if used or self._opening is None:
                 return
@@ -343,6 +348,18 @@ class AsyncRun(BaseRun, Generic[Told]):
         else:
             self._engine.discard()
 
+    async def left(self) -> None:
+        """Wait for the end of a run that is being left: its place in the store is not free before that.
+
+        An async generator that is left by `break` is closed by Python, two turns of the loop later.
+        """
+        for _ in range(2):
+            if self._task is None or self._task.done() or self._task.get_loop() is not running_loop():
+                return
+            await asyncio.sleep(0)
+        if self._leaving and self._task is not None:
+            await asyncio.wait([self._task])
+
     async def _begin(self) -> None:
         self._used = True
         if self._task is None:
@@ -356,6 +373,8 @@ class AsyncRun(BaseRun, Generic[Told]):
         """Make the engine on a thread, as that touches the disk."""
         from cottonpalm.engine.opened import on_a_thread  # noqa: PLC0415 - an import of the processor is quick
 
+        if self._first is not None:
+            await self._first()
         await on_a_thread(lambda: self._engine, self._let_go)
 
     def _let_go(self, engine: Engine) -> None:

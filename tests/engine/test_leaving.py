@@ -225,3 +225,31 @@ def test_a_run_whose_task_is_cancelled_before_its_first_step_is_over_and_lets_go
         return await upper.abatch(ROWS)
 
     assert asyncio.run(main()) == [row.upper() for row in ROWS]
+
+
+@pytest.mark.parametrize("again", ["abatch", "astart", "stream_batch"])
+@pytest.mark.parametrize("left", ["stream_batch", "abatch_as_completed"])
+def test_a_loop_that_was_left_by_break_can_be_gone_on_with_at_once(
+    left: str, again: str, server: Loopback, tmp_path: Path
+) -> None:
+    """Python closes an async generator a moment after the loop over it was left: till then its run was busy."""
+
+    async def late(answer: str) -> str:
+        """All but the first have their answer when the loop is left, and their rows some way to their end."""
+        await asyncio.sleep(0 if answer.endswith(ROWS[0]) else 0.2)
+        return answer
+
+    async def main() -> int:
+        model: Any = ChatOpenAI(model="m", base_url=server.openai_url, api_key="sk-test", max_retries=0)  # type: ignore[call-arg, arg-type]
+        chain = model | StrOutputParser() | RunnableLambda(late)
+        processor = BatchProcessor(chain, store=tmp_path / "s.db", run="r", concurrency=ALL_AT_ONCE)
+        async for _ in getattr(processor, left)(ROWS):
+            break
+        if again == "abatch":
+            return len(await processor.abatch(ROWS))
+        if again == "stream_batch":
+            return len({index async for index, _ in processor.stream_batch(ROWS)})
+        async with processor.astart(ROWS) as run:
+            return len([outcome async for outcome in run])
+
+    assert asyncio.run(main()) == len(ROWS)

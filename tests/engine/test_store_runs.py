@@ -328,6 +328,21 @@ def test_retry_without_a_store_does_the_failed_rows_of_the_last_batch_again() ->
     assert [(o.index, o.status) for o in processor.retry()] == [(3, "ok")]
 
 
+@pytest.mark.parametrize("after_a_batch", [True, False])
+def test_retry_with_a_store_is_the_last_run_with_its_outcomes(runs: Runs, after_a_batch: bool) -> None:
+    faults: dict[Any, list[BaseException]] = {3: [KeyError()], 5: [KeyError()]}
+    processor = runs.processor(probe(faults))
+    processor.batch(list(range(10)), return_exceptions=True)
+    if not after_a_batch:
+        processor = runs.processor(probe())
+    outcomes = processor.retry()
+    run = processor.last_run
+    assert run is not None
+    assert [(o.index, o.status) for o in run.outcomes()] == [(3, "ok"), (5, "ok")]
+    assert run.outcomes() == outcomes
+    assert run.report.counts.ok == run.stats.ok == 2
+
+
 def test_a_store_in_memory_lasts_as_long_as_its_processor() -> None:
     chain = probe({2: [KeyError()]})
     processor = BatchProcessor(chain, store="memory:", run="night")

@@ -95,6 +95,7 @@ class Accounts:
             hooked=hooked,
             remembers=get_llm_cache() is not None or self._facts.models_remember,
             fast=settings.transport == "fast",
+            functions_send_by=self._facts.functions_send_by,
         )
 
     def for_planning(self) -> RunAccount:

@@ -6,7 +6,7 @@ import logging
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from cottonpalm.chain import cache_key, fingerprint, traits
+from cottonpalm.chain import cache_key, clients, fingerprint, traits
 from cottonpalm.chain.questions import names_read, question_by
 
 if TYPE_CHECKING:
@@ -59,6 +59,10 @@ class ChainFacts:
     def names_read(self) -> frozenset[str] | None:
         """The names of a row that the chain or a fallback reads; None: they may read the whole row."""
         return names_read(self.chains)
+
+    def functions_send_by(self, client: Any) -> bool:
+        """Whether functions of the chain, a fallback or a replica send by this HTTP client."""
+        return clients.functions_send_by([*self.chains, *self._settings.replicas], client)
 
     @cached_property
     def digest(self) -> bytes:

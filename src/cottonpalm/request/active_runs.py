@@ -1,9 +1,10 @@
 """The runs that are under way, and a shadow row for requests of which we do not know the row.
 
 A context variable does not reach the threads of a `ThreadPoolExecutor` or of `threading.Thread`. If exactly one live
-run has used the HTTP client of a model request without a row, the request must belong to that run. We count it for the
-run's shadow row, so that permits, retries and budget apply to it. Any other such request belongs to other code in the
-same process, and passes uncounted.
+run sends by the HTTP client of a model request without a row, the request must belong to that run: one of its rows was
+seen to use the client, or a function of its chain reads the model that holds it. We count it for the run's shadow row,
+so that permits, retries and budget apply to it. Any other such request belongs to other code in the same process, and
+passes uncounted.
 
 LangChain's integrations share one HTTP client per address, also with a web handler beside the run. Tasks keep their
 row, so an awaited request without one is the run's only on a loop that the run may have made: a bridge's, or one of a
@@ -46,7 +47,7 @@ def end(run: RunAccount) -> None:
 
 
 def shadow_row(client: Any, *, awaited: bool = False) -> RowAccount | None:
-    """The shadow row of the only live run in a row of which this client was seen, or None.
+    """The shadow row of the only live run that sends by this client, or None.
 
     Args:
         client: the HTTP client.
@@ -54,7 +55,8 @@ def shadow_row(client: Any, *, awaited: bool = False) -> RowAccount | None:
     """
     here = threading.current_thread() if awaited else None
     with _lock:
-        rows = [row for run, row in LIVE.items() if client in run.clients and here not in _older[run]]
+        rows = [row for run, row in LIVE.items() if here not in _older[run]]
+    rows = [row for row in rows if row.run.sends_by(client)]
     if len(rows) != 1 or not rows[0].run.flow.hooked:
         return None
     rows[0].run.alerts.warn(

@@ -124,6 +124,7 @@ class RunAccount:
         hooked: bool = True,
         remembers: bool = False,
         fast: bool = False,
+        functions_send_by: Callable[[Any], bool] = lambda _: False,
     ) -> None:
         self.ledger, self.spending = ledger, spending or Spending()
         self.flow = Flow(limiters, hooked=hooked, remembers=remembers)
@@ -135,6 +136,8 @@ class RunAccount:
         self.refusals = Refusals()
         self.prompts = Prompts(prompt_cache)
         self.clients: WeakSet[Any] = WeakSet()
+        self._functions_send_by = functions_send_by
+        self._of_others: WeakSet[Any] = WeakSet()
         self.accept_truncated = accept_truncated
         self.max_output_tokens = max_output_tokens
         self.tighten = tighten
@@ -151,6 +154,13 @@ class RunAccount:
         self.measure: Measure | None = None
         self.flex: Flex | None = None
         self.transports = Transports(wanted=fast)
+
+    def sends_by(self, client: Any) -> bool:
+        """Whether an HTTP client is the run's: a row was seen to use it, or a function of the chain reads its model."""
+        if client not in self.clients and client not in self._of_others:
+            mine = self._functions_send_by(client)  # slow, so each client is looked for once
+            (self.clients if mine else self._of_others).add(client)
+        return client in self.clients
 
     @property
     def last_said(self) -> str:

@@ -1,0 +1,43 @@
+"""Tells whether the functions of a chain send by an HTTP client: whether a model that their code reads holds it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from langchain_core.runnables import Runnable
+
+from cottonpalm.chain.uses import uses
+from cottonpalm.chain.walk import functions, parts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_NESTED: Final = 4  # a model holds a part of its SDK, that holds the SDK's client, that holds the HTTP client
+
+
+def functions_send_by(chains: Iterable[Any], client: Any) -> bool:
+    """Whether a model that a function of the chains reads holds this HTTP client.
+
+    Models that are steps themselves do not count: what they send always knows its row.
+    """
+    read = (runnable for chain in chains for runnable in _read_by_functions(chain))
+    return any(_leads_to(part.runnable, client, _NESTED) for runnable in read for part in parts(runnable))
+
+
+def _read_by_functions(chain: Any) -> Iterator[Runnable[Any, Any]]:
+    for part in parts(chain):
+        for _, function in functions(part.runnable):
+            for read in uses(function):
+                owner = getattr(read.value, "__self__", None)  # of `model.invoke`
+                yield from (value for value in (read.value, owner) if isinstance(value, Runnable))
+
+
+def _leads_to(value: Any, client: Any, depth: int) -> bool:
+    """Whether a client is held here, under names that all say so: SDKs call theirs `_client`, `root_client`, ..."""
+    held = [
+        part
+        for attributes in (getattr(value, "__dict__", None), getattr(value, "__pydantic_private__", None))
+        for name, part in dict(attributes or {}).items()
+        if name.endswith("client")
+    ]
+    return any(part is client or (depth > 0 and _leads_to(part, client, depth - 1)) for part in held)
