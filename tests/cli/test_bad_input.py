@@ -101,6 +101,32 @@ def test_an_input_that_is_not_there_or_a_folder_is_refused(ask: Command, folder:
     refused(ask("*.jsonl", "-o", "out.jsonl"), "a pattern stands for Parquet files alone")
 
 
+def test_a_pipe_that_has_a_name_is_written_to_and_as_an_input_is_refused_by_that_name(
+    ask: Command, folder: Path, server: Loopback
+) -> None:
+    rows(folder / "in.jsonl", 2)
+    reads, writes = os.pipe()
+    try:
+        name = f"/dev/fd/{reads}"  # as a shell's `<(...)`
+        refused(ask(name, "-o", "out.jsonl"), f"input {name}: cottonpalm knows", "use - for JSONL")
+        assert server.requests == 0
+        assert ask("in.jsonl", "-o", f"/dev/fd/{writes}", "--run", "piped").code == 0
+        assert os.read(reads, 1 << 16).count(b"\n") == 2
+    finally:
+        os.close(reads)
+        os.close(writes)
+
+
+@pytest.mark.parametrize("words", [["run", "in.jsonl", "-o", "out.jsonl"], ["status"]], ids=" ".join)
+def test_a_folder_that_was_deleted_under_the_shell_is_named(
+    cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    (folder / "gone").mkdir()
+    monkeypatch.chdir(folder / "gone")
+    (folder / "gone").rmdir()
+    refused(cottonpalm(*words), "the folder that this shell is in was deleted: cd to one that is there")
+
+
 def test_a_foreign_output_is_refused_and_overwrite_replaces_it(
     ask: Command, folder: Path, server: Loopback
 ) -> None:
