@@ -375,6 +375,31 @@ def test_a_later_formula_that_was_never_computed_fails_its_row_alone(
     assert "in.xlsx row 4: the formula in cell B4 has no value" in errors[2]
 
 
+def test_a_formula_that_was_never_computed_harms_no_row_whose_question_does_not_use_its_column(
+    ask: Command, folder: Path, server: Loopback
+) -> None:
+    sheet(folder / "in.xlsx", ["text", "sum"], ["one", "=1+1"], ["two", "=1+1"], ["three", None])
+    assert ask("in.xlsx", "-o", "out.csv").code == 0
+    assert server.counts == {"say one": 1, "say two": 1, "say three": 1}
+    assert (folder / "out.csv").read_text().splitlines()[1].startswith("one,,answer to: say one,ok")
+    refused(
+        ask("in.xlsx", "-o", "x.csv", prompt="say {sum}"),
+        "in.xlsx row 2: the formula in cell B2 has no value",
+    )
+    refused(ask("in.xlsx", "-o", "y.csv", "--id-field", "sum"), "in.xlsx row 2: the id in 'sum' is empty")
+
+
+def test_a_chain_of_ones_own_uses_all_columns_and_so_every_formula_has_to_have_a_value(
+    cottonpalm: Command, folder: Path
+) -> None:
+    sheet(folder / "in.xlsx", ["text", "sum"], ["one", "=1+1"])
+    (folder / "app_of_sums.py").write_text(
+        "from langchain_core.runnables import RunnableLambda\nsame = RunnableLambda(str)\n"
+    )
+    said = cottonpalm("run", "in.xlsx", "-o", "out.csv", "--chain", "app_of_sums:same")
+    refused(said, "in.xlsx row 2: the formula in cell B2 has no value")
+
+
 def test_a_formula_of_excel_whose_value_is_empty_text_is_empty_text(
     ask: Command, folder: Path, server: Loopback
 ) -> None:
