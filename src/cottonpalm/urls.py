@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -26,7 +26,12 @@ def local_path(path: str) -> str:
 def absolute(path: str) -> str:
     """Return the absolute path with links resolved, so that we never replace a link. `-` and addresses stay."""
     path = local_path(path)
-    return path if path == "-" or is_url(path) else os.path.realpath(path)
+    if path == "-" or is_url(path):
+        return path
+    real = os.path.realpath(path)
+    # of a pipe (`/dev/stdout`, `<(…)`) the link names no file: only the link itself can be opened
+    is_pipe = Path(path).exists() and not Path(real).exists()
+    return str(Path(path).absolute()) if is_pipe else real
 
 
 def without_secrets(url: str) -> str:

@@ -101,6 +101,32 @@ def test_an_input_that_is_not_there_or_a_folder_is_refused(ask: Command, folder:
     refused(ask("*.jsonl", "-o", "out.jsonl"), "a pattern stands for Parquet files alone")
 
 
+def test_a_pipe_that_has_a_name_is_written_to_and_as_an_input_is_refused_by_that_name(
+    ask: Command, folder: Path, server: Loopback
+) -> None:
+    rows(folder / "in.jsonl", 2)
+    reads, writes = os.pipe()
+    try:
+        name = f"/dev/fd/{reads}"  # as a shell's `<(...)`
+        refused(ask(name, "-o", "out.jsonl"), f"input {name}: cottonpalm knows", "use - for JSONL")
+        assert server.requests == 0
+        assert ask("in.jsonl", "-o", f"/dev/fd/{writes}", "--run", "piped").code == 0
+        assert os.read(reads, 1 << 16).count(b"\n") == 2
+    finally:
+        os.close(reads)
+        os.close(writes)
+
+
+@pytest.mark.parametrize("words", [["run", "in.jsonl", "-o", "out.jsonl"], ["status"]], ids=" ".join)
+def test_a_folder_that_was_deleted_under_the_shell_is_named(
+    cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    (folder / "gone").mkdir()
+    monkeypatch.chdir(folder / "gone")
+    (folder / "gone").rmdir()
+    refused(cottonpalm(*words), "the folder that this shell is in was deleted: cd to one that is there")
+
+
 def test_a_foreign_output_is_refused_and_overwrite_replaces_it(
     ask: Command, folder: Path, server: Loopback
 ) -> None:
@@ -347,6 +373,31 @@ def test_a_later_formula_that_was_never_computed_fails_its_row_alone(
     assert [errors[0], errors[3]] == [None, None]
     assert "in.xlsx row 3: the formula in cell B3 has no value" in errors[1]
     assert "in.xlsx row 4: the formula in cell B4 has no value" in errors[2]
+
+
+def test_a_formula_that_was_never_computed_harms_no_row_whose_question_does_not_use_its_column(
+    ask: Command, folder: Path, server: Loopback
+) -> None:
+    sheet(folder / "in.xlsx", ["text", "sum"], ["one", "=1+1"], ["two", "=1+1"], ["three", None])
+    assert ask("in.xlsx", "-o", "out.csv").code == 0
+    assert server.counts == {"say one": 1, "say two": 1, "say three": 1}
+    assert (folder / "out.csv").read_text().splitlines()[1].startswith("one,,answer to: say one,ok")
+    refused(
+        ask("in.xlsx", "-o", "x.csv", prompt="say {sum}"),
+        "in.xlsx row 2: the formula in cell B2 has no value",
+    )
+    refused(ask("in.xlsx", "-o", "y.csv", "--id-field", "sum"), "in.xlsx row 2: the id in 'sum' is empty")
+
+
+def test_a_chain_of_ones_own_uses_all_columns_and_so_every_formula_has_to_have_a_value(
+    cottonpalm: Command, folder: Path
+) -> None:
+    sheet(folder / "in.xlsx", ["text", "sum"], ["one", "=1+1"])
+    (folder / "app_of_sums.py").write_text(
+        "from langchain_core.runnables import RunnableLambda\nsame = RunnableLambda(str)\n"
+    )
+    said = cottonpalm("run", "in.xlsx", "-o", "out.csv", "--chain", "app_of_sums:same")
+    refused(said, "in.xlsx row 2: the formula in cell B2 has no value")
 
 
 def test_a_formula_of_excel_whose_value_is_empty_text_is_empty_text(

@@ -813,3 +813,34 @@ def test_an_output_that_was_emptied_while_it_was_written_is_whole_at_the_end(
         output.finish(Order(range(3)), complete=True)
         output.close()
     assert bench.numbers() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["once", "a row done again"])
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_file_that_was_put_in_the_place_of_the_output_meanwhile_is_refused_and_left_alone(
+    bench: Bench, again: bool, stopped: bool
+) -> None:
+    output = bench.jsonl()
+    for n in [0, 1, 1] if again else [0, 1]:
+        output.write(bench.put(n, bench.outcome(n)), n)
+    bench.path.unlink()
+    bench.path.write_text("mine\n")
+    with pytest.raises(Problem, match="move it away, or say --overwrite") as refused:
+        output.finish(Order(range(2)), complete=not stopped)
+    assert refused.value.code == 4
+    output.close()
+    assert bench.path.read_text() == "mine\n"
+    output = bench.jsonl(overwrite=True)
+    output.finish(Order(range(2)), complete=True)
+    output.close()
+    assert bench.numbers() == [0, 1]
+
+
+def test_an_empty_file_that_was_put_in_the_place_of_the_output_is_filled_at_the_end(bench: Bench) -> None:
+    output = bench.jsonl()
+    output.write(bench.put(0, bench.outcome(0)), 0)
+    bench.path.rename(bench.path.with_name("out.jsonl.1"))
+    bench.path.touch()
+    output.finish(Order(range(1)), complete=True)
+    output.close()
+    assert bench.numbers() == [0]

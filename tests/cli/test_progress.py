@@ -201,6 +201,19 @@ def test_what_a_handler_logs_that_was_made_before_the_display_stands_above_it() 
     assert handler.stream is before
 
 
+def test_a_display_that_gets_no_thread_is_left_out_and_tells_at_the_end() -> None:
+    console = screen(terminal=False)
+    progress = Progress(total=3, console=console)
+    threading.stack_size(1 << 46)  # more than the system has: it refuses the thread, as with `ulimit -u`
+    try:
+        progress.start()
+    finally:
+        threading.stack_size(0)
+    progress.say("pause: somebody asks to wait")
+    progress.close()
+    assert shown(console) == "pause: somebody asks to wait\n"
+
+
 def test_what_the_terminal_echoes_of_an_interrupt_fits_behind_the_last_line() -> None:
     console = screen(terminal=True, width=60)
     progress = Progress(console=console, total=lambda: (1000, True))

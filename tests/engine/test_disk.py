@@ -15,6 +15,7 @@ import pytest
 
 from cottonpalm import BatchProcessor, RunStopped, StoreError
 from cottonpalm.stores.memory import MemoryStore
+from cottonpalm.stores.sqlite.database import explained
 from cottonpalm.stores.sqlite.store import SqliteStore
 from cottonpalm.testing import virtual_run
 from tests.engine.helpers import Probe, aread, read
@@ -254,7 +255,15 @@ do({str(path)!r}, 2_000)
     assert (word, kind, reason) == ("stopped", "RunStopped", "store"), first
     assert int(shown) > 0 < int(unstored)
     assert str(path) in " ".join(message)
+    assert "`ulimit -f`" in " ".join(message)
     assert second == f"done {2_000 - int(shown)}"
+
+
+def test_a_store_that_gets_no_memory_does_not_blame_the_disk(tmp_path: Path) -> None:
+    assert str(explained(MemoryError(), tmp_path / "runs.db")) == (
+        f"the store {tmp_path / 'runs.db'} got no memory: see `ulimit -v`, or the container's limit,"
+        " then run the same command again"
+    )
 
 
 def test_a_file_system_that_is_full_stops_the_run_and_space_lets_it_go_on(tmp_path: Path) -> None:

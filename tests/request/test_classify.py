@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import subprocess
 import sys
@@ -207,6 +208,11 @@ class UsersOwnError(Exception):
         (UsersOwnError("401 Unauthorized: insufficient_quota, rate limit"), F),
         (TimeoutError(), T),
         (ConnectionResetError(), T),
+        (OSError(errno.EMFILE, "Too many open files"), T),
+        (OSError(errno.ENOSPC, "No space left on device"), T),
+        (OSError(errno.ENOENT, "No such file or directory"), F),
+        (RuntimeError("can't start new thread"), T),
+        (RuntimeError("something of the user's"), F),
         (httpx.ConnectError("no"), T),
         (httpx.DecodingError("not packed as it says"), T),
         (httpx2.ReadTimeout("late"), T),

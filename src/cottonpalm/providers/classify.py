@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from dataclasses import replace
 from http import HTTPStatus
@@ -66,6 +67,9 @@ _BROKEN: Final = (
     ("http.client", "IncompleteRead"),
 )
 _LOOPS: Final = ("Event loop is closed", "bound to a different event loop", "attached to a different loop")
+# what the machine has no more of for now: open files, memory, room on the disk
+_USED_UP: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC})
+_NO_THREAD: Final = "can't start new thread"  # Python has no class for it
 _NO_HEADER: Final = "Illegal header"  # h11 has no class for it
 _DEPTH: Final = 12
 _WORST_FIRST: Final = (Kind.STOP_RUN, Kind.DEGRADE, Kind.REASK, Kind.THROTTLE, Kind.TRANSIENT)
@@ -177,7 +181,8 @@ def _tell(exc: BaseException) -> Fault | None:
     kind = ours or langchain.sharper_than_status(exc)
     if kind is not None:
         return _of(kind, exc)
-    return _status_error(exc) or _wrapped(exc) or _told(langchain.kind(exc) or _transport(exc), exc)
+    kind = langchain.kind(exc) or _transport(exc) or _machine(exc)
+    return _status_error(exc) or _wrapped(exc) or _told(kind, exc)
 
 
 def _wrapped(exc: BaseException) -> Fault | None:
@@ -272,6 +277,14 @@ def _transport(exc: BaseException) -> Kind | None:
     if isinstance(exc, (TimeoutError, ConnectionError)) or _of_a_loop(exc) or _no_answer_by_urllib(exc):
         return Kind.TRANSIENT
     return None
+
+
+def _machine(exc: BaseException) -> Kind | None:
+    """Judge what this machine refuses to whoever asks: no row's fault, and another hour may have it."""
+    if isinstance(exc, OSError):
+        return Kind.TRANSIENT if exc.errno in _USED_UP else None
+    is_refused = type(exc) is RuntimeError and str(exc).startswith(_NO_THREAD)
+    return Kind.TRANSIENT if is_refused else None
 
 
 def _has_no_header(exc: BaseException) -> bool:

@@ -68,7 +68,8 @@ def open_rows(path: str, limit: int | None = None, how: Reading | None = None) -
     rows = _standard_input(how) if path == "-" else _file(path, format_of(path, "input"), how)
     rows.limit, rows.looks_ahead = limit, path != "-"
     if how.fills:
-        rows.fill()
+        with _closed_on_error(rows):
+            rows.fill()
     return rows
 
 
@@ -173,7 +174,7 @@ def _peek(stream: io.BufferedReader[Any], name: str) -> bytes:
 
 
 @contextmanager
-def _closed_on_error(stream: io.IOBase) -> Iterator[None]:
+def _closed_on_error(stream: io.IOBase | InputRows) -> Iterator[None]:
     try:
         yield
     except BaseException:

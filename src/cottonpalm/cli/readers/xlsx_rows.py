@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from cottonpalm.cli.problems import Problem, extra
-from cottonpalm.cli.readers.rows import MORE, BadRow, InputRows, Row
+from cottonpalm.cli.readers.rows import MORE, InputRows, Row
 
 if TYPE_CHECKING:
     import io
@@ -24,10 +24,30 @@ class Xlsx(InputRows):
 
     unit = "row"
     has_gaps = True
+    _uses: frozenset[str] | None  # columns; None: all, until `need` says it
 
     def __init__(self, name: str, stream: io.BufferedIOBase) -> None:
         self._stream = stream
         super().__init__(name)
+
+    def need(self, columns: tuple[str, ...]) -> None:
+        """From now on, treat a row that lacks one of these columns as broken; a formula in another one may be unknown.
+
+        Raises:
+            Problem: the first row is such a row.
+        """
+        super().need(columns)
+        self._uses = frozenset(columns)
+        self._check_first()
+
+    def fill(self) -> None:
+        """From now on, give empty text for a missing cell: all columns are used, by a chain of the user's own.
+
+        Raises:
+            Problem: a formula of the first row has no value.
+        """
+        super().fill()
+        self._check_first()
 
     def close(self) -> None:
         """Close the file."""
@@ -40,6 +60,8 @@ class Xlsx(InputRows):
         openpyxl = extra("openpyxl", "excel", f"{self.name}, an Excel file,")
         self._load = partial(openpyxl.load_workbook, self._stream, read_only=True)
         self._formulas: _Formulas | None = None
+        self._uses = None
+        self._first_unknown: dict[str, str] | None = None  # of the first row, which is read before that
         try:
             self._book = self._load(data_only=True)
         except Exception as error:
@@ -48,10 +70,10 @@ class Xlsx(InputRows):
             ) from error
         self._lines: Iterator[tuple[Any, ...]] = self._book.worksheets[0].iter_rows()
         self._count = self._book.worksheets[0].max_row
-        try:
-            header = self._cells() or ()
-        except BadRow as bad:
-            raise Problem(str(bad)) from None
+        self._unknown: list[int] = []
+        header = self._cells() or ()
+        if self._unknown:
+            raise Problem(str(self.bad(_uncomputed(_letters(self._unknown[0]), self.begins))))
         self._header = ["" if cell is None else str(cell) for cell in header]
         while self._header and not self._header[-1]:
             self._header.pop()
@@ -75,6 +97,7 @@ class Xlsx(InputRows):
         if cells is None:
             return None
         row = dict(zip(self._header, cells, strict=False))
+        self._judge_unknown(row)
         names = len(self._header)
         if (beyond := next((at for at in range(names, len(cells)) if _is_said(cells[at])), None)) is not None:
             raise self.bad(self._nameless(beyond), row | {MORE: list(cells[names:])})
@@ -86,34 +109,43 @@ class Xlsx(InputRows):
             f"there, or empty the cell (row {self._header_row} is taken for the header; delete what is above the table)"
         )
 
-    def _cells(self) -> tuple[Any, ...] | None:
-        """The next row that is not empty.
+    def _judge_unknown(self, row: Row) -> None:
+        """Refuse a row if a column that is used holds a formula without a value; the first row waits for `need`."""
+        named = [at for at in self._unknown if at < len(self._header)]
+        unknown = {self._header[at]: _uncomputed(_letters(at), self.begins) for at in named}
+        if self._first_unknown is None:
+            self._first_unknown = {name: str(self.bad(said)) for name, said in unknown.items()}
+        elif (said := self._used(unknown)) is not None:
+            raise self.bad(said, row)
 
-        Raises:
-            BadRow: one of its formulas has no value.
-        """
+    def _check_first(self) -> None:
+        if (said := self._used(self._first_unknown or {})) is not None:
+            raise Problem(said)
+
+    def _used(self, unknown: dict[str, str]) -> str | None:
+        """What is said of the first of these columns that is used."""
+        return next(
+            (said for name, said in unknown.items() if self._uses is None or name in self._uses), None
+        )
+
+    def _cells(self) -> tuple[Any, ...] | None:
+        """The next row that is not empty; `_unknown` has the columns of its formulas without a value."""
         for line in self._lines:
             self.begins += 1
             cells = tuple(cell.value for cell in line)
-            if (column := self._unknown(line)) is not None:
-                place = f"{_letters(column)}{self.begins}"
-                raise self.bad(
-                    f"the formula in cell {place} has no value, as the program that wrote the file did not compute it: "
-                    "open the file in a spreadsheet and save it, or write values",
-                    dict(zip(getattr(self, "_header", ()), cells, strict=False)),
-                )
-            if any(cell is not None for cell in cells):
+            self._unknown = self._without_value(line)
+            if self._unknown or any(cell is not None for cell in cells):
                 return (*cells, *[None] * (len(getattr(self, "_header", ())) - len(cells)))
         return None
 
-    def _unknown(self, line: tuple[Any, ...]) -> int | None:
-        """The first column of a row whose formula has no value; one whose value is empty text has another type."""
+    def _without_value(self, line: tuple[Any, ...]) -> list[int]:
+        """The columns of a row whose formulas have no value; one whose value is empty text has another type."""
         blank = [at for at, cell in enumerate(line) if cell.value is None and _may_be_formula(cell)]
         if not blank:
-            return None
+            return []
         self._formulas = self._formulas or _Formulas(self._load())
         formulas = self._formulas.of(self.begins)
-        return next((at for at in blank if formulas[at].data_type == "f"), None)
+        return [at for at in blank if formulas[at].data_type == "f"]
 
 
 class _Formulas:
@@ -128,6 +160,13 @@ class _Formulas:
         cells: tuple[Any, ...] = next(islice(self._lines, row - self._read - 1, None))
         self._read = row
         return cells
+
+
+def _uncomputed(column: str, row: int) -> str:
+    return (
+        f"the formula in cell {column}{row} has no value, as the program that wrote the file did not compute it: "
+        "open the file in a spreadsheet and save it, or write values"
+    )
 
 
 def _may_be_formula(cell: Any) -> bool:

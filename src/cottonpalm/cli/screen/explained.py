@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -80,7 +81,20 @@ def _of_a_file(error: OSError) -> tuple[str, Code] | None:
     if error.errno == errno.ENOSPC:
         place = shown(str(error.filename)) if error.filename else "to standard output"
         return f"cannot write {place}: {error.strerror}; free some, then say the same again", Code.STOPPED
+    if error.errno == errno.ENOENT and error.filename is None and not _has_folder():
+        return (
+            "the folder that this shell is in was deleted: cd to one that is there, and say it again",
+            Code.USAGE,
+        )
     return None
+
+
+def _has_folder() -> bool:
+    """Whether the folder in which the command runs is still there."""
+    try:
+        return bool(Path.cwd())
+    except OSError:
+        return False
 
 
 def _too_few(error: Exception) -> str:

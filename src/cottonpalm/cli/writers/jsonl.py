@@ -16,7 +16,7 @@ import orjson
 
 from cottonpalm import clock
 from cottonpalm.cli.files.output_file import OURS, Mark, claim, examine, replacing
-from cottonpalm.cli.problems import os_problem
+from cottonpalm.cli.problems import Problem, os_problem
 from cottonpalm.cli.store.held_store import Ranges
 from cottonpalm.cli.writers.lines import line_of
 from cottonpalm.cli.writers.output import PAGE, Slots, Unpack, is_straight, layout_of, records, write_all
@@ -187,10 +187,14 @@ class JsonlOutput:
         Args:
             slots: the input's rows.
             complete: True: the input was read to its end, so later rows no longer belong to it.
+
+        Raises:
+            Problem: it cannot be written, or another file stands in its place; with exit code 4.
         """
+        lost = self._is_lost()
         straight, seq = is_straight(slots), self._store.last_seq()
         left = self._store.owed.up_to(seq)  # stored, and not handed out
-        if complete and self._is_lost():
+        if complete and lost:
             self._rewrite(slots, layout_of(slots), straight=straight)
         elif self._mark.moved or not straight:
             layout = layout_of(slots)
@@ -200,7 +204,7 @@ class JsonlOutput:
             self._rewrite(slots, layout_of(slots), straight=True)
         else:
             self._append_stored(left)
-            if self._mark.doubles:
+            if self._mark.doubles and not lost:
                 self._drop_superseded()
         self._level = True
         for slot in left:
@@ -208,10 +212,21 @@ class JsonlOutput:
         self._set_mark()
 
     def _is_lost(self) -> bool:
-        """Whether the file was moved away, or emptied, while we wrote: lines of ours are not found there any more."""
+        """Whether the file was moved away, or emptied, while we wrote: lines of ours are not found there any more.
+
+        Raises:
+            Problem: somebody put another file in its place, which is not ours to replace.
+        """
         if not os.path.lexists(self._path):
             return True
-        return bool(self._mark.size) and read_at(self._fd, len(OURS), 0) != OURS
+        self._mark.recognise(self._fd)
+        try:
+            state = examine(self._path, self._mark, self._overwrite)
+        except Problem as foreign:
+            raise Problem(str(foreign), Code.STOPPED) from None
+        if not self._mark.size:
+            return False
+        return state != "whole" or read_at(self._fd, len(OURS), 0) != OURS
 
     def _rewrite(self, slots: Slots, layout: str, *, straight: bool) -> None:
         self._written = Ranges()

@@ -252,16 +252,22 @@ class Progress:
         """Begin to show. Once is enough; RunStarted does it too."""
         if self._thread is None:
             self._next_plain_s = clock.now() + PLAIN_EVERY_S
-            self._thread = threading.Thread(target=self._run, name="cottonpalm-progress", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="cottonpalm-progress", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system gives no more threads: what is told is told at the end
+                return
+            self._thread = thread
 
     def close(self) -> None:
         """Take the live display away and tell what is still to be told."""
         self._stop.set()
         self._wake.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
+        if self._thread is threading.current_thread():
+            return
+        if self._thread is not None:
             self._thread.join(timeout=2.0)
-            self._tell()
+        self._tell()
 
     def _run(self) -> None:
         try:

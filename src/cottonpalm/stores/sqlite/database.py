@@ -134,8 +134,10 @@ def _trouble(exc: BaseException, path: Path) -> str:
     for words, trouble in _TROUBLES.items():
         if any(word in text for word in words):
             return trouble.format(text=text, folder=folder)
-    said = f"failed ({type(exc).__name__}: {text}): the disk may be full or broken"
-    return f"{said}. Free some space on it, check it, then run the same command again"
+    if isinstance(exc, MemoryError):
+        return "got no memory: see `ulimit -v`, or the container's limit, then run the same command again"
+    said = f"failed ({type(exc).__name__}: {text}): the disk may be full or broken, or `ulimit -f` bounds the file"
+    return f"{said}. Free some space on it, check both, then run the same command again"
 
 
 def _too_long(path: Path) -> str | None:
