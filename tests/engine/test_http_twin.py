@@ -12,6 +12,8 @@ from bench.admission.scaled import BY_NAME
 from bench.admission.small_worlds import fits, small
 from bench.admission.virtual import ideal
 
+WAITED = 0.03  # of the time, for a core; these worlds are ten times as quick as life, so a little matters
+
 
 def hardly_rejected(found: Outcome) -> bool:
     return found.rejected <= 0.25 * found.accepted + 5
@@ -19,9 +21,9 @@ def hardly_rejected(found: Outcome) -> bool:
 
 @pytest.mark.parametrize(("name", "most"), [("cap-200", 40), ("rpm-headers", 500)])
 def test_a_provider_over_http_is_used_and_hardly_rejects_anything(name: str, most: int) -> None:
-    for _ in range(3):
+    for _ in range(6):
         found = over_http(BY_NAME[name], "BatchProcessor", 1, horizon_s=3.0)
-        if hardly_rejected(found) or not found.disturbed:
+        if hardly_rejected(found) or found.waited < WAITED:
             break  # else others had the CPU: who waits for a core hears of a rejection late
     assert found.accepted > 10
     assert found.accepted_peak <= most
