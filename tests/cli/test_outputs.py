@@ -798,14 +798,18 @@ def test_one_that_was_moved_away_from_an_interrupted_run_is_made_anew_by_the_nex
 
 @pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]])
 @pytest.mark.parametrize("stopped", [False, True])
-def test_an_output_that_was_emptied_while_it_was_written_is_whole_at_the_end(
-    bench: Bench, order: list[int], stopped: bool
+@pytest.mark.parametrize("cut_before", [1, 2, None], ids=["the second line", "the third", "the end"])
+@pytest.mark.parametrize("share", [0, 0.2, 0.9])
+def test_an_output_that_was_cut_while_it_was_written_is_whole_at_the_end(
+    bench: Bench, order: list[int], stopped: bool, cut_before: int | None, share: float
 ) -> None:
     output = bench.jsonl()
-    for n in order:
-        if n == order[1]:
-            os.truncate(bench.path, 0)
+    for nth, n in enumerate(order):
+        if nth == cut_before:
+            os.truncate(bench.path, int(share * bench.path.stat().st_size))
         output.write(bench.put(n, bench.outcome(n)), n)
+    if cut_before is None:
+        os.truncate(bench.path, int(share * bench.path.stat().st_size))
     output.finish(Order(range(3)), complete=not stopped)
     output.close()
     if stopped:

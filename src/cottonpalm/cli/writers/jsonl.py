@@ -160,6 +160,9 @@ class JsonlOutput:
             self._set_mark()
 
     def _append(self, line: bytes, slot: int) -> None:
+        if self._is_cut() and not self._mark.replacing:
+            self._mark.replacing = True  # `finish` writes it anew, or the next run does
+            self._mark.keep(self._store)
         try:
             write_all(self._fd, line)
         except OSError as error:
@@ -211,13 +214,17 @@ class JsonlOutput:
             self._store.owed.settle(slot)
         self._set_mark()
 
+    def _is_cut(self) -> bool:
+        """Whether somebody made the file shorter since we wrote there: our next line would stand behind zeros."""
+        return os.fstat(self._fd).st_size < self._mark.size
+
     def _is_lost(self) -> bool:
-        """Whether the file was moved away, or emptied, while we wrote: lines of ours are not found there any more.
+        """Whether the file was moved away, or cut, while we wrote: lines of ours are not found there any more.
 
         Raises:
             Problem: somebody put another file in its place, which is not ours to replace.
         """
-        if not os.path.lexists(self._path):
+        if self._is_cut() or not os.path.lexists(self._path):
             return True
         self._mark.recognise(self._fd)
         try:
