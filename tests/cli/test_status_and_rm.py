@@ -7,15 +7,18 @@ import json
 import re
 import sys
 import threading
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cottonpalm import BatchProcessor
 from cottonpalm.cli.commands import status
 from cottonpalm.protocols import OK, RETRYABLE, StoredRow
 from cottonpalm.stores import open_store
 from cottonpalm.stores.codec.records import pack
 from cottonpalm.stores.sql.reader import Reader
+from cottonpalm.testing import ScriptedChain
 from cottonpalm.types import ErrorRecord, Kind, Outcome
 from tests.cli.conftest import rows
 from tests.support.replies import fails
@@ -53,6 +56,18 @@ def test_a_run_in_detail_shows_its_failures_by_kind_with_the_first_of_each(cotto
     assert shown["transient"].startswith(f"{first}OpenAIAPIError: 500 Internal Server Error: ")
     assert shown["exit code"] == "3"
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+", shown["begun"]), "local, and whose"
+
+
+def test_of_a_run_from_python_that_was_stopped_it_says_how_many_rows_are_left(
+    cottonpalm: Command, folder: Path
+) -> None:
+    processor = BatchProcessor(ScriptedChain(then=str.upper), store=folder / "cottonpalm.db", run="made")
+    with processor.start([f"row {number}" for number in range(10)]) as run:
+        list(islice(run, 4))
+    [shown] = [json.loads(line) for line in cottonpalm("status", "--json").out.splitlines()]
+    assert 4 <= shown["ok"] <= 10
+    assert (shown["total"], shown["total_exact"], shown["left"]) == (10, True, 10 - shown["ok"])
+    assert re.search(rf"^left +{10 - shown['ok']}$", cottonpalm("status", "made").out, re.MULTILINE)
 
 
 def test_answers_of_rows_that_left_the_input_do_not_count_for_those_that_are_left(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.cli.screen import screen
 from cottonpalm.cli.store.held_store import existing_store
-from cottonpalm.shell import FACTS, JOB, TROUBLE, rows_in_all
+from cottonpalm.shell import FACTS, JOB, TROUBLE
 from cottonpalm.stores.codec.as_json import dumped
 from cottonpalm.types import PICO
 
@@ -29,16 +29,16 @@ def show_json(url: str, name: str | None) -> None:
 
 def _as_json(info: RunInfo) -> dict[str, Any]:
     facts, job = info.meta.get(FACTS, {}), info.meta.get(JOB, {})
-    rows = rows_in_all(facts)
+    total = screen.total_of(info)
     return {
         "run": info.name,
         "begun": dt.datetime.fromtimestamp(info.created, dt.UTC).isoformat(timespec="seconds"),
         "ok": info.ok,
         "failed": info.failed,
         "retryable": info.retryable,
-        "total": facts.get("total"),
-        "total_exact": bool(facts.get("exact")),
-        "left": None if rows is None else max(0, rows - info.ok - info.failed),
+        "total": facts.get("total", total and total.rows),
+        "total_exact": total is not None and total.exact,
+        "left": None if total is None else max(0, total.rows - info.ok - info.failed),
         "cost_usd": info.cost_pico / PICO if screen.is_cost_known(info) else None,
         "uncertain_usd": info.uncertain_pico / PICO,
         "rows_per_s": facts.get("rate"),

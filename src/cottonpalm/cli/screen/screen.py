@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -208,13 +208,28 @@ def is_cost_known(info: RunInfo) -> bool:
     return bool(info.cost_pico or info.meta.get("facts", {}).get("priced"))
 
 
+class Total(NamedTuple):
+    """Rows of a run's input."""
+
+    rows: int
+    exact: bool  # not judged by the part of a file that was read
+
+
+def total_of(info: RunInfo) -> Total | None:
+    """As the command line counted them, or as the kept report of a run from Python says; None: nobody knows."""
+    facts = info.meta.get("facts", {})
+    if (rows := rows_in_all(facts)) is not None:
+        return Total(rows, bool(facts.get("exact")))
+    told = info.meta.get("report", {}).get("report", {}).get("total")
+    return None if told is None else Total(int(told), exact=True)
+
+
 def left_of(info: RunInfo) -> str:
     """Say how many rows are not done; `~` before a guess, `?` if unknown."""
-    facts = info.meta.get("facts", {})
-    if (rows := rows_in_all(facts)) is None:
+    if (total := total_of(info)) is None:
         return "?"
-    left = max(0, rows - info.ok - info.failed)
-    return f"{left:,}" if facts.get("exact") else f"~{left:,}"
+    left = max(0, total.rows - info.ok - info.failed)
+    return f"{left:,}" if total.exact else f"~{left:,}"
 
 
 def holder_of(info: RunInfo) -> str | None:
