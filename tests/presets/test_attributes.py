@@ -55,7 +55,7 @@ def echo() -> ScriptedChain:
 
 
 async def _echo_later(row: Any) -> Any:
-    await asyncio.sleep(0.001)
+    await asyncio.sleep(0.01)  # less passes for a full server where others have the CPU for as long
     return row
 
 

@@ -129,6 +129,7 @@ async def openai(server: Loopback, **options: Any) -> AsyncIterator[ChatOpenAI]:
 
 @asynccontextmanager
 async def anthropic(server: Loopback, **options: Any) -> AsyncIterator[ChatAnthropic]:
+    _forget_shared_clients()
     model = ChatAnthropic(
         **{
             "model": "claude-haiku-4-5",
@@ -147,7 +148,10 @@ async def anthropic(server: Loopback, **options: Any) -> AsyncIterator[ChatAnthr
 
 
 def _forget_shared_clients() -> None:
-    """langchain-anthropic keeps one HTTP client per URL for ever; ours was just closed."""
+    """langchain-anthropic keeps one HTTP client per URL for ever: ours, now closed, or one of a loop that is over.
+
+    The system gives a port again, and a server of another test may have had this one.
+    """
     from langchain_anthropic import _client_utils
 
     for name in ("_get_default_async_httpx_client", "_get_default_httpx_client"):
