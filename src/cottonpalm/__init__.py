@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         RowTimeout,
         RunBusy,
         RunStopped,
+        StoredError,
         StoreError,
     )
     from cottonpalm.events import (
@@ -119,6 +120,7 @@ __all__ = [
     "Stats",
     "Store",
     "StoreError",
+    "StoredError",
     "StreamingBatchProcessor",
     "Unreachable",
     "Usage",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cottonpalm.redact import redact
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -60,6 +62,28 @@ class RowFailed(CottonpalmError):
     def __init__(self, record: ErrorRecord) -> None:
         super().__init__(f"{record.type}: {record.message}")
         self.record = record
+
+
+class StoredError(CottonpalmError):
+    """Takes the place of an exception that stood in an answer of an earlier process, such as a `parsing_error`.
+
+    Attributes:
+        type: the name of its class. `str()` is what it said.
+    """
+
+    def __init__(self, type_: str, text: str) -> None:
+        super().__init__(text)
+        self.type = type_
+
+    @classmethod
+    def of(cls, exc: BaseException) -> StoredError:
+        """What is kept of an exception: its class's name, and its words without credentials."""
+        if isinstance(exc, cls):
+            return exc
+        return cls(type(exc).__name__, redact(words_of(exc)))
+
+    def __reduce__(self) -> tuple[type[StoredError], tuple[str, str]]:
+        return StoredError, (self.type, str(self))
 
 
 class RowTimeout(CottonpalmError, TimeoutError):

@@ -79,7 +79,7 @@ async def _has_left(before: Callable[[], BaseRun | None]) -> None:
         from cottonpalm.request.row_account import ROW  # noqa: PLC0415 - an import of the processor is quick
 
         if ROW.get() is None:
-            await run.left()
+            await run._left()  # noqa: SLF001 - no user asks a run for it
 
 
 class RunMaker:

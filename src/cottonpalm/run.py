@@ -348,7 +348,7 @@ class AsyncRun(BaseRun, Generic[Told]):
         else:
             self._engine.discard()
 
-    async def left(self) -> None:
+    async def _left(self) -> None:
         """Wait for the end of a run that is being left: its place in the store is not free before that.
 
         An async generator that is left by `break` is closed by Python, two turns of the loop later.

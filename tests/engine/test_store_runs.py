@@ -21,7 +21,16 @@ from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 
-from cottonpalm import BatchProcessor, ChainChanged, ConfigError, RetryPolicy, RunBusy, RunStopped, StoreError
+from cottonpalm import (
+    BatchProcessor,
+    ChainChanged,
+    ConfigError,
+    RetryPolicy,
+    RunBusy,
+    RunStopped,
+    StoredError,
+    StoreError,
+)
 from cottonpalm.engine.input.feeds import MANY
 from cottonpalm.events import RowFinished
 from cottonpalm.protocols import StoredRow
@@ -461,6 +470,19 @@ def test_pydantic_outputs_and_messages_come_back_equal(runs: Runs) -> None:
             assert answers[0] == answers[1]
             assert type(answers[0][0]) is type(answers[1][0]) in (Label, AIMessage)
         assert server.requests == 6
+
+
+def test_what_a_parser_says_of_an_answer_comes_back_and_is_not_asked_again(runs: Runs) -> None:
+    reply = Reply(text='{"label": "good", "score": "much"}')
+    with Loopback(script=lambda _request: reply) as server:
+        model = ChatOpenAI(base_url=server.openai_url, api_key="sk-test-0123456789", model="gpt-4o-mini")
+        chain = model.with_structured_output(Label, method="json_mode", include_raw=True)
+        [first], [again] = (runs.processor(chain, fingerprint=None).batch(["a"]) for _ in range(2))
+        assert server.requests == 1
+    assert (again["raw"], again["parsed"]) == (first["raw"], None)
+    error = again["parsing_error"]
+    assert isinstance(error, StoredError)
+    assert (error.type, str(error)) == (type(first["parsing_error"]).__name__, str(first["parsing_error"]))
 
 
 class Opaque:

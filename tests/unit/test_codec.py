@@ -19,13 +19,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.agents import AgentAction
 from langchain_core.documents import Document
+from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, AIMessageChunk, ChatMessage, HumanMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration
 from langchain_core.prompt_values import ChatPromptValue
 from langchain_core.prompts import PromptTemplate
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, RootModel, field_validator
 
-from cottonpalm.errors import CannotStore
+from cottonpalm.errors import CannotStore, StoredError
+from cottonpalm.stores.codec.as_json import dumped
 from cottonpalm.stores.codec.equality import same
 from cottonpalm.stores.codec.kinds import data_classes, qualified
 from cottonpalm.stores.codec.records import NOT_KEPT, InputText, has_input, pack, stored_input, unpack
@@ -332,7 +334,6 @@ def test_what_has_no_faithful_form_is_refused_and_its_text_kept() -> None:
     for value in (
         Odd(),
         {"a": [Odd()]},
-        ValueError("x"),
         PromptTemplate.from_template("{x}"),
         private,
         {1, Odd()},
@@ -343,6 +344,33 @@ def test_what_has_no_faithful_form_is_refused_and_its_text_kept() -> None:
     with pytest.raises(CannotStore) as caught:
         check(Worse(), {})
     assert "Worse" in caught.value.text
+
+
+class Broken(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def test_an_exception_in_an_answer_comes_back_as_what_it_said() -> None:
+    found = [
+        OutputParserException("no JSON", llm_output="{"),
+        KeyError("a"),
+        Broken(),
+        ValueError("half \ud83d"),
+    ]
+    back = there_and_back({"parsed": None, "parsing_error": found})["parsing_error"]
+    assert {type(one) for one in back} == {StoredError}
+    assert [one.type for one in back] == ["OutputParserException", "KeyError", "Broken", "ValueError"]
+    assert [str(one) for one in back] == [
+        str(found[0]),
+        "'a'",
+        "<Broken without a readable text>",
+        "half \ud83d",
+    ]
+    assert check(found, {}) == check(back, {}), "what came back can be kept again"
+    assert not same(found[1], back[0])
+    assert "sk-proj-" not in str(check(ValueError("key sk-proj-0123456789abcdef"), {}))
+    assert orjson.loads(dumped({"error": found[1]})) == {"error": "KeyError: 'a'"}
 
 
 def test_nesting_without_end_is_refused_not_a_crash() -> None:

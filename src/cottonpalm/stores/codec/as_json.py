@@ -16,6 +16,8 @@ from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage
 from pydantic import BaseModel
 
+from cottonpalm.errors import StoredError
+
 
 def dumped(value: Any) -> bytes:
     """Return compact JSON of any value that the store can keep."""
@@ -65,6 +67,7 @@ FORMS: Final[list[tuple[Any, Callable[[Any], Any]]]] = [
     (BaseMessage, _message),
     (Document, lambda document: {"page_content": document.page_content, "metadata": document.metadata}),
     (BaseModel, lambda model: model.model_dump(mode="json")),  # a document is one, too
+    (BaseException, lambda exc: f"{(kept := StoredError.of(exc)).type}: {kept}"),
     (set | frozenset, lambda members: sorted(members, key=repr)),
     (tuple, list),
     (bytes, lambda data: base64.b64encode(data).decode()),

@@ -13,20 +13,22 @@ from langchain_core.load.serializable import Serializable
 from langchain_core.runnables.utils import AddableDict
 from pydantic import BaseModel
 
+from cottonpalm.errors import StoredError
+
 _PLAIN: Final = frozenset((str, int, bool, type(None)))
 
 
 def same(a: Any, b: Any) -> bool:
     """Whether two values are equal in value and type, to the sign of a zero; a NaN equals another.
 
-    A subclass of `str` equals its text, and the dict of LangChain's that can be added equals a plain one.
+    A subclass of `str` equals its text, the dict of LangChain's that can be added equals a plain one, and an exception
+    what is kept of it.
     """
     if type(a) in _PLAIN:
         return type(a) is type(b) and bool(a == b)
     if isinstance(a, str) and not isinstance(a, Enum):
         return type(b) is str and str.__eq__(a, b) is True
-    if type(a) is AddableDict:
-        a = dict(a)
+    a = _in_its_place(a)
     if type(a) is not type(b):
         return False
     if type(a).__module__ == "numpy" and hasattr(a, "tobytes"):
@@ -35,6 +37,13 @@ def same(a: Any, b: Any) -> bool:
         if isinstance(a, kind):
             return rule(a, b)
     return bool(a == b)
+
+
+def _in_its_place(value: Any) -> Any:
+    """What comes back for a value of a class that is not made anew."""
+    if type(value) is AddableDict:
+        return dict(value)
+    return StoredError.of(value) if isinstance(value, BaseException) else value
 
 
 def _all_same(a: Sequence[Any], b: Sequence[Any]) -> bool:
@@ -59,6 +68,7 @@ _RULES: Final[list[tuple[Any, Callable[[Any, Any], bool]]]] = [
     ((list, tuple), _all_same),
     ((set, frozenset), _same_set),
     (BaseModel, _same_model),
+    (StoredError, lambda a, b: (a.type, str(a)) == (b.type, str(b))),
     (float, lambda a, b: float.hex(a) == float.hex(b)),
     (Decimal, lambda a, b: a.as_tuple() == b.as_tuple()),
 ]

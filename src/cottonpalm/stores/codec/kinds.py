@@ -20,7 +20,7 @@ from langchain_core.load.serializable import Serializable
 from langchain_core.runnables.utils import AddableDict
 from pydantic import BaseModel
 
-from cottonpalm.errors import CannotStore
+from cottonpalm.errors import CannotStore, StoredError
 from cottonpalm.stores.codec.equality import same
 from cottonpalm.stores.codec.whole_tokens import in_wholes, is_whole
 
@@ -136,6 +136,12 @@ def _exact(cls: type, kind: str, form: Callable[[Any], Any]) -> Callable[[Any, E
 
 def _enum(value: Enum, encode: Encode) -> Stored:
     return {TAG: "enum", "c": qualified(type(value)), "v": encode(value.value)}
+
+
+def _error(value: BaseException, encode: Encode) -> Stored:
+    """Encode an exception in an answer: what it said, as no class of it can be made anew from that."""
+    kept = StoredError.of(value)
+    return {TAG: "error", "c": kept.type, "v": encode(str(kept))}
 
 
 def _array(value: Any) -> Stored | None:
@@ -288,6 +294,7 @@ _ENCODERS: Final[dict[type, Callable[[Any, Encode], Any]]] = {
     set: _set,
     frozenset: _set,
     BaseModel: _model,
+    BaseException: _error,
     int: _exact(int, "int", str),
     float: _exact(float, "float", repr),
     bytes: _exact(bytes, "bytes", lambda value: b64encode(value).decode()),
@@ -346,6 +353,10 @@ def _validated(cls: type[BaseModel], data: Any) -> BaseModel:
         return cls.model_validate_json(orjson.dumps(data), **_NAMES)
 
 
+def _error_out(stored: Stored, types: Types, decode: Decode) -> StoredError:
+    return StoredError(stored["c"], decode(stored["v"], types))
+
+
 def _lc_out(stored: Stored, types: Types, decode: Decode) -> Any:
     if (cls := data_classes().get(stored["c"])) is None:
         raise CannotStore(
@@ -384,4 +395,5 @@ DECODERS: Final[dict[Any, Callable[[Stored, Types, Decode], Any]]] = {
     "pydantic": _model_out,
     "lc": _lc_out,
     "numpy": _array_out,
+    "error": _error_out,
 }
