@@ -176,6 +176,15 @@ def test_many_cancels_leave_no_places_in_memory(stage: Stage) -> None:
     assert len(limiter._heap) <= 32
 
 
+def test_a_bound_on_all_keys_remembers_nothing_of_its_requests() -> None:
+    """It learns nothing, so nobody would take them out of its memory again."""
+    bound = Together("all", 4)
+    for _ in range(1_000):
+        (permit,) = take(bound)
+        bound.release(permit, SUCCESS)
+    assert (bound.in_flight, len(bound.admission._young)) == (0, 0)
+
+
 def test_a_permit_given_back_twice_counts_once() -> None:
     limiter = fixed(2)
     permit, other = take(limiter, 2)

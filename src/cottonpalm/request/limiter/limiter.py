@@ -113,23 +113,16 @@ class Limiter(WaitQueue[Permit]):
                 tokens = ask.input_tokens + (expected if most is None or expected < most else most)
             else:
                 tokens = ask  # type: ignore[assignment]
-            room = admission.headroom
-            if self.in_flight < self._slots and (
-                not admission.gated or (room.requests and tokens <= room.tokens)
-            ):  # as `_admit` does, without its call
-                self.in_flight = in_flight = self.in_flight + 1
-                permit = Permit()
-                permit.limiter, permit.held = self, True
-                permit.at_s, permit.ordinal, permit.ask = now, in_flight, tokens
-                admission.sent(permit)
-                return permit
             if not admission.gated:
-                return None
+                return self._admit(now, tokens) if self.in_flight < self._slots else None
+            room = admission.headroom
+            if room.requests and tokens <= room.tokens and self.in_flight < self._slots:
+                return self._admit(now, tokens)
             blocked_until = self._blocked_until
-            found = self._admit(now, tokens) if self._has_room(now, tokens) else None
+            permit = self._admit(now, tokens) if self._has_room(now, tokens) else None
             if not self.waiting:
-                return found
-            if found is None:  # a newcomer's ask says nothing of when the first in line may go
+                return permit
+            if permit is None:  # a newcomer's ask says nothing of when the first in line may go
                 self._blocked_until = blocked_until
                 return None
             served, told = self._serve(), self._who_must_know()  # time may have made room for more
@@ -137,7 +130,7 @@ class Limiter(WaitQueue[Permit]):
             self._lock.release()
         self._wake(served)
         self._alert(told)
-        return found
+        return permit
 
     async def aacquire(
         self, claim: Claim = 0, ask: int | Tokens = 0, on_wait: Callable[[Place], None] | None = None
