@@ -450,6 +450,58 @@ class Changes:
         return "word"
 
 
+class OfTheContext:
+    """A proxy as those of Flask are: it speaks for another object, and raises where there is none."""
+
+    def __init__(self) -> None:
+        self.__dict__["held"] = None
+
+    def __getattr__(self, name: str) -> Any:
+        if self.__dict__["held"] is None:
+            raise RuntimeError("Working outside of application context.")
+        return getattr(self.__dict__["held"], name)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        held = self.__dict__["held"]
+        return OfTheContext if held is None else type(held)
+
+    def __bool__(self) -> bool:
+        return self.__dict__["held"] is not None
+
+
+current_app: Any = OfTheContext()
+
+
+def in_a_context(text: str) -> list[Any]:
+    return [text, bool(current_app)]
+
+
+def test_a_proxy_of_what_the_context_holds_is_told_by_its_class_with_a_context_and_without(
+    tmp_path: Path,
+) -> None:
+    chain = RunnableLambda(in_a_context)
+    kept: dict[str, Any] = {"store": tmp_path / "runs.db", "run": "in a context"}
+    assert BatchProcessor(chain, **kept).batch(["a"]) == [["a", False]]
+    before = describe(chain)
+    current_app.__dict__["held"] = SETTINGS
+    try:
+        assert describe(chain) == before
+        assert BatchProcessor(chain, **kept).batch(["a", "b"]) == [["a", False], ["b", True]]
+    finally:
+        current_app.__dict__["held"] = None
+
+
+def test_what_wraps_a_function_is_told_by_the_function() -> None:
+    wrapt = pytest.importorskip("wrapt")
+    asks = wrapt.FunctionWrapper(direct, lambda wrapped, _instance, args, _kwargs: wrapped(*args))
+
+    def calls(text: str) -> str:
+        return str(asks(text))
+
+    assert "asks.WORD" in json.dumps(describe(RunnableLambda(calls)))
+
+
 def test_a_class_that_changes_while_its_code_is_followed_is_described() -> None:
     assert describe(RunnableLambda(lambda _: Changes().said()))
     assert Changes.part.looks

@@ -149,17 +149,32 @@ def _looked_up(function: FunctionType) -> Iterator[Read]:
         elif step.operation not in _STORED:
             held = function.__globals__ if step.operation in _GLOBAL else closure
             if step.name in held:
-                yield Read(*_followed(step, held[step.name]), step.name in assigned)
+                yield Read(*_followed(step, _itself(held[step.name])), step.name in assigned)
 
 
 def _closure(function: FunctionType) -> dict[str, Any]:
     found = {}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
-            found[name] = cell.cell_contents
+            found[name] = _itself(cell.cell_contents)
         except ValueError:  # the closure's cell is still empty
             continue
     return found
+
+
+def _itself(value: Any) -> Any:
+    """A value; its class where it is a proxy of what its context holds, as Flask's `current_app` is.
+
+    Such a one raises where there is no context, whatever it is asked. One that wraps a function or a Runnable is that.
+    """
+    try:
+        speaks = value.__class__ is type(value)
+        getattr(value, "__self__", None)  # werkzeug's tells its own class where there is no context
+        if speaks or isinstance(value, FunctionType | Runnable):
+            return value
+    except Exception:  # noqa: BLE001, S110 - it is the user's code, which may raise anything
+        pass
+    return type(value)
 
 
 def _steps(code: CodeType) -> Iterator[_Step]:
