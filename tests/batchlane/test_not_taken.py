@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableParallel
 
 from cottonpalm import Budget, RunStopped
 from tests.batchlane.kit import batched, gemini, lane, rows, simple
@@ -81,6 +82,17 @@ def test_a_batch_that_expired_is_told_with_what_it_left(
     batched(simple(server), server, tmp_path).batch(rows(20))
     assert lanes(server) == {"batch": 20}
     assert "expired: 10 of 20 requests had no answer and are asked again" in caplog.text
+
+
+def test_two_requests_of_a_row_that_were_lost_once_each_go_into_batches_again(
+    server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They were in one batch: no second one has left the row unanswered."""
+    server.script = lambda number, _: Faults(expire=None if number else 0.0)
+    both = RunnableParallel(one=simple(server), two=simple(server, temperature=0.5))
+    batched(both, server, tmp_path).batch(rows(10))
+    assert lanes(server) == {"batch": 20}
+    assert "run live" not in caplog.text
 
 
 def test_a_batch_whose_results_are_gone_is_told_as_lost(

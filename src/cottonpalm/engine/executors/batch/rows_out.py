@@ -56,7 +56,7 @@ class RowsOut:
         self.left: set[int] = set()
         self._out: dict[int, tuple[bytes, ...]] = {}  # requests of a row that are in a batch, or in a spool
         self._given_up: dict[int, set[bytes]] = {}  # those that are out, and are not waited for
-        self._lost: Counter[int] = Counter()  # how often requests of a row came back without an answer
+        self._lost: Counter[Member] = Counter()  # how often a request came back without an answer
 
     def out(self, slot: int) -> Collection[bytes]:
         """Return the requests of a row that are waited for."""
@@ -118,8 +118,8 @@ class RowsOut:
             live: what came back without an answer is asked live.
         """
         for member in lost:
-            self._lost[member.row] += 1
-            if live or self._lost[member.row] >= TWICE:
+            self._lost[member] += 1
+            if live or self._lost[member] >= TWICE:
                 self.live.add(member.row)
         self._back(members)
         for member in members:
