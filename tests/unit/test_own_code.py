@@ -450,6 +450,28 @@ class Changes:
         return "word"
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (str.upper, str.lower),
+        (len, repr),
+        (int, float),
+        ("Is {} good?".format, "Is {} bad?".format),
+        ({"a": "good"}.get, {"a": "bad"}.get),
+        (functools.partial(int, base=2), functools.partial(float)),
+    ],
+    ids=["methods", "functions", "classes", "templates", "tables", "with arguments"],
+)
+def test_functions_of_pythons_own_are_told_apart_by_their_names_and_by_what_they_hold(
+    one: Callable[..., Any], other: Callable[..., Any]
+) -> None:
+    before, after = describe(RunnableLambda(one)), describe(RunnableLambda(other))
+    assert compare(before, before) == ([], [])
+    assert compare(before, after).warn, "a run that began with the one goes on with the other: that is told"
+    keys = [lasting_digest([RunnableLambda(function)], None) for function in (one, other, one)]
+    assert keys[0] == keys[2] != keys[1]
+
+
 class OfTheContext:
     """A proxy as those of Flask are: it speaks for another object, and raises where there is none."""
 

@@ -19,7 +19,7 @@ from enum import Enum
 from functools import partial
 from itertools import count
 from threading import RLock
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodDescriptorType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from langchain_core.runnables import Runnable
@@ -331,6 +331,9 @@ def _named(part: Any) -> str | None:
     """Release, module and name of a library's code, which together say what it does; None for anything else."""
     if isinstance(part, logging.Logger):
         return "logger"
+    if isinstance(part, MethodDescriptorType):  # `str.upper`: its class says where it stands
+        held = _named(part.__objclass__)
+        return None if held is None else f"{held}.{part.__name__}"
     if isinstance(part, Imported | FunctionType | BuiltinFunctionType | ModuleType | type):
         module = part.name if isinstance(part, Imported) else module_of(part)
         release = release_of(module)

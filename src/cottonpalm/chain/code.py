@@ -10,7 +10,7 @@ from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodDescriptorType, MethodType
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -28,8 +28,8 @@ def code_of(function: Any) -> str | None:
     """Return a hash of a function's source, or of its bytecode (only comparable within one Python minor version)."""
     if isinstance(function, partial):
         return code_of(function.func)
-    if isinstance(function, BuiltinFunctionType):
-        return f"source:{hash_of(f'{function.__module__}.{function.__qualname__}'.encode())}"
+    if is_builtin(function):
+        return f"source:{hash_of(_name_of_builtin(function).encode())}"
     if isinstance(function, MethodType):
         function = function.__func__
     if not isinstance(function, FunctionType) and isinstance(
@@ -39,6 +39,19 @@ def code_of(function: Any) -> str | None:
     if not isinstance(function, FunctionType):
         return class_code(type(function)) if callable(function) else None
     return _function_code(function)
+
+
+def is_builtin(code: Any) -> bool:
+    """Whether it is a function, a method or a class written in C, also in a `partial`: it has a name, and no text."""
+    if isinstance(code, partial):
+        return is_builtin(code.func)
+    in_c = isinstance(code, type) and code.__module__ == "builtins"
+    return in_c or isinstance(code, BuiltinFunctionType | MethodDescriptorType)
+
+
+def _name_of_builtin(code: Any) -> str:
+    held = getattr(code, "__objclass__", code)  # a method's class says where it stands
+    return f"{held.__module__}.{code.__qualname__}"
 
 
 def _function_code(function: FunctionType) -> str:

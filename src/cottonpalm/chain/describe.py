@@ -20,7 +20,7 @@ from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from pydantic import BaseModel, SecretBytes, SecretStr
 
-from cottonpalm.chain.code import class_code, code_of, hash_of, module_code
+from cottonpalm.chain.code import class_code, code_of, hash_of, is_builtin, module_code
 from cottonpalm.chain.installed import is_library, module_of, release_of
 from cottonpalm.chain.reads import GETTERS, Imported, Read, asked_of, attributes
 from cottonpalm.chain.uses import is_code, uses
@@ -214,7 +214,7 @@ def code_form(code: Any, beside: frozenset[int] = frozenset()) -> dict[str, Any]
         code: any callable, or a class.
         beside: by `id`, what is a part of the chain of its own.
     """
-    text = class_code(code) if isinstance(code, type) else code_of(code)
+    text = class_code(code) if isinstance(code, type) and not is_builtin(code) else code_of(code)
     if text is None:
         return {}
     read = {one.name: form for one in uses(code) if id(one.value) not in beside and (form := _used(one))}

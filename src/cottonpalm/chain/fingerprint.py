@@ -14,6 +14,7 @@ from langchain_core.runnables.configurable import RunnableConfigurableAlternativ
 from langchain_core.runnables.fallbacks import RunnableWithFallbacks
 from langchain_core.runnables.retry import RunnableRetry
 
+from cottonpalm.chain.code import is_builtin
 from cottonpalm.chain.describe import class_path, code_form, described, fields_of
 from cottonpalm.chain.installed import is_library
 from cottonpalm.chain.reads import closed_over
@@ -89,10 +90,13 @@ def _binding(runnable: RunnableBindingBase[Any, Any]) -> dict[str, Any]:
 
 
 def _functions(runnable: Any) -> dict[str, Any]:
-    """Describe the user's functions by the hash of their code, a library's by the parameters they close over."""
+    """Describe the user's functions by the hash of their code, a library's by the parameters they close over.
+
+    Of Python's own, nothing else would tell `str.upper` from `str.lower`.
+    """
     form: dict[str, Any] = {}
     for name, function in functions(runnable):
-        if is_library(function):
+        if is_library(function) and not is_builtin(function):
             bound = {label: value for label, value in closed_over(function) if isinstance(value, _PARAMETERS)}
             form |= {f"{name} with": shown} if (shown := described(bound)) else {}
         elif code := code_form(function, _beside(runnable)):
