@@ -1,7 +1,8 @@
-"""Tells whether the functions of a chain send by an HTTP client: whether a model that their code reads holds it."""
+"""Tells whether the functions of a chain send by an HTTP client: a model that they read holds it, or is asking by it."""
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.runnables import Runnable
@@ -10,18 +11,32 @@ from cottonpalm.chain.uses import uses
 from cottonpalm.chain.walk import functions, parts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
 _NESTED: Final = 4  # a model holds a part of its SDK, that holds the SDK's client, that holds the HTTP client
 
 
 def functions_send_by(chains: Iterable[Any], client: Any) -> bool:
-    """Whether a model that a function of the chains reads holds this HTTP client.
+    """Whether a model that a function of the chains reads holds this HTTP client, or is sending by it.
 
     Models that are steps themselves do not count: what they send always knows its row.
     """
-    read = (runnable for chain in chains for runnable in _read_by_functions(chain))
-    return any(_leads_to(part.runnable, client, _NESTED) for runnable in read for part in parts(runnable))
+    read = [runnable for chain in chains for runnable in _read_by_functions(chain)]
+    models = {id(part.runnable): part.runnable for runnable in read for part in parts(runnable)}
+    return any(_leads_to(model, client, _NESTED) for model in models.values()) or _is_asking(models)
+
+
+def _is_asking(models: Collection[int]) -> bool:
+    """Whether code of one of these, by `id`, has called us.
+
+    Threads that ask a model for the first time at once may each make a client, of which it keeps one.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        if id(frame.f_locals.get("self")) in models:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _read_by_functions(chain: Any) -> Iterator[Runnable[Any, Any]]:
