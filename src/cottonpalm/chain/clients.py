@@ -1,4 +1,4 @@
-"""Tells whether the functions of a chain send by an HTTP client: a model that they read holds it, or is asking by it."""
+"""Tells whether the functions of a chain send by an HTTP client: a model that they read holds it, or asks by it."""
 
 from __future__ import annotations
 
