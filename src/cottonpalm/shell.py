@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cottonpalm.stores import shown as store_shown
 
@@ -31,10 +31,19 @@ class Code(IntEnum):
     TERMINATED = 143
 
 
-def rows_in_all(facts: Mapping[str, Any]) -> int | None:
-    """Rows of the input as they were counted last, and those that are stored beside them; None: not known."""
-    total = facts.get("total")
-    return None if total is None else int(total) + int(facts.get("beside", 0))
+class Total(NamedTuple):
+    """Rows of a run's input, and those that are stored beside them."""
+
+    rows: int
+    exact: bool  # not judged by the part of a file that was read
+
+
+def total_of(facts: Mapping[str, Any], told: int | None) -> Total | None:
+    """As the command line counted them, or else as the run was `told`, or else as they were judged; None: not known."""
+    counted, exact = facts.get("total"), bool(facts.get("exact"))
+    if told is not None and (counted is None or not exact):
+        return Total(int(told), exact=True)
+    return None if counted is None else Total(int(counted) + int(facts.get("beside", 0)), exact)
 
 
 def command_on(verb: str, name: str, store: str) -> str:

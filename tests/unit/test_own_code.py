@@ -495,14 +495,33 @@ class OfTheContext:
 current_app: Any = OfTheContext()
 
 
+FLASK: Any = ModuleType("flask")
+FLASK.current_app = current_app
+
+
+class InAContext:
+    def __init__(self) -> None:
+        self.app = current_app
+
+    def says(self, text: str) -> list[Any]:
+        return [text, bool(self.app)]
+
+
 def in_a_context(text: str) -> list[Any]:
     return [text, bool(current_app)]
 
 
+def by_its_module(text: str) -> list[Any]:
+    return [text, bool(FLASK.current_app)]
+
+
+@pytest.mark.parametrize(
+    "function", [in_a_context, by_its_module, InAContext().says], ids=["a name", "a module's", "an object's"]
+)
 def test_a_proxy_of_what_the_context_holds_is_told_by_its_class_with_a_context_and_without(
-    tmp_path: Path,
+    tmp_path: Path, function: Callable[[str], list[Any]]
 ) -> None:
-    chain = RunnableLambda(in_a_context)
+    chain = RunnableLambda(function)
     kept: dict[str, Any] = {"store": tmp_path / "runs.db", "run": "in a context"}
     assert BatchProcessor(chain, **kept).batch(["a"]) == [["a", False]]
     before = describe(chain)

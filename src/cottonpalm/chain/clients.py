@@ -11,18 +11,22 @@ from cottonpalm.chain.uses import uses
 from cottonpalm.chain.walk import functions, parts
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 _NESTED: Final = 4  # a model holds a part of its SDK, that holds the SDK's client, that holds the HTTP client
 
 
-def functions_send_by(chains: Iterable[Any], client: Any) -> bool:
-    """Whether a model that a function of the chains reads holds this HTTP client, or is sending by it.
+def models_read(chains: Iterable[Any]) -> dict[int, Runnable[Any, Any]]:
+    """The models, and what else can be called, that functions of the chains read, by `id`.
 
     Models that are steps themselves do not count: what they send always knows its row.
     """
     read = [runnable for chain in chains for runnable in _read_by_functions(chain)]
-    models = {id(part.runnable): part.runnable for runnable in read for part in parts(runnable)}
+    return {id(part.runnable): part.runnable for runnable in read for part in parts(runnable)}
+
+
+def send_by(models: Mapping[int, Any], client: Any) -> bool:
+    """Whether one of these holds an HTTP client, or is sending by it: code of it has called us."""
     return any(_leads_to(model, client, _NESTED) for model in models.values()) or _is_asking(models)
 
 

@@ -102,7 +102,7 @@ def _of_object(owner: Any) -> Iterator[Read]:
     }
     for name, value in sorted(getattr(owner, "__dict__", {}).items()):
         if name in read:
-            yield Read(f"self.{name}", value, name in assigned)
+            yield Read(f"self.{name}", _itself(value), name in assigned)
 
 
 def methods_of(cls: type) -> Iterator[tuple[str, FunctionType]]:
@@ -149,7 +149,7 @@ def _looked_up(function: FunctionType) -> Iterator[Read]:
         elif step.operation not in _STORED:
             held = function.__globals__ if step.operation in _GLOBAL else closure
             if step.name in held:
-                yield Read(*_followed(step, _itself(held[step.name])), step.name in assigned)
+                yield Read(*_followed(step, held[step.name]), step.name in assigned)
 
 
 def _closure(function: FunctionType) -> dict[str, Any]:
@@ -211,12 +211,12 @@ def _resolved(name: str, function: FunctionType) -> str:
 
 def _followed(step: _Step, value: Any) -> tuple[str, Any]:
     """`settings.prompt`, where `settings` was looked up: as far as that can be read without running code."""
-    name = step.name
+    name, value = step.name, _itself(value)
     for attribute in step.attributes:
         inner = _held_by(value).get(attribute, _ABSENT)
         if inner is _ABSENT:
             break
-        name, value = f"{name}.{attribute}", inner
+        name, value = f"{name}.{attribute}", _itself(inner)
     return name, value
 
 

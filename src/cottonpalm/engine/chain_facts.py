@@ -62,7 +62,11 @@ class ChainFacts:
 
     def functions_send_by(self, client: Any) -> bool:
         """Whether functions of the chain, a fallback or a replica send by this HTTP client."""
-        return clients.functions_send_by([*self.chains, *self._settings.replicas], client)
+        return clients.send_by(self._models_read, client)
+
+    @cached_property
+    def _models_read(self) -> Mapping[int, Any]:
+        return clients.models_read([*self.chains, *self._settings.replicas])
 
     @cached_property
     def digest(self) -> bytes:

@@ -10,15 +10,15 @@ import orjson
 
 from cottonpalm import clock
 from cottonpalm.errors import CottonpalmError
-from cottonpalm.live.stories import total_of
+from cottonpalm.live.stories import known_total
 from cottonpalm.observers import kept
 from cottonpalm.protocols import FAILED, OK, RETRYABLE
-from cottonpalm.shell import rows_in_all
+from cottonpalm.shell import total_of
 from cottonpalm.store_extras import FindsRows, GivesOrders, Orders
 from cottonpalm.stores.codec.records import unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from cottonpalm.observers.kept import Kept
     from cottonpalm.protocols import RunInfo, Store, StoredRows
@@ -81,16 +81,23 @@ class Standing:
     @property
     def total(self) -> int | None:
         """Rows of the input, if that is known."""
-        told = (self.said or {}).get("total")
-        if told is None and self.life is not None:
-            told = self.life.report.total
-        return total_of(self.info.meta.get("facts", {}), told, self.ok + self.failed)
+        return known_total(self._facts, self._told, self.ok + self.failed)
 
     @property
     def about(self) -> int | None:
         """The same, or what was judged by the part that is read; None: nothing is known of it."""
-        guess = rows_in_all(self.info.meta.get("facts", {})) if self.total is None else self.total
-        return None if guess is None else max(int(guess), self.ok + self.failed)
+        guess = total_of(self._facts, self._told)
+        return None if guess is None else max(guess.rows, self.ok + self.failed)
+
+    @property
+    def _facts(self) -> Mapping[str, Any]:
+        facts: Mapping[str, Any] = self.info.meta.get("facts", {})
+        return facts
+
+    @property
+    def _told(self) -> int | None:
+        told: int | None = (self.said or {}).get("total")
+        return self.life.report.total if told is None and self.life is not None else told
 
     @property
     def of_all(self) -> str:

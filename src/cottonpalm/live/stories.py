@@ -10,7 +10,7 @@ from cottonpalm.observers.page.story import Story, stopped_state
 from cottonpalm.observers.words.formatting import count
 from cottonpalm.observers.words.kinds import why_stopped
 from cottonpalm.observers.words.numbers import money_usd
-from cottonpalm.shell import FACTS, JOB, Code, command_on, rows_in_all
+from cottonpalm.shell import FACTS, JOB, Code, command_on, total_of
 from cottonpalm.store_extras import ReadsOn
 from cottonpalm.stores import shown as store_shown
 from cottonpalm.stores.codec.glances import about, glances, tries
@@ -52,18 +52,17 @@ def told(info: RunInfo, life: Kept | None, rows: RowsSeen, url: str) -> Story:
         tuple(report.by_model) or tuple(filter(None, [asked.get("model")])),
         info.created if life is None else life.began,
         None if life is None or info.holder else life.ended,
-        total_of(facts, report.total, rows.ok + rows.failed),
+        known_total(facts, report.total, rows.ok + rows.failed),
         rows,
         dict(_settings(info, life, url)),
         command_on("retry", name, url) if rows.failed else "",
     )
 
 
-def total_of(facts: Mapping[str, Any], told: int | None, done: int) -> int | None:
-    """Rows of the input: as the command line counted them, or else as the run was told; never fewer than are done."""
-    counted = rows_in_all(facts) if facts.get("exact") else None
-    total = told if counted is None else counted
-    return None if total is None else max(int(total), done)
+def known_total(facts: Mapping[str, Any], told: int | None, done: int) -> int | None:
+    """Rows of the input, where that is no guess; never fewer than are done."""
+    total = total_of(facts, told)
+    return max(total.rows, done) if total is not None and total.exact else None
 
 
 def rows_of(stored: StoredRows | None) -> RowsSeen:

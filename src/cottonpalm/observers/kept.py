@@ -104,6 +104,14 @@ def read(data: Any) -> Kept | None:
         return None
 
 
+def total_in(meta: Mapping[str, Any]) -> int | None:
+    """Rows that a run was told of, by the report that is kept in its meta; without reading all of that."""
+    found = meta.get(META)
+    report = found.get("report") if isinstance(found, dict) else None
+    total = report.get("total") if isinstance(report, dict) else None
+    return total if isinstance(total, int) else None
+
+
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """One list a field, which is half as long as an object a row."""
     return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}

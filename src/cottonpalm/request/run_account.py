@@ -137,7 +137,6 @@ class RunAccount:
         self.prompts = Prompts(prompt_cache)
         self.clients: WeakSet[Any] = WeakSet()
         self._functions_send_by = functions_send_by
-        self._of_others: WeakSet[Any] = WeakSet()
         self.accept_truncated = accept_truncated
         self.max_output_tokens = max_output_tokens
         self.tighten = tighten
@@ -157,9 +156,8 @@ class RunAccount:
 
     def sends_by(self, client: Any) -> bool:
         """Whether an HTTP client is the run's: a row was seen to use it, or a function of the chain reads its model."""
-        if client not in self.clients and client not in self._of_others:
-            mine = self._functions_send_by(client)  # slow, so each client is looked for once
-            (self.clients if mine else self._of_others).add(client)
+        if client not in self.clients and self._functions_send_by(client):
+            self.clients.add(client)
         return client in self.clients
 
     @property

@@ -29,7 +29,7 @@ def show_json(url: str, name: str | None) -> None:
 
 def _as_json(info: RunInfo) -> dict[str, Any]:
     facts, job = info.meta.get(FACTS, {}), info.meta.get(JOB, {})
-    total = screen.total_of(info)
+    total = screen.total_in_all(info)
     return {
         "run": info.name,
         "begun": dt.datetime.fromtimestamp(info.created, dt.UTC).isoformat(timespec="seconds"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -15,7 +15,7 @@ from rich.text import Text
 from cottonpalm import clock
 from cottonpalm.observers.terminal.progress import Progress
 from cottonpalm.observers.words.formatting import as_it_can_be_shown, clean, money, rate
-from cottonpalm.shell import JOB, rows_in_all
+from cottonpalm.shell import JOB, total_of
 from cottonpalm.urls import shown
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.cli.screen.summary import Summary
     from cottonpalm.protocols import RunInfo
+    from cottonpalm.shell import Total
 
 
 COPIED: Final = frozenset({"results", "retry", "resume"})  # not wrapped, so that they can be copied
@@ -208,25 +209,16 @@ def is_cost_known(info: RunInfo) -> bool:
     return bool(info.cost_pico or info.meta.get("facts", {}).get("priced"))
 
 
-class Total(NamedTuple):
-    """Rows of a run's input."""
+def total_in_all(info: RunInfo) -> Total | None:
+    """Rows of a run's input; a run from Python says them in its kept report."""
+    from cottonpalm.observers.kept import total_in  # most commands show no stored run
 
-    rows: int
-    exact: bool  # not judged by the part of a file that was read
-
-
-def total_of(info: RunInfo) -> Total | None:
-    """As the command line counted them, or as the kept report of a run from Python says; None: nobody knows."""
-    facts = info.meta.get("facts", {})
-    if (rows := rows_in_all(facts)) is not None:
-        return Total(rows, bool(facts.get("exact")))
-    told = info.meta.get("report", {}).get("report", {}).get("total")
-    return None if told is None else Total(int(told), exact=True)
+    return total_of(info.meta.get("facts", {}), total_in(info.meta))
 
 
 def left_of(info: RunInfo) -> str:
     """Say how many rows are not done; `~` before a guess, `?` if unknown."""
-    if (total := total_of(info)) is None:
+    if (total := total_in_all(info)) is None:
         return "?"
     left = max(0, total.rows - info.ok - info.failed)
     return f"{left:,}" if total.exact else f"~{left:,}"
