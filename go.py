@@ -2,11 +2,12 @@
 
 python3 go.py demo    set up, then label 100 real review sentences with the embedded model
 python3 go.py test    set up, then run every check
-python3 go.py lock    write the pinned requirements anew (needs uv)
+python3 go.py lock    write the pinned requirements anew (after one of the others, which bring uv)
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import re
@@ -21,6 +22,15 @@ ROOT = Path(__file__).resolve().parent
 OLDEST = (3, 11)
 NEWEST = (3, 13)  # the newest Python that is run
 CORE = ["tests/contract", "tests/engine", "tests/request", "tests/unit", "tests/cli/test_run.py"]  # on NEWEST
+UV_INSTALLS = ["pip", "install", "--quiet"]
+PIP_INSTALLS = ["-m", "pip", "install", "--quiet", "--progress-bar", "off"]
+# What uv is to know of pip's settings, as it calls them.
+AS_UV = {
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "trusted-host": "UV_INSECURE_HOST",
+    "cert": "SSL_CERT_FILE",
+}
 PROBE = "import sys, ensurepip, venv; print(*sys.version_info[:2])"  # Debian packages the latter two apart
 VENV_HELP = """
 go.py could not make a virtual environment with {python}.
@@ -41,18 +51,14 @@ def environment() -> dict[str, str]:
     return {**kept, "PIP_USER": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
-def run(*command: str | Path, quiet: bool = False) -> bool:
-    """Run a command in the repository; True if it said 0."""
-    out = subprocess.DEVNULL if quiet else None
+def run(*command: str | Path, quiet: bool = False, more: dict[str, str] | None = None) -> bool:
+    """Run a command in the repository, with more in its environment; True if it said 0."""
+    out, env = subprocess.DEVNULL if quiet else None, {**environment(), **(more or {})}
     try:
-        return (
-            subprocess.run(
-                command, cwd=ROOT, env=environment(), stdout=out, stderr=out, check=False
-            ).returncode
-            == 0
-        )
+        done = subprocess.run(command, cwd=ROOT, env=env, stdout=out, stderr=out, check=False)
     except OSError:
         return False
+    return done.returncode == 0
 
 
 def version_of(python: str) -> tuple[int, ...] | None:
@@ -115,11 +121,40 @@ def state_of(pinned: Path) -> str:
 
 
 def install(python: Path, *what: str) -> bool:
-    """Install with uv where it is on PATH and works, else with the environment's own pip."""
-    uv = shutil.which("uv")
-    if uv and run(uv, "pip", "install", "--quiet", "--python", python, *what, quiet=True):
+    """Install with uv, which takes a tenth of pip's time, or with the environment's own pip where uv does not work."""
+    uv = find_uv(python)
+    if uv and run(uv, *UV_INSTALLS, "--python", python, *what, quiet=True, more=settings_for_uv(python)):
         return True
-    return run(python, "-m", "pip", "install", "--quiet", "--progress-bar", "off", *what)
+    return run(python, *PIP_INSTALLS, *what)
+
+
+def find_uv(python: Path) -> str | None:
+    """The uv on PATH, else the environment's own, which pip fetches."""
+    own = python.with_name("uv")
+    if found := shutil.which("uv") or shutil.which(own):
+        return found
+    run(python, *PIP_INSTALLS, "--require-hashes", "-r", "requirements/uv.txt", quiet=True)
+    return shutil.which(own)
+
+
+def settings_for_uv(python: Path) -> dict[str, str]:
+    """Where pip is told to find packages, and whom to trust, as uv wants to hear it."""
+    listed = subprocess.run(
+        [python, "-m", "pip", "config", "list"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    told = {
+        "UV_SYSTEM_CERTS": "1",
+        "UV_HTTP_CONNECT_TIMEOUT": "5",
+    }  # no long wait for what only pip can reach
+    for line in listed.stdout.splitlines():
+        name, _, value = line.partition("=")
+        if uv_name := AS_UV.get(name.rpartition(".")[2]):
+            told[uv_name] = " ".join(str(ast.literal_eval(value)).split())
+    return {name: value for name, value in told.items() if name not in os.environ}
 
 
 def demo() -> int:
@@ -221,15 +256,19 @@ def worded(name: str, *, passed: bool, seconds: float) -> tuple[bool, str]:
 
 def lock() -> int:
     """Write requirements/*.txt anew, with hashes and without a word on where packages come from."""
-    uv = shutil.which("uv")
+    inner = ROOT / ".venv" / "bin" / "python"
+    uv = find_uv(inner) if inner.exists() else shutil.which("uv")
     if not uv:
-        raise SystemExit("go.py lock needs uv:  python3 -m pip install uv")
-    for extra, name in (("dev", "dev.txt"), ("local", "demo.txt")):
-        words = (
-            "pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-config"
-        )
-        command = [uv, *words.split(), "--custom-compile-command", "python3 go.py lock", "--extra", extra]
-        if not run(*command, "pyproject.toml", "requirements/build.in", "-o", f"requirements/{name}"):
+        raise SystemExit("go.py lock needs uv:  run python3 go.py demo first, which fetches it")
+    words = "pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-config"
+    whole = ["pyproject.toml", "requirements/build.in", "--extra"]
+    for name, what in (
+        ("dev.txt", [*whole, "dev"]),
+        ("demo.txt", [*whole, "local"]),
+        ("uv.txt", ["requirements/uv.in"]),
+    ):
+        command = [uv, *words.split(), "--custom-compile-command", "python3 go.py lock", *what]
+        if not run(*command, "-o", f"requirements/{name}"):
             return 1
         if re.search(r"://|^--", (ROOT / "requirements" / name).read_text(), re.MULTILINE):
             raise SystemExit(f"requirements/{name} names an address; take it out before you commit it")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -17,8 +16,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from cottonpalm import clock
 from tests.request.peers import Peer
 from tests.request.stage import Stage
-
-pytestmark = pytest.mark.core
 
 MOST, PER_MINUTE, PEERS = 5, 8, 3
 index = st.integers(0, PEERS - 1)

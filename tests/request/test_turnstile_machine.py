@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio  # noqa: TC003 - a NamedTuple names its type
 from typing import NamedTuple
 
-import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -20,8 +19,6 @@ from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.runtime.priority import ageing_key
 from cottonpalm.types import Verdict
 from tests.request.stage import Stage
-
-pytestmark = pytest.mark.core
 
 
 class Waiting(NamedTuple):

@@ -12,8 +12,6 @@ from cottonpalm.request.backoff import backoff_s, hinted_s
 from cottonpalm.request.money.rules.grants import Ask, Grant, Room, grant
 from cottonpalm.runtime.priority import AGE_S, ageing_key
 
-pytestmark = pytest.mark.core
-
 MONEY = st.integers(0, 10**15)
 
 

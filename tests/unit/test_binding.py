@@ -16,7 +16,6 @@ from tests.support.sent import sent_at
 if TYPE_CHECKING:
     from typing import Any
 
-pytestmark = pytest.mark.core
 IDLE = Snapshot("host/idle", 10, 500, 3, 0, 0.0, False, "")
 FULL = Snapshot("host/model", 40, 500, 40, 7, 0.0, False, "in flight")
 

@@ -11,8 +11,6 @@ from cottonpalm.observers.words.bottleneck import bound_by
 if TYPE_CHECKING:
     from cottonpalm.types import Bottleneck
 
-pytestmark = pytest.mark.core
-
 
 @pytest.mark.parametrize(
     ("states_s", "cpu_s", "said"),

@@ -21,8 +21,6 @@ from cottonpalm.stores.codec.records import pack
 from cottonpalm.testing import virtual_run
 from cottonpalm.types import PARKED, Item, Outcome, Usage
 
-pytestmark = pytest.mark.core
-
 
 class Text(str):
     """A text that adds nothing, as LangChain's texts do not."""

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from random import Random
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cottonpalm.engine.chunking import Chunking
 from cottonpalm.events import ChunkFinished
-
-pytestmark = pytest.mark.core
 
 
 @given(

@@ -18,7 +18,6 @@ from cottonpalm.runtime.threads import Crew, loop_here
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-pytestmark = pytest.mark.core
 WHO: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
 
 

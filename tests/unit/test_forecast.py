@@ -9,7 +9,6 @@ import pytest
 from cottonpalm.engine.input.keys import Distinct
 from cottonpalm.planning.estimate import Range, tokens_of, total
 
-pytestmark = pytest.mark.core
 SHAPES = {
     "even": lambda rng: rng.uniform(0.5, 1.5),
     "long tail": lambda rng: rng.lognormvariate(0, 1),

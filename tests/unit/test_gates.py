@@ -24,8 +24,6 @@ from cottonpalm.request.limiter.rules.shown import Shown
 from cottonpalm.types import Quota, Usage
 from tests.support.sent import sent_at
 
-pytestmark = pytest.mark.core
-
 NO = {"overload": False, "empty": False, "surprising": True, "fast": False, "above": False}
 
 

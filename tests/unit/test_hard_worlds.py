@@ -24,8 +24,6 @@ from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.rules.recovery import State
 from tests.support.sent import sent_at
 
-pytestmark = pytest.mark.core
-
 _UNLIMITED = replace(
     draw(1, most_rows=1), limits=(), cap=0, knee=0, steps=(), outages=(), others=(0.0, 1.0, 0.0)
 )

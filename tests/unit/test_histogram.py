@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 from cottonpalm.observers.measures.bounded import ERROR, LEAST, MOST, POINTS, Histogram, Timeline, in_buckets
 
-pytestmark = pytest.mark.core
-
 values = st.lists(st.floats(LEAST, MOST), min_size=1, max_size=200)
 shares = st.floats(0, 1)
 

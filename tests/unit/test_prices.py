@@ -19,8 +19,6 @@ from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.money.rules.rates import Extent, Rates
 from cottonpalm.types import PICO, Usage
 
-pytestmark = pytest.mark.core
-
 OPENAI = "https://api.openai.com/v1/chat/completions"
 ANTHROPIC = "https://api.anthropic.com"
 MODELS = [

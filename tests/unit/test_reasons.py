@@ -14,8 +14,6 @@ from cottonpalm.request.limiter.rules.shown import WINDOW
 from cottonpalm.types import Quota, Usage
 from tests.support.sent import sent_at
 
-pytestmark = pytest.mark.core
-
 
 def limits(**more: float) -> Admission:
     return Admission(Concurrency(10), list(more.items()))  # type: ignore[misc]

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from random import Random
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cottonpalm.request.endpoints.routing import RESTS_AFTER, EndpointState, Failed, Health, choose, spread
 from cottonpalm.request.limiter.rules.circuit import OPENS_AT, Circuit
-
-pytestmark = pytest.mark.core
 
 STANDINGS = st.lists(
     st.builds(

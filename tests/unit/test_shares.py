@@ -21,8 +21,6 @@ from cottonpalm.stores.rules.division import (
     wanted,
 )
 
-pytestmark = pytest.mark.core
-
 NOW = 1_000_000.0
 needs = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40)), min_size=1, max_size=6)
 

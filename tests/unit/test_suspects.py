@@ -5,14 +5,11 @@ from __future__ import annotations
 from math import log2
 from random import Random
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cottonpalm.engine.executors.workers.suspects import DIED, Suspects
 from cottonpalm.types import Item
-
-pytestmark = pytest.mark.core
 
 
 def suspected(count: int) -> Suspects:

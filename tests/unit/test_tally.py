@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from cottonpalm.stats import SHARE_FROM, Tally
 from cottonpalm.types import ErrorRecord, Kind, Outcome, Usage
 
-pytestmark = pytest.mark.core
 FAILED = ErrorRecord(Kind.FAIL_ROW, "KeyError", "x")
 
 

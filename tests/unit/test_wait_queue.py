@@ -12,7 +12,6 @@ from cottonpalm import clock
 from cottonpalm.runtime.wait_queue import State, Waiter, WaitQueue
 from cottonpalm.testing import virtual_run
 
-pytestmark = pytest.mark.core
 LONG_S = 10_000.0
 
 

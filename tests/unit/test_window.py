@@ -10,8 +10,6 @@ from cottonpalm.engine.input.window import Window
 from cottonpalm.runtime.priority import AGE_S
 from cottonpalm.types import Item
 
-pytestmark = pytest.mark.core
-
 
 def drained(window: Window) -> list[int]:
     found = []
