@@ -18,6 +18,14 @@ settings.load_profile("no deadline")
 Eventually = Callable[[Callable[[], object]], None]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _state_of_these_tests_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is left in the folder of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _limits_of_this_test_alone() -> Iterator[None]:
     """A limiter of an earlier test, on another clock, is no one's business."""

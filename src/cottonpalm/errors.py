@@ -29,7 +29,13 @@ class ConfigError(CottonpalmError, ValueError):
 
 
 class StoreError(CottonpalmError):
-    """The store cannot be read or written: locked, foreign, full, read-only."""
+    """The store cannot be read or written: locked, foreign, full, read-only.
+
+    Attributes:
+        kept_in: the file in which the rows are that it did not take; "": they are in none.
+    """
+
+    kept_in = ""
 
 
 class RunBusy(StoreError):

@@ -245,7 +245,7 @@ class RunStore(Protocol):
 
         Args:
             rows: may be empty, if only `spent` is to become durable.
-            done: gets the error, or None.
+            done: gets the error, or None; `StoreError.kept_in` names a file that has the rows in the store's place.
             spent: the run's spending from now on; its `steps` are added to those the store has.
         """
 

@@ -308,9 +308,15 @@ def test_a_store_that_cannot_grow_stops_the_run_with_4(
     said = rest_of(process)
     assert process.returncode == 4, said
     assert "cottonpalm: the run stopped: the store" in said
-    assert "could not be stored" in said, "how much is paid and lost"
+    assert "could not be stored: they are kept in " in said
     assert "  resume   cottonpalm run in.jsonl" in said
     assert "Traceback" not in said
+    process = start("in.jsonl", "-o", output, "--run", "r")
+    said = rest_of(process)
+    assert process.returncode == 0, said
+    assert len(server.arrivals) == 500, "what was paid for is not asked again"
+    if output == "out.jsonl":
+        assert len(lines(tmp_path / output)) == 500
 
 
 def test_a_store_that_cannot_grow_stops_the_run_of_a_folder_with_4_too(start: Start, tmp_path: Path) -> None:

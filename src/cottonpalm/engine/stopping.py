@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.errors import CannotStore, RunStopped
+from cottonpalm.errors import CannotStore, RunStopped, StoreError
 from cottonpalm.protocols import OK
 from cottonpalm.providers.raised import BudgetReached
 from cottonpalm.stats import FirstRows, Tally, goes_on
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from cottonpalm.engine.own_loop import OwnLoop
     from cottonpalm.protocols import RunStore
 
+log = logging.getLogger("cottonpalm")
 FIRST: Final = 10  # if one of so many first answers cannot be stored, the run stops; later its row fails
 
 
@@ -51,6 +53,8 @@ class Stopping:
         self.on_row: Callable[[Item, Outcome], None] | None = None
         self.takes_paid: Callable[[str, BaseException | None], bool] = lambda _why, _cause: False
         self._job, self._reader, self._judge, self._store, self._loop = job, reader, judge, store, loop
+        self._store_error: BaseException | None = None  # the first
+        self._kept_in: dict[str, None] = {}  # files that hold what is unstored
         self._first = None if goes_on(job.settings.max_failures) else FirstRows()
         self.why = ""
 
@@ -164,6 +168,16 @@ class Stopping:
             self.stop("budget", why, cause)
 
     def store_failed(self, error: BaseException, lost: list[Outcome]) -> None:
-        """These rows could not be made durable."""
+        """These rows could not be made durable; a run that stops meanwhile for something else says so in the log."""
         self.unstored.extend(lost)
-        self.stop("store", f"{error}; {len(lost)} finished rows could not be stored", error)
+        if isinstance(error, StoreError) and error.kept_in:
+            self._kept_in[error.kept_in] = None
+        self._store_error = self._store_error or error
+        said = f"{self._store_error}; {len(self.unstored)} finished rows could not be stored"
+        if self._kept_in:
+            said += f": they are kept in {' and '.join(self._kept_in)}, which the run takes in as it goes on"
+        self.stop("store", said, error)
+        if self.stopped is not None and self.stopped.__cause__ is self._store_error:
+            self.why = said  # of all groups so far
+        else:
+            log.warning("%s", said)

@@ -122,14 +122,12 @@ class Delivery:
         self._quickest_s = min(took_s, self._quickest_s or took_s)
         self._waited(took_s)
         if error is not None:
-            lost, self._rows, self._outcomes, self._bytes = outcomes + self._outcomes, [], [], 0
-            self._failed(error, lost)
-            self._idle.set()
-            return
+            self._failed(error, outcomes)
         if self._asked or len(self._rows) >= GROUP_ROWS:
             self.flush()
         elif self._rows and self._timer is None:
             self._timer = self._loop.call_later(GROUP_S, self.flush)
-        self._emit(outcomes)
+        if error is None:
+            self._emit(outcomes)
         if not self._under_way and not self._rows:
             self._idle.set()

@@ -24,6 +24,7 @@ from cottonpalm.stores.postgres.migrations import lock, migrate, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from cottonpalm.protocols import StoredRow
 
@@ -88,6 +89,7 @@ class PostgresDatabase:
     """A Postgres database. See `sql.database.Database`."""
 
     errors: tuple[type[Exception], ...] = (psycopg.Error,)
+    folder: Path | None = None
     like = "convert_from(body, 'UTF8') ILIKE ?"
 
     def __init__(self, url: str, shown: str) -> None:

@@ -18,6 +18,7 @@ from cottonpalm.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from cottonpalm.protocols import StoredRow
     from cottonpalm.stores.sql.lease import Holder, Lease
@@ -49,6 +50,7 @@ class Database(Protocol):
         patience: whether a server that is away is waited for.
         url: its address, for another process of ours; it may hold a password.
         errors: the exceptions that its driver raises.
+        folder: that of its file, if it is one.
         like: the condition that a record's text is like a pattern, whatever its case; backslash escapes.
     """
 
@@ -56,6 +58,7 @@ class Database(Protocol):
     patience: Patience
     url: str
     errors: tuple[type[Exception], ...]
+    folder: Path | None
     like: str
 
     def prepare(self, busy_s: float = ...) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cottonpalm.stores.sql.database import Database, Home
     from cottonpalm.stores.sql.lease import Lease
     from cottonpalm.stores.sql.reader import Reader
+    from cottonpalm.stores.sql.rescue import RescueFile
 
 
 class Parts(NamedTuple):
@@ -41,12 +42,20 @@ class SqlRunStore:
     """One run of a `SqlStore`, held under its lease. See `protocols.RunStore`."""
 
     def __init__(
-        self, store: object, parts: Parts, run: int, name: str, lease: Lease, *, created: bool
+        self,
+        store: object,
+        parts: Parts,
+        run: int,
+        name: str,
+        lease: Lease,
+        *,
+        rescue: RescueFile,
+        created: bool,
     ) -> None:
         self.name, self.created = name, created
         self._store = store  # a run keeps its store alive
         self._database, self._home, self._writer, self._reader = parts
-        self._run, self._lease = run, lease
+        self._run, self._lease, self._rescue = run, lease, rescue
         self._reader.wait_s = BUSY_S  # a run waits for a server that is away when it reads, as when it writes
         self._seq = run_rows.read(self._reader.rows, run).seq  # of the outcome that was written last
         # A closed store reports in place, and may be written to from there.
@@ -68,7 +77,9 @@ class SqlRunStore:
         self._check()
         with self._numbering:  # numbers follow the order in the queue
             first, self._seq = self._seq + 1, self._seq + len(rows)
-            self._writer.write(Group(self._run << SLOT_BITS, rows, self._lease, done, spent, seq=first))
+            self._writer.write(
+                Group(self._run << SLOT_BITS, rows, self._lease, done, spent, seq=first, rescue=self._rescue)
+            )
 
     def spent(self) -> Spent:
         """See `protocols.RunStore`."""

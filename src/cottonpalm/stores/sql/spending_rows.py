@@ -53,6 +53,20 @@ def read(rows: Callable[..., list[Any]], run: int) -> Spent:
     return Spent(account, reported, uncertain, leased, tuple(steps))
 
 
+def catch_up(db: Connection, run: int, spent: Spent, *, new: bool) -> None:
+    """Write what a process had spent when the store took no more of it. A second time changes nothing.
+
+    The lease stays: what of it no answer accounts for may be spent all the same, as after a kill. `new`: the store did
+    not have all rows that belong to it, and so has not the steps either, though the sums may have come through later.
+    """
+    sql = "SELECT account, reported, uncertain, leased FROM spending WHERE run = ?"
+    known = Spent(*(db.execute(sql, (run,)).fetchone() or (spent.account,)))
+    reported, uncertain = max(known.reported, spent.reported), max(known.uncertain, spent.uncertain)
+    if new or (reported, uncertain) != (known.reported, known.uncertain):
+        leased = max(known.leased, reported + uncertain)
+        put(db, run, Spent(known.account, reported, uncertain, leased, spent.steps))
+
+
 def forget(db: Connection, run: int) -> None:
     """Delete a run's spending, since the run begins anew or is removed."""
     db.execute("DELETE FROM spending WHERE run = ?", (run,))

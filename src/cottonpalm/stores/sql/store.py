@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import orjson
 
@@ -19,6 +20,8 @@ from cottonpalm.stores.sql import batch_rows, order_rows, run_rows, share_rows, 
 from cottonpalm.stores.sql.database import BUSY_S, SLOT_BITS
 from cottonpalm.stores.sql.lease import busy, holder_of, is_gone, is_leaving
 from cottonpalm.stores.sql.reader import Reader
+from cottonpalm.stores.sql.rescue import RescueFile, folders
+from cottonpalm.stores.sql.rescued_rows import take_in
 from cottonpalm.stores.sql.run_store import Parts, SqlRunStore
 from cottonpalm.stores.sql.share_rows import all_known
 from cottonpalm.stores.sql.stored_rows import SqlRows
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     from cottonpalm.stores.sql.lease import Holder, Lease
     from cottonpalm.types import Known
 
+T = TypeVar("T")
+log = logging.getLogger("cottonpalm")
 _DYING_S = 5.0  # the server of a store ends the connection of a process that was killed within so long
 _LEASE_TRIES = 10  # the `status` command may hold the lock for a moment, to see if it is free
 
@@ -50,7 +55,7 @@ class SqlStore:
         Raises:
             StoreError: it is foreign, newer than this version, locked, read-only, or cannot be made.
         """
-        self.database, self._home = database, database.home
+        self.database, self._home, self._folders = database, database.home, folders(database.folder)
         self._reader = Reader(database, database.open(busy_s))
         try:
             self._writer = Writer(database, busy_s)
@@ -69,11 +74,22 @@ class SqlStore:
         self.database.check()
         run, created = self._writer.call(lambda db: _ensure_run(db, name))
         lease = self._lease(run, name)
-        self._enter(lease, lambda db: _enter(db, lease, fingerprint, fresh=fresh))
+        entered = self._enter(lease, lambda db: self._entered(db, lease, fingerprint, fresh=fresh))
+        entered.clear(name)
         self._writer.hold(lease)
-        opened = SqlRunStore(self, self._parts, run, name, lease, created=created)
+        opened = SqlRunStore(self, self._parts, run, name, lease, rescue=entered.rescue, created=created)
         self._open.add(opened)
         return opened
+
+    def _entered(self, db: Any, lease: Lease, fingerprint: dict[str, Any] | None, *, fresh: bool) -> _Entered:
+        """Enter the lease, and take in what the store did not take the last time."""
+        was, created = _enter(db, lease, fingerprint, fresh=fresh)
+        rescue = self._rescue(lease, created)
+        rows = 0 if fresh else take_in(self.database, db, lease, rescue)
+        return _Entered(rescue, self._rescue(lease, was), rows)
+
+    def _rescue(self, lease: Lease, created: float) -> RescueFile:
+        return RescueFile(self._folders, lease.run, lease.name, created)
 
     def _lease(self, run: int, name: str) -> Lease:
         lease, until = self.database.lease(run, name), clock.now() + BUSY_S
@@ -89,7 +105,7 @@ class SqlStore:
             threading.Event().wait(0.05)
         return lease
 
-    def _enter(self, lease: Lease, work: Callable[[Any], None]) -> None:
+    def _enter(self, lease: Lease, work: Callable[[Any], T]) -> T:
         """Do the work, which enters the lease, in a transaction. Where it fails, unlock the lease.
 
         A holder that is on its way out is waited for: a server that is in the middle of a statement of a process that
@@ -183,7 +199,8 @@ class SqlStore:
         if (run := self._number(name)) is None:
             return
         lease = self._lease(run, name)
-        self._enter(lease, lambda db: _remove(db, run, lease))
+        created = self._enter(lease, lambda db: _remove(db, run, lease))
+        self._rescue(lease, created).remove()
         lease.unlock()
         self._reader.forget(run)
 
@@ -212,23 +229,49 @@ def _ensure_run(db: Connection, name: str) -> tuple[int, bool]:
     return run, made
 
 
-def _enter(db: Connection, lease: Lease, fingerprint: dict[str, Any] | None, *, fresh: bool) -> None:
-    """Write the lease and the fingerprint in one transaction."""
+class _Entered(NamedTuple):
+    """A run that was entered.
+
+    Attributes:
+        rescue: the file of what the store does not take from now on.
+        left: the file of what it did not take before, which is stored now, or forgotten.
+        rows: how many rows of it were taken in.
+    """
+
+    rescue: RescueFile
+    left: RescueFile
+    rows: int
+
+    def clear(self, name: str) -> None:
+        """Say what was taken in, and delete the file."""
+        if self.rows:
+            text = "run %r: the store takes in %d rows that it did not take the last time, from %s"
+            log.warning(text, name, self.rows, str(self.left))
+        self.left.remove()
+
+
+def _enter(
+    db: Connection, lease: Lease, fingerprint: dict[str, Any] | None, *, fresh: bool
+) -> tuple[float, float]:
+    """Write the lease and the fingerprint in one transaction; return when the run began, before this and now."""
     run, name = lease.run, lease.name
-    row = db.execute("SELECT fingerprint FROM run WHERE id = ? AND name = ?", (run, name)).fetchone()
+    row = db.execute("SELECT fingerprint, created FROM run WHERE id = ? AND name = ?", (run, name)).fetchone()
     if row is None:
         raise StoreError(f"run {name!r} was removed by another process just now: try again")
     lease.enter(db)
     order_rows.forget(db, run)
     stored = None if row[0] is None else orjson.loads(row[0])
     new = renews(name, stored, fingerprint, fresh=fresh)
+    created: float = row[1]
     if fresh:
         batch_rows.check_none_out(db, run, name)
         _delete_rows(db, run)
-        db.execute("UPDATE run SET created = ?, meta = '{}' WHERE id = ?", (clock.wall(), run))
+        created = clock.wall()
+        db.execute("UPDATE run SET created = ?, meta = '{}' WHERE id = ?", (created, run))
     if new:
         text = None if fingerprint is None else orjson.dumps(fingerprint).decode()
         db.execute("UPDATE run SET fingerprint = ? WHERE id = ?", (text, run))
+    return row[1], created
 
 
 def _delete_rows(db: Connection, run: int) -> None:
@@ -242,9 +285,12 @@ def _delete_rows(db: Connection, run: int) -> None:
     order_rows.forget(db, run)
 
 
-def _remove(db: Connection, run: int, lease: Lease) -> None:
+def _remove(db: Connection, run: int, lease: Lease) -> float:
+    """Delete a run; return when it began."""
     lease.enter(db)
+    (created,) = db.execute("SELECT created FROM run WHERE id = ?", (run,)).fetchone()
     batch_rows.check_none_out(db, run, lease.name)
     _delete_rows(db, run)
     db.execute("DELETE FROM lease WHERE run = ?", (run,))
     db.execute("DELETE FROM run WHERE id = ?", (run,))
+    return float(created)

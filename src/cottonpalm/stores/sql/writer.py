@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from cottonpalm.stores.sql.connection import Connection
     from cottonpalm.stores.sql.database import Database
     from cottonpalm.stores.sql.lease import Lease
+    from cottonpalm.stores.sql.rescue import RescueFile
 
 T = TypeVar("T")
 Done = Callable[[BaseException | None], None]
 log = logging.getLogger("cottonpalm")
 _AWAY: Final = (
     "the store %s cannot be reached: answers wait for it in memory. It is tried again for up to %.0f s;"
-    " then the run stops. What is not stored by then, or when the run is killed, would be asked and paid again"
+    " then they are kept in a file, and the run stops. If it is killed before, they would be asked and paid again"
 )
 _JOINED_ROWS: Final = 4096  # groups in the queue share a transaction up to this many rows
 AWAY_S: Final = 5.0  # a server that is away for longer while answers wait is told of
@@ -37,7 +38,7 @@ AWAY_S: Final = 5.0  # a server that is away for longer while answers wait is to
 class Group:
     """Rows of one run that become durable together."""
 
-    __slots__ = ("done", "first_id", "lease", "rows", "seq", "spent")
+    __slots__ = ("done", "first_id", "lease", "rescue", "rows", "seq", "spent")
 
     def __init__(
         self,
@@ -48,10 +49,14 @@ class Group:
         spent: Spent | None = None,
         *,
         seq: int = 0,
+        rescue: RescueFile | None = None,
     ) -> None:
-        """`first_id` is that of the run's slot 0; `seq` the number of the first row's outcome."""
+        """`first_id` is that of the run's slot 0; `seq` the number of the first row's outcome.
+
+        `rescue` keeps the group if the store does not take it.
+        """
         self.first_id, self.rows, self.lease, self.done, self.spent = first_id, rows, lease, done, spent
-        self.seq = seq
+        self.seq, self.rescue = seq, rescue
 
 
 class _Job:
@@ -211,7 +216,7 @@ class Writer:
                 for group in groups:
                     self._commit([group])
             else:
-                self._report(groups, self._database.explained(exc))
+                self._report(groups, _rescued(groups[0], self._database.explained(exc)))
         else:
             self._report(groups, None)
 
@@ -267,12 +272,23 @@ class Writer:
         return in_transaction(self._database, self._db, kept)
 
 
+def _rescued(group: Group, error: StoreError) -> StoreError:
+    """Keep in a file what the store did not take, as it is paid for; the error says where."""
+    if group.rescue is not None:
+        try:
+            error.kept_in = str(group.rescue.put(group.rows, group.spent))
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the group's owner must hear of the store's error
+            log.warning("nor can it be kept in a file: %s", exc)
+    return error
+
+
 def _insert_all(database: Database, db: Any, *, groups: list[Group]) -> None:
     for group in groups:
-        _insert(database, db, group)
+        insert(database, db, group)
 
 
-def _insert(database: Database, db: Any, group: Group) -> None:
+def insert(database: Database, db: Any, group: Group) -> None:
+    """Write one group, in the caller's transaction."""
     lease, rows, first = group.lease, group.rows, group.first_id
     lease.hold(db)
     if group.spent is not None:

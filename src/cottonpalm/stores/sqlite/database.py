@@ -175,6 +175,7 @@ class SqliteDatabase:
         self._place = path.absolute()  # the process may go to another folder meanwhile
         self.path, self.home, self.url = path, Home(path), str(self._place)
         self.patience = Patience()
+        self.folder: Path | None = self._place.parent
         self._file: tuple[int, int] | None = None
 
     def __eq__(self, other: object) -> bool:
