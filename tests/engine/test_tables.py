@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import io
 import subprocess
 import sys
 from collections import Counter
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.dataset
 import pytest
 from langchain_core.messages import AIMessage
 from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
@@ -57,6 +59,81 @@ TABLES = [
     pytest.param(pa.Table.from_pandas(frame(), preserve_index=False), id="arrow"),
     pytest.param(pa.Table.from_pandas(frame(), preserve_index=False).to_batches()[0], id="arrow batch"),
 ]
+
+
+class Relation:
+    """A table of a library we do not know, as DuckDB's relations are: not a list, and indexed by names alone."""
+
+    def __init__(self) -> None:
+        self._table = pa.Table.from_pandas(frame(), preserve_index=False)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._table[name]
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        return self._table.__arrow_c_stream__(requested_schema)
+
+
+IN_PARTS = [
+    pytest.param(Relation, id="a relation"),
+    pytest.param(lambda: pa.dataset.dataset(Relation()._table), id="arrow dataset"),
+    pytest.param(lambda: pa.dataset.dataset(Relation()._table).scanner(), id="arrow scanner"),
+    pytest.param(lambda: Relation()._table.to_reader(max_chunksize=1), id="arrow reader"),
+]
+CHUNKS = [
+    pytest.param(lambda: pd.read_csv(io.StringIO(frame().to_csv(index=False)), chunksize=2), id="read_csv"),
+    pytest.param(
+        lambda: pd.read_json(
+            io.StringIO(frame().to_json(orient="records", lines=True)), lines=True, chunksize=2
+        ),
+        id="read_json",
+    ),
+]
+
+
+@pytest.mark.parametrize("made", [*IN_PARTS, *CHUNKS])
+def test_the_rows_of_a_table_in_parts_or_of_a_library_we_do_not_know_are_asked(
+    made: Any, tmp_path: Path
+) -> None:
+    asked = Asked()
+    assert asked.kept(tmp_path).batch(made()) == ["about b", "about a", "about c"]
+    with asked.kept(tmp_path).start(made()) as run:
+        found = sorted(run, key=lambda outcome: outcome.index)
+    assert found[0].input == {"text": "b", "note": 1}
+    assert asked.kept(tmp_path).plan(made()).rows == 3
+    assert asked.calls == {"a": 1, "b": 1, "c": 1}
+
+
+@pytest.mark.parametrize("made", IN_PARTS)
+def test_map_table_of_what_gives_itself_as_arrow_is_an_arrow_table(made: Any) -> None:
+    found = Asked().processor().map_table(made(), output="topic")
+    assert found.column("topic").to_pylist() == ["about b", "about a", "about c"]
+    assert found.schema.names == ["text", "note", "topic", "topic_error"]
+
+
+def test_no_more_of_a_table_in_parts_is_read_than_the_run_has_room_for() -> None:
+    read = []
+
+    def batches() -> Any:
+        for first in range(0, 100_000, 100):
+            read.append(first)
+            yield pa.record_batch({"text": list(map(str, range(first, first + 100)))})
+
+    reader = pa.RecordBatchReader.from_batches(pa.schema({"text": pa.string()}), batches())
+    with Asked().processor(concurrency=2).start(pa.dataset.Scanner.from_batches(reader)) as run:
+        next(run)
+    assert len(read) < 500
+
+
+def test_a_time_with_nanoseconds_is_asked_without_them_and_without_a_warning() -> None:
+    table = pd.DataFrame({"text": ["a"], "at": [pd.Timestamp("2024-05-01 12:00:00.123456789")]})
+    with Asked().processor().start(table) as run:
+        [found] = [outcome.input["at"] for outcome in run]
+    assert type(found) is dt.datetime
+    assert found.isoformat() == "2024-05-01T12:00:00.123456"
 
 
 @pytest.mark.core

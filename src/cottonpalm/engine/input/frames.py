@@ -1,5 +1,8 @@
 """Tables as rows: pandas and polars frames, Arrow tables, columns of them, arrays. None of these is imported here.
 
+A table of a library that is not named here (DuckDB, Ibis, DataFusion) is known by Arrow's own protocol, the method
+`__arrow_c_stream__`. Tables in parts (an Arrow dataset, `read_csv` with a `chunksize`) are read a part at a time.
+
 A row is a dict of Python values; a column or an array of one dimension gives its values. What is missing in either
 (NaN, None, NA, NaT, null) is empty text, as in a CSV: a prompt filled with None or nan would ask about that word.
 Data that looks like rows and is none (one text, one dict, a path) is refused before anything is asked.
@@ -71,6 +74,8 @@ def rows_in(given: Any, *, without: frozenset[str] = frozenset()) -> Any:
         ConfigError: it is something else that would be taken for rows by mistake.
     """
     _refuse(given)
+    if (parts := _parts_of(given)) is not None:
+        return (row for part in parts for row in rows_in(part, without=without))
     given = collected(given)
     if _is(given, "pandas", "DataFrame"):
         return _of_pandas(given, without)
@@ -79,8 +84,6 @@ def rows_in(given: Any, *, without: frozenset[str] = frozenset()) -> Any:
         return FrameRows(frame.height, lambda first, end: _filled(frame.slice(first, end - first).to_dicts()))
     if _is(given, "pyarrow", "Table", "RecordBatch"):
         return _of_arrow(given, without)
-    if _is(given, "pyarrow", "RecordBatchReader"):
-        return (row for batch in given for row in _of_arrow(batch, without))
     if kind_of(given) == "dataset":
         return _of_dataset(given, without)
     values = values_in(given)
@@ -88,8 +91,15 @@ def rows_in(given: Any, *, without: frozenset[str] = frozenset()) -> Any:
 
 
 def collected(table: Any) -> Any:
-    """Return the frame of a lazy one, and any other table as it is: collected twice, its rows may change places."""
-    return table.collect() if _is(table, "polars", "LazyFrame") else table
+    """Return the whole of a lazy table or of a stream of Arrow, and any other table as it is.
+
+    A caller that needs one twice collects it once: of a second time the rows may change places, or be gone.
+    """
+    if _is(table, "polars", "LazyFrame"):
+        return table.collect()
+    if _is(table, "pyarrow.dataset", "Dataset", "Scanner"):
+        return table.to_table()
+    return _arrow().table(table) if _is_stream(table) else table
 
 
 def values_in(given: Any) -> Any:
@@ -138,8 +148,9 @@ def plain(value: Any) -> Any:
     pandas = sys.modules.get("pandas")
     if pandas is not None and (value is pandas.NA or value is pandas.NaT):
         return None
-    # Of Timestamp, Timedelta, numpy's scalars and arrays.
-    for form in ("to_pydatetime", "to_pytimedelta", "tolist"):
+    if pandas is not None and isinstance(value, pandas.Timestamp):
+        return value.to_pydatetime(warn=False)  # `python -W error` would raise that nanoseconds are lost
+    for form in ("to_pytimedelta", "tolist"):  # of Timedelta, numpy's scalars and arrays
         if kind is not dict and (found := getattr(value, form, None)) is not None:
             return found()
     return value
@@ -194,6 +205,38 @@ def _of_dataset(dataset: Any, without: frozenset[str]) -> FrameRows:
         )
 
     return FrameRows(len(dataset), block, at_once=FEW)
+
+
+def _parts_of(given: Any) -> Iterable[Any] | None:
+    """Return the tables that make up what may be larger than memory; None of anything else."""
+    if _is(given, "pyarrow.dataset", "Dataset", "Scanner"):
+        return given.to_batches()  # type: ignore[no-any-return]
+    readers = (
+        _is(given, "pyarrow", "RecordBatchReader"),
+        _is(given, "pandas.io.parsers", "TextFileReader"),  # of read_csv with a chunksize
+        _is(given, "pandas.api.typing", "JsonReader"),  # and of read_json
+    )
+    return given if any(readers) else None
+
+
+def _is_stream(given: Any) -> bool:
+    """Whether it gives itself as a stream of Arrow tables, and we know nothing better of it."""
+    if not hasattr(type(given), "__arrow_c_stream__"):
+        return False
+    column = (
+        _is(given, "pandas", "Series")
+        or _is(given, "polars", "Series")
+        or _is(given, "pyarrow", "ChunkedArray")
+    )
+    return not column and kind_of(given) == ""
+
+
+def _arrow() -> Any:
+    try:
+        import pyarrow  # noqa: PLC0415 - only for such a table
+    except ImportError as exc:
+        raise ConfigError("rows are a stream of Arrow, which needs pyarrow: pip install pyarrow") from exc
+    return pyarrow
 
 
 def _is(value: Any, library: str, *names: str) -> bool:
