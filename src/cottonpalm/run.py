@@ -363,11 +363,24 @@ class AsyncRun(BaseRun, Generic[Told]):
     async def _begin(self) -> None:
         self._used = True
         if self._task is None:
-            if self._made is None and self._opening is not None:
-                await self._open()
-            self._task = running_loop().create_task(self._begins().main())
+            try:
+                if self._made is None and self._opening is not None:
+                    await self._open()
+                self._task = running_loop().create_task(self._begins().main())
+                self._task.add_done_callback(self._engine.over)
+                loop_shutdown.watch(self._task, self._engine)
+            except BaseException:
+                self._begun_in_vain()
+                raise
+
+    def _begun_in_vain(self) -> None:
+        """Let go of a run that nobody will leave: a signal handler may raise between any two lines."""
+        if self._task is not None:
             self._task.add_done_callback(self._engine.over)
-            loop_shutdown.watch(self._task, self._engine)
+            self._engine.abort()
+            self._task.cancel()
+        elif self._made is not None and self._opening is not None:
+            self._let_go(self._made)
 
     async def _open(self) -> None:
         """Make the engine on a thread, as that touches the disk."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from cottonpalm.engine.shared import memory_of
 from cottonpalm.runtime.threads import running_loop
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from cottonpalm.engine.chain_facts import ChainFacts
     from cottonpalm.protocols import RunStore
     from cottonpalm.settings import Settings
+
+T = TypeVar("T")
 
 
 class Opened(NamedTuple):
@@ -71,25 +74,48 @@ def go_on(settings: Settings, run_store: RunStore | None) -> str:
     )
 
 
-async def on_a_thread(opening: Callable[[], Any], let_go: Callable[[Any], None]) -> Any:
-    """Open the run on a thread. If the caller is cancelled or its loop is closed meanwhile, it is let go again."""
-    loop = running_loop()
+class _HandOver(Generic[T]):
+    """Opens on a thread for a caller who may have left by then: whichever of the two is the later lets go of it again.
 
-    def open_for_the_loop() -> Any:
-        opened = opening()
-        if loop.is_closed():
-            let_go(opened)
+    It goes by no callback of the loop and no task: `asyncio.run` cancels all tasks when an exception leaves it, as one
+    that a signal handler raises does, and closes its loop.
+    """
+
+    def __init__(self, opening: Callable[[], T], let_go: Callable[[T], None]) -> None:
+        self._opening, self._let_go = opening, let_go
+        self._loop = running_loop()
+        self._lock = threading.Lock()
+        self._opened: list[T] = []
+        self._left = False
+
+    def open(self) -> T:
+        """Open; on the thread."""
+        opened = self._opening()
+        with self._lock:
+            self._opened.append(opened)
+        if self._left or self._loop.is_closed():
+            self._drop()
         return opened
 
-    def opened_in_vain(task: asyncio.Task[Any]) -> None:
-        if not task.cancelled() and task.exception() is None:
-            let_go(task.result())
+    def leave(self) -> None:
+        """Take nothing: the caller is on its way out."""
+        self._left = True
+        self._drop()
 
-    task = asyncio.ensure_future(asyncio.to_thread(open_for_the_loop))
+    def _drop(self) -> None:
+        with self._lock:
+            dropped, self._opened = self._opened, []
+        for opened in dropped:
+            self._let_go(opened)
+
+
+async def on_a_thread(opening: Callable[[], T], let_go: Callable[[T], None]) -> T:
+    """Open the run on a thread. If the caller leaves or its loop is closed meanwhile, it is let go again."""
+    over = _HandOver(opening, let_go)
     try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        task.add_done_callback(opened_in_vain)
+        return await asyncio.to_thread(over.open)
+    except BaseException:
+        over.leave()
         raise
 
 

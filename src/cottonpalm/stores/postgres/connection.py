@@ -123,7 +123,7 @@ class PgConnection:
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> psycopg.Cursor[Any]:
         """Run one statement; outside of a transaction, once more if the connection was cut."""
-        idle = not self._in_transaction
+        idle = not self.in_transaction
         try:
             return self._db.execute(spoken(sql), values)
         except psycopg.OperationalError:
@@ -138,7 +138,8 @@ class PgConnection:
             cursor.executemany(spoken(sql), rows)
 
     @property
-    def _in_transaction(self) -> bool:
+    def in_transaction(self) -> bool:
+        """Whether one was begun; not where the connection broke."""
         return self._db.info.transaction_status != psycopg.pq.TransactionStatus.IDLE and not self._db.closed
 
     def close(self) -> None:

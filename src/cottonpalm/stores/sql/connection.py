@@ -27,6 +27,10 @@ class Cursor(Protocol):
 class Connection(Protocol):
     """A connection; only one thread may use it at a time."""
 
+    @property
+    def in_transaction(self) -> bool:
+        """Whether one was begun and is not over."""
+
     def execute(self, sql: str, values: Sequence[Any] = ..., /) -> Cursor:
         """Run one statement."""
 

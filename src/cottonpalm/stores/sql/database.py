@@ -174,13 +174,14 @@ def in_transaction(
     wait_s: float = 0.0,
 ) -> T:
     """Run `work` in a transaction of this connection, which may take `wait_s` seconds to be had again."""
-    through_cuts(database, partial(database.begin, db, turnwise), wait_s=wait_s)
-    try:
+    try:  # the beginning, too: an exception of a signal handler may come right behind it
+        through_cuts(database, partial(database.begin, db, turnwise), wait_s=wait_s)
         result = work()
         db.execute("COMMIT")
     except BaseException:
-        with suppress(*database.errors):  # with a full disk, SQLite has already rolled back
-            db.execute("ROLLBACK")
+        if db.in_transaction:  # with a full disk, SQLite has already rolled back
+            with suppress(*database.errors):
+                db.execute("ROLLBACK")
         raise
     return result
 

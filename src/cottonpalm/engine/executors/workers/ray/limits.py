@@ -152,6 +152,8 @@ class _Result:
 class _ActorConnection:
     """See `sql.connection.Connection`: what needs no answer goes with the next statement that does."""
 
+    in_transaction = True  # it may be: the actor knows, and where none was begun, its end does nothing
+
     def __init__(self) -> None:
         self._actor = limits_actor()  # the one that there is, mostly
         self._whose = uuid4().hex
