@@ -379,7 +379,7 @@ class AsyncRun(BaseRun, Generic[Told]):
             self._task.add_done_callback(self._engine.over)
             self._engine.abort()
             self._task.cancel()
-        elif self._made is not None and self._opening is not None:
+        elif self._made is not None:
             self._let_go(self._made)
 
     async def _open(self) -> None:
@@ -392,6 +392,7 @@ class AsyncRun(BaseRun, Generic[Told]):
 
     def _let_go(self, engine: Engine) -> None:
         """Release what was opened for a beginning that did not come; another one opens it anew."""
-        self._made = None
+        if self._opening is not None:
+            self._made = None
         self._lost.detach()
         engine.discard()

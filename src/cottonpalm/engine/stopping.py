@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from cottonpalm.errors import CannotStore, RunStopped, StoreError
 from cottonpalm.protocols import OK
 from cottonpalm.providers.raised import BudgetReached
+from cottonpalm.runtime.signal_handlers import raised_by_handler
 from cottonpalm.stats import FirstRows, Tally, goes_on
 from cottonpalm.stores.codec.records import pack
 from cottonpalm.types import ErrorRecord, Fault, Item, Kind, Outcome, numbered
@@ -147,6 +148,8 @@ class Stopping:
         try:
             return pack(outcome, keep_input=self._job.settings.store_inputs, types=self._job.types)
         except CannotStore as exc:
+            if (meant_for_all := raised_by_handler(exc)) is not None:
+                raise meant_for_all from None
             # Probably no answer can be stored, so stop before the user pays for more of them.
             if self.tally.ok + self.tally.failed < FIRST:
                 self.stop("store", f"{numbered(outcome.index)}: {exc}", exc)

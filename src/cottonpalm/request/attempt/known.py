@@ -16,6 +16,7 @@ from cottonpalm.request.attempt.reservation import Reservation
 from cottonpalm.request.attempt.steps import FOREVER_S, Done, KeptFailure, Sleep
 from cottonpalm.request.attempt.waits import reserve
 from cottonpalm.request.recording import Wanted
+from cottonpalm.runtime.signal_handlers import raised_anew
 from cottonpalm.runtime.wait_queue import RowClosed
 from cottonpalm.types import Kind
 
@@ -82,7 +83,7 @@ def _replayed(row: RowAccount, call: Call, result: Known) -> Done:
 
 def _again(kept: KeptFailure) -> Done:
     if kept.error is not None:
-        error = kept.error.with_traceback(None)
+        error = raised_anew(kept.error)
         if asks_on() and not isinstance(error, CottonpalmError):
             raise dressed(BrokenAnswer, words_of(error)) from error
         raise error

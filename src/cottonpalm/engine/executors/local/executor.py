@@ -15,6 +15,7 @@ from cottonpalm.errors import RowTimeout
 from cottonpalm.protocols import known
 from cottonpalm.request.row_account import ROW, RowAccount
 from cottonpalm.runtime import loop_shutdown
+from cottonpalm.runtime.signal_handlers import raised_by_handler
 from cottonpalm.types import Item, Outcome, Parked, numbered
 
 if TYPE_CHECKING:
@@ -151,13 +152,21 @@ class LocalExecutor:
 
     def fill(self) -> None:
         """Start as many rows as may start now. Called after every change; never awaits."""
-        if self._stopping:
-            self._drop_untouched()
-        if not self._going_on:
-            self._start_some()
-        self._rows.flush_if_idle()
+        try:
+            if self._stopping:
+                self._drop_untouched()
+            if not self._going_on:
+                self._start_some()
+            self._rows.flush_if_idle()
+        except BaseException as exc:  # noqa: BLE001 - raised by `run`; in a callback, the loop would only note it
+            self._break_off(exc)
         if not self._workers and self._rows.ended and not self._ended.done():
             self._ended.set_result(None)
+
+    def _break_off(self, error: BaseException) -> None:
+        """End the run with a bug of our own, or an exception of a signal handler: a row may be lost, and waited for."""
+        if not self._ended.done():
+            self._ended.set_exception(error)
 
     def _start_some(self) -> None:
         for _ in range(AT_ONCE):
@@ -226,9 +235,8 @@ class LocalExecutor:
         if (item := self._workers.pop(worker)) is not None:
             self._unbegun -= 1
             self._rows.finish(item, Outcome(item.index, "skipped"))
-        if not worker.cancelled() and (error := worker.exception()) is not None and not self._ended.done():
-            self._ended.set_exception(error)  # a bug of our own: end the run with it
-            return
+        if not worker.cancelled() and (error := worker.exception()) is not None:
+            self._break_off(error)
         self.fill()
 
     async def _row(self, item: Item, task: asyncio.Task[Any]) -> None:
@@ -267,6 +275,9 @@ class LocalExecutor:
 
     def _raised(self, exc: BaseException, item: Item, task: asyncio.Task[Any]) -> Outcome | None:
         """The outcome of a row that raised; None: it is skipped. A cancel of ours goes on."""
+        if (meant_for_all := raised_by_handler(exc)) is not None:
+            self._break_off(meant_for_all)
+            return None
         if not self._ours(item, task):
             return self._late(exc, item) if self._is_late(task) else self._failed(item, exc)
         if isinstance(exc, asyncio.CancelledError):

@@ -36,6 +36,7 @@ from cottonpalm.request.transport.http1.reader import Answered
 from cottonpalm.request.transport.replay import LOOK, REPLAY, Look, Looked
 from cottonpalm.request.transport.sender import INSIDE
 from cottonpalm.request.transports import BY_SDK, StockCall
+from cottonpalm.runtime.signal_handlers import raised_anew
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -236,6 +237,6 @@ def _raising(error: Exception) -> Callable[[Any, Any], Any]:
     def replay(_http: Any, request: Any) -> Any:
         if hasattr(error, "request"):
             error.request = request
-        raise error.with_traceback(None)
+        raise raised_anew(error)
 
     return replay
