@@ -208,6 +208,34 @@ def test_a_provider_that_goes_down_and_comes_back_fails_no_row_and_is_soon_used_
     assert wasted <= 3 * (20 + 4), "twenty until the circuit opens, then probes after 1, 2, 4, 8 seconds"
 
 
+class ComingAndGoing(FlakyTransport):
+    """Takes twelve at once, and is down for a third of each of six minutes: then it cuts connections at once."""
+
+    def __init__(self) -> None:
+        super().__init__(then=lambda _: None)
+        self.rng, self.in_flight, self.minutes = Random(7), 0, Counter[int]()
+
+    async def handle_async_request(self, request: Any) -> Any:
+        if clocks.now() % 60 >= 40 and clocks.now() < 360:
+            self._steps = iter([Flaw.DROP])
+        elif self.in_flight >= 12:
+            self._steps = iter([429])
+        else:
+            self.in_flight += 1
+            await asyncio.sleep(self.rng.lognormvariate(0.7, 0.4))
+            self.in_flight -= 1
+            self.minutes[int(clocks.now() // 60)] += 1
+        return await super().handle_async_request(request)
+
+
+def test_outages_leave_what_was_found_of_the_number_and_fail_no_row() -> None:
+    provider = ComingAndGoing()
+    outcomes, stopped, _ = go(provider, 1_200)
+    assert stopped is None
+    assert {outcome.status for outcome in outcomes} == {"ok"}
+    assert provider.minutes[5] >= 0.85 * provider.minutes[1], "the sixth minute is as good as the second"
+
+
 @pytest.mark.parametrize(
     ("many", "expected"),
     [

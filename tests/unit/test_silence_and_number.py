@@ -646,6 +646,38 @@ def test_while_the_provider_seems_dead_the_probe_has_to_be_answered() -> None:
     assert line.gates.recovery.state is State.RAMP
 
 
+def full_at_twelve() -> Line:
+    """A server that takes twelve at once, found and used."""
+    line = Line(10.0)
+    for _ in range(400):
+        line.fill(0.2)
+        line.now += 0.05
+        for sent in line.out[12:]:
+            line.reject(sent)
+        line.answer()
+    return line
+
+
+@pytest.mark.parametrize(("answered", "kept"), [(False, True), (True, False)])
+def test_what_came_to_nothing_until_the_provider_proved_dead_says_nothing_of_the_number(
+    answered: bool, kept: bool
+) -> None:
+    line = full_at_twelve()
+    number = line.gates.concurrency
+    was = number.fitting
+    assert (number.limit, number.wall) == (12, 13)
+    for _ in range(3):
+        sent = line.send()
+        line.now += 0.02
+        line.out.remove(sent)
+        line.gates.failed(line.now, sent, len(line.out))
+    assert number.limit < 12, "as if the server had room for fewer now"
+    if answered:  # by a server that lives
+        line.answer(line.send())
+    line.gates.paused(line.now, line.now + 1.0, dead=True)
+    assert (number.fitting == was) is kept
+
+
 def test_a_probe_that_does_not_fail_as_soon_as_others_did_finds_the_provider_alive() -> None:
     """It failed at once, and an answer takes half a minute: nobody waits so long to know that it works again."""
     line = Line(10.0)

@@ -206,7 +206,14 @@ class Admission(Gates):
         trial = self.concurrency.testing
         if self._doubt.surprising(sent.asked, told=False, silent=False, trial=trial):
             self._bad += sent.cost
+            if sent.ordinal <= self.concurrency.known:
+                self._see_unfailed()
             self._found(now, sent, Cause.NUMBER, 0.0)
+
+    def _see_unfailed(self) -> None:
+        """Keep what is found of the number until a request is answered that was sent since: see `_acquit`."""
+        if self._unfailed is None or self.newest > self._unfailed[2]:
+            self._unfailed = self.concurrency.fitting, self.cause, self.number
 
     def heard(self, sent: Sent, quotas: Sequence[Quota]) -> None:
         """An answer shows quotas."""

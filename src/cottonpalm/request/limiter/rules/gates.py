@@ -194,13 +194,22 @@ class Gates(UnderWay):
         not failed for longer than failures take.
         """
         recovery = self.recovery
-        recovery.dead = recovery.dead or dead
+        if dead and not recovery.dead:
+            recovery.dead = True
+            self._acquit()
         if recovery.state is State.HELD and recovery.until_s >= until_s:
             return
         if recovery.state is not State.HELD and recovery.state is not State.PROBE:
             recovery.begin(now)
             self._saved = None
         recovery.hold(now, until_s - now, 0.0)
+
+    def _acquit(self) -> None:
+        """The provider is dead: that requests came to nothing did not tell how many fit."""
+        if self._unfailed is not None and self.newest <= self._unfailed[2]:
+            was, self.cause, _ = self._unfailed
+            self.concurrency.restore(was)
+        self._unfailed = None
 
     def free(self, now: float, places: int) -> int:
         """Of so many places in flight, those that may be taken now."""

@@ -59,8 +59,8 @@ class UnderWay(ABC):
 
     __slots__ = (
         "_bad", "_began_s", "_calm_s", "_closed", "_doubt", "_drowned", "_good", "_good_then", "_held_back", "_helped",
-        "_last", "_late", "_output", "_overload", "_own", "_saved", "_speaks", "_stretch", "_void",
-        "_young", "answered_s", "answers", "binding", "bucket", "calm", "cause", "concurrency", "expected",
+        "_last", "_late", "_output", "_overload", "_own", "_saved", "_speaks", "_stretch", "_unfailed",
+        "_void", "_young", "answered_s", "answers", "binding", "bucket", "calm", "cause", "concurrency", "expected",
         "failures", "gated", "generation", "headroom", "heavy", "newest", "number", "quotas", "recovery", "refusals",
         "trip_s", "usual_ask", "usual_size",
     )  # fmt: skip
@@ -101,6 +101,9 @@ class UnderWay(ABC):
         # The last probe that showed that time helped, what had been found of the number, and whether a rate was blamed.
         self._helped: tuple[Sent, Fitting, bool] | None = None
         self._saved: Saved | None = None
+        # What had been found of the number when requests began to come to nothing though as many had been admitted, and
+        # the last that was sent by then.
+        self._unfailed: tuple[Fitting, Cause, int] | None = None
         self._speaks = False  # some rejection named a wait, or some answer showed a quota
 
     @property
