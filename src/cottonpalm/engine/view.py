@@ -101,6 +101,15 @@ class View:
         """No more rows are called."""
         self._monitor.close()
 
+    def before_order(self) -> None:
+        """An order is about to change what holds the run: what did so until now is counted as that. From any thread."""
+        if self._rows is not None and self._job.many:
+            self.profiler.look()
+
+    def after_order(self) -> None:
+        """It has. From any thread."""
+        self._loop.call(self._monitor.heed)
+
     # -- what there is to see
 
     def says(self, *, held: bool, cap: int | None) -> dict[str, Any]:
