@@ -303,3 +303,21 @@ def test_a_run_that_has_not_read_its_input_to_the_end_has_not_answered_all_of_it
         info.meta["facts"] = {"total": 380, "exact": False}  # as the command line judges a file
         story = told(info, kept.read(info.meta[kept.META]), rows_of(store.look("r")), "s.db")
     assert re.match(r"Stopped: \d+ of about 380 rows answered", verdict(story))
+
+
+def test_what_a_budget_counts_is_told_of_all_lives_of_a_run(tmp_path: Path) -> None:
+    rows = [f"row {n}" for n in range(8)]
+    spent = []
+    for upto in (3, 8):
+        processor = BatchProcessor(model(), store=tmp_path / "s.db", run="r", budget=Budget(total=1))
+        virtual_run(processor.abatch(rows[:upto]))
+        run = processor.last_run
+        assert run is not None
+        spent.append((run.stats.cost_usd, run.stats.budget_spent_usd))
+    (first, alone), (second, both) = spent
+    assert 0 < first == pytest.approx(alone)
+    assert both == pytest.approx(first + second)
+    plain = BatchProcessor(ScriptedChain(then=str.upper))
+    plain.batch(["a"])
+    assert plain.last_run is not None
+    assert plain.last_run.stats.budget_spent_usd is None
