@@ -64,6 +64,7 @@ class Numbers:
     attempts: int = 0
     allowed_per_s: float | None = None
     cost_usd: float = 0
+    budget_spent_usd: float | None = None
     cost_known: bool = True
     chunks: int | None = None
     chunks_total: int | None = None

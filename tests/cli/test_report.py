@@ -7,6 +7,7 @@ import json
 import re
 import sqlite3
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -60,6 +61,17 @@ def test_any_other_process_draws_the_same_page_from_the_store_without_a_call(
     without_time = [re.sub(r"written [^<]*", "", text) for text in (one, other)]
     assert without_time[0] == without_time[1]
     assert server.requests == 30
+
+
+def test_the_summary_the_status_and_the_report_say_one_rate(ask: Command, folder: Path) -> None:
+    """The time to write the output was in two of them: 10.7/s and 10.8/s on one screen."""
+    rows(folder / "in.jsonl", 30)
+    assert ask("in.jsonl", "-o", "out.csv").code == 0
+    with closing(open_store(folder / "cottonpalm.db")) as store:
+        [info] = store.runs()
+    life = kept.read(info.meta[kept.META])
+    assert life is not None
+    assert info.meta["facts"]["rate"] == pytest.approx(life.report.rows_per_s, abs=0.002)
 
 
 def test_of_a_run_whose_process_kept_no_report_or_an_early_one_it_says_what_the_store_holds(

@@ -17,6 +17,7 @@ from cottonpalm import BatchProcessor, Budget, Cache, RunStopped
 from cottonpalm.live.stories import rows_of, told
 from cottonpalm.observers import kept
 from cottonpalm.observers.measures.reported import Counts, Money, Spread
+from cottonpalm.observers.page.head import verdict
 from cottonpalm.stores import open_store
 from cottonpalm.testing import FlakyTransport, ScriptedChain, virtual_run
 from tests.report.drawn import Page, share
@@ -24,7 +25,7 @@ from tests.report.made import NOTHING, made, moments
 
 if TYPE_CHECKING:
     from cottonpalm.observers.report import Report
-    from cottonpalm.run import Run
+    from cottonpalm.run import AsyncRun, Run
 
 pytestmark = pytest.mark.core
 
@@ -254,3 +255,69 @@ def test_a_page_that_is_asked_to_go_to_a_file_says_how(name: Any) -> None:
     assert processor.last_run is not None
     with pytest.raises(TypeError, match=r"returns the page as text.*Path\('report.html'\)\.write_text"):
         processor.last_run.report.to_html(name)
+
+
+def test_a_pause_by_hand_is_counted_to_the_second_and_binds_no_more_once_it_is_over() -> None:
+    """Looks are seconds apart while nothing is accepted: "paused by you" was said of a run that went on."""
+
+    async def main() -> tuple[list[str], Report]:
+        async with BatchProcessor(model(), concurrency=4).astart([f"row {n}" for n in range(40)]) as run:
+            rows = asyncio.create_task(_all_of(run))
+            binds = []
+            for wait_s, order in ((3.2, run.pause), (20.0, run.resume)):
+                await asyncio.sleep(wait_s)
+                order()
+                binds.append(run.stats.binding.what)
+            await rows
+        return binds, run.report
+
+    (paused, resumed), report = virtual_run(main())
+    assert paused == "held"
+    assert resumed != "held"
+    assert report.bound_s["held"] == pytest.approx(20.0)
+    assert report.wall_s - report.active_s == pytest.approx(20.0)
+
+
+async def _all_of(run: AsyncRun) -> None:
+    async for _ in run:
+        pass
+
+
+def test_a_run_that_has_not_read_its_input_to_the_end_has_not_answered_all_of_it(tmp_path: Path) -> None:
+    """It was "Stopped: 8 of 8 rows answered", "100 % of 8", as if no row were left."""
+
+    async def main() -> str:
+        processor = BatchProcessor(model(), concurrency=4, store=tmp_path / "s.db", run="r")
+        async with processor.astart(f"row {n}" for n in range(400)) as run:
+            with suppress(RunStopped):
+                async for outcome in run:
+                    if outcome.index >= 6:
+                        run.stop()
+            return run.report.to_html()
+
+    page = virtual_run(main())
+    assert re.search(r"Stopped: \d+ rows answered", page)
+    assert "of how many is not known" in page
+    with closing(open_store(tmp_path / "s.db")) as store:
+        [info] = store.runs()
+        info.meta["facts"] = {"total": 380, "exact": False}  # as the command line judges a file
+        story = told(info, kept.read(info.meta[kept.META]), rows_of(store.look("r")), "s.db")
+    assert re.match(r"Stopped: \d+ of about 380 rows answered", verdict(story))
+
+
+def test_what_a_budget_counts_is_told_of_all_lives_of_a_run(tmp_path: Path) -> None:
+    rows = [f"row {n}" for n in range(8)]
+    spent = []
+    for upto in (3, 8):
+        processor = BatchProcessor(model(), store=tmp_path / "s.db", run="r", budget=Budget(total=1))
+        virtual_run(processor.abatch(rows[:upto]))
+        run = processor.last_run
+        assert run is not None
+        spent.append((run.stats.cost_usd, run.stats.budget_spent_usd))
+    (first, alone), (second, both) = spent
+    assert 0 < first == pytest.approx(alone)
+    assert both == pytest.approx(first + second)
+    plain = BatchProcessor(ScriptedChain(then=str.upper))
+    plain.batch(["a"])
+    assert plain.last_run is not None
+    assert plain.last_run.stats.budget_spent_usd is None

@@ -221,3 +221,9 @@ def test_both_lines_of_the_requests_in_flight_have_their_names_where_there_is_ro
     assert said is not None
     assert ">limit</text>" in said[0]
     assert ">in flight</text>" in said[0]
+
+
+def test_the_commonest_kind_of_failed_rows_is_said_in_words_too() -> None:
+    report = made(96, 10.0, counts=Counts(ok=96, failed=4), errors={"degrade": {"X": 3}, "odd": {"Y": 1}})
+    shown = " ".join(Page(page_of(Story(report, "r"))).said.split())
+    assert "3 of them degrade (cut, or too long)" in shown

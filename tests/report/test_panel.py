@@ -320,3 +320,14 @@ def test_a_budget_that_ends_the_run_sooner_says_how_long_it_lasts() -> None:
     assert "left   20 s, then the budget is spent" in shown
     assert "enough for about 200 rows" in shown
     assert "at the end" not in shown
+
+
+def test_what_earlier_processes_spent_of_the_budget_is_spent() -> None:
+    """A run that went on showed its own few cents against the whole budget, and that it would be enough."""
+    progress = Progress(console=Console(file=io.StringIO()), budget_usd=0.5)
+    seen = Going(ok=100, stored=100, total=1000, cost_usd=0.25, budget_spent_usd=0.45)
+    numbers = progress.numbers(seen)
+    assert numbers.enough_for == 220, "five cents are left, for 20 rows"
+    assert "  money  $0.45 of $0.50 ━━━━━━━━━━━━━──  enough for about 220 rows" in text(numbers)
+    enough = progress.numbers(replace(seen, cost_usd=0.02, budget_spent_usd=0.04))
+    assert "  money  $0.04 of $0.50 ━──────────────  about $0.20 at the end" in text(enough)

@@ -389,8 +389,12 @@ class Engine:
 
     def hold(self, held: bool) -> None:
         """Start no more rows until this is called with False; rows in flight go on. From any thread."""
+        if held is self._backpressure.held:
+            return
+        self._view.before_order()
         self._backpressure.held = held
         self._loop.nudge()
+        self._view.after_order()
 
     @property
     def cap(self) -> int | None:

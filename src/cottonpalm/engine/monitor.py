@@ -86,11 +86,21 @@ class Monitor:
         """Stop the timer, and tell the limiters that they need not wait for our CPU any more."""
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
             self._tell_limits(binds=False)
+
+    def heed(self) -> None:
+        """Take in at once what an order has changed. The next look may be seconds away, as nothing is accepted."""
+        if self._timer is None:
+            return
+        self._timer.cancel()
+        self._settle(self.found())
+        self._pause_s = EVERY_S
+        self._timer = self._loop.call_later(EVERY_S, self._look)
 
     @property
     def binding(self) -> Binding:
-        """Return what has limited the run for the last looks; a pause counts from its first look. From any thread."""
+        """Return what has limited the run for the last looks; a fact counts from its first look. From any thread."""
         found, settled = self.found(), self._settled
         return found if found == settled or _is_fact(found) or _is_fact(settled) else settled
 
@@ -133,7 +143,7 @@ class Monitor:
             limiter.admission.concurrency.own_work(binds)
 
     def _settle(self, found: Binding) -> None:
-        """Accept a finding after enough equal looks in a row; accept a pause, and its end, at once.
+        """Accept a finding after enough equal looks in a row; accept a fact, and its end, at once.
 
         A pace that binds is told again once another one is believed.
         """
@@ -188,7 +198,7 @@ def _used() -> tuple[float, float, float]:
 
 def _is_fact(binding: Binding) -> bool:
     """Whether one look is enough to be sure of this."""
-    return binding.what in ("pause", "down")
+    return binding.what in ("pause", "down", "held")
 
 
 _LOOKS: Final = 20  # how often it looks during the time of one stall

@@ -101,6 +101,15 @@ class View:
         """No more rows are called."""
         self._monitor.close()
 
+    def before_order(self) -> None:
+        """An order is about to change what holds the run: what did so until now is counted as that. From any thread."""
+        if self._rows is not None and self._job.many:
+            self.profiler.look()
+
+    def after_order(self) -> None:
+        """It has. From any thread."""
+        self._loop.call(self._monitor.heed)
+
     # -- what there is to see
 
     def says(self, *, held: bool, cap: int | None) -> dict[str, Any]:
@@ -197,6 +206,7 @@ class View:
             reported_usd=account.spending.reported / PICO,
             uncertain_usd=account.spending.uncertain / PICO,
             budget_left_usd=None if (left := account.pricing.budget_left()) is None else left / PICO,
+            budget_spent_usd=None if left is None else account.spending.total / PICO,
             repeated=account.pricing.repeated,
             attempts=tally.attempts,
             started=self._started,

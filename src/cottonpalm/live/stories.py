@@ -44,6 +44,7 @@ def told(info: RunInfo, life: Kept | None, rows: RowsSeen, url: str) -> Story:
     facts = info.meta.get(FACTS, {})
     report = life.report if life is not None else kept.nothing()
     asked = info.meta.get(JOB, {})
+    guess = total_of(facts, report.total)
     return Story(
         report,
         name,
@@ -56,6 +57,7 @@ def told(info: RunInfo, life: Kept | None, rows: RowsSeen, url: str) -> Story:
         rows,
         dict(_settings(info, life, url)),
         command_on("retry", name, url) if rows.failed else "",
+        None if guess is None else max(guess.rows, rows.ok + rows.failed),
     )
 
 

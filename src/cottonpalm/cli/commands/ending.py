@@ -197,7 +197,7 @@ class Ending:
         return Code.SOME_FAILED if failed else Code.OK
 
     def _summary(self, counts: summary.Counts, resume: str | None) -> summary.Summary:
-        run, where, stats = self.run, self.work.where, self.run.stats
+        run, where, stats, report = self.run, self.work.where, self.run.stats, self.run.report
         known, info = self.work.rows.total(), self.work.store.info(where.run)
         left = max(0, known[0] - counts.ok - counts.failed) if known is not None and known[1] else None
         return summary.Summary(
@@ -205,7 +205,7 @@ class Ending:
             counts=counts,
             left=left,
             tally=self.tally,
-            seconds=clock.now() - stats.started,
+            seconds=report.wall_s,
             used=summary.used_by(run, self.tally),
             cost_pico=summary.cost_of(stats),
             cost_whole=stats.cost_known,
@@ -215,10 +215,10 @@ class Ending:
             results=self._results(),
             retry=command_on("retry", where.run, where.store) if counts.failed else None,
             resume=resume,
-            prompt=on_prompts(run.report),
+            prompt=on_prompts(report),
             trouble=stats.trouble,
             streamed=where.stream,
-            advice=() if self.work.screen.verbose else summary.advice_in(run.report),
+            advice=() if self.work.screen.verbose else summary.advice_in(report),
         )
 
     def _results(self) -> str:

@@ -73,11 +73,9 @@ class Facts:
 
     def note(self, run: Run, *, code: Code | None = None, **more: Any) -> None:
         """Note how the run stands, or with which code it ended, and what else is given."""
-        stats = run.stats
-        seconds = max(clock.now() - stats.started, 1e-9)
-        done = stats.ok + stats.failed
+        stats, per_s = run.stats, run.report.rows_per_s
         facts = {**self._known(), "code": code, "fields": self.fields, "priced": stats.cost_known, **more}
-        if done:
-            facts["rate"] = round(done / seconds, 3)
+        if per_s:
+            facts["rate"] = round(per_s, 3)
             run.keep_report()
         self._store.kept.set_meta(**{FACTS: {**self.noted, **facts}, TROUBLE: stats.trouble})

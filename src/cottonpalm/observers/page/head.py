@@ -10,6 +10,7 @@ from cottonpalm.observers.measures.rates import rates, window_s
 from cottonpalm.observers.page.markup import Markup, foreign, join, kept, sentence, tag, words
 from cottonpalm.observers.page.parts import section
 from cottonpalm.observers.page.plots import percent_of, share_bar
+from cottonpalm.observers.page.rows import KINDS
 from cottonpalm.observers.page.spread import FEW
 from cottonpalm.observers.words.formatting import count, duration, model_in, rate
 from cottonpalm.observers.words.numbers import money_usd, percent, two
@@ -87,19 +88,25 @@ def _when(began: float, ended: float | None) -> str:
 
 def verdict(story: Story) -> str:
     """How it went, in one sentence."""
-    total = story.total if story.total is not None else story.done
-    if not total and story.state == "done":
+    if not story.all_rows and story.state == "done":
         return "There were no rows."
-    done = f"{story.ok:,} of {count(total, 'row')} answered"
+    done = f"{_of_all(story, story.ok)} answered"
     money = "" if story.cost_usd is None else f" for {kept(money_usd(story.cost_usd))}"
     if story.before:  # what those cost is not known either
-        done, money = f"{story.done:,} of {count(total, 'row')} done", ""
+        done, money = f"{_of_all(story, story.done)} done", ""
     took = (
         f" in {kept(duration(story.report.wall_s))}" if story.known and not story.report.counts.stored else ""
     )
     failed = f"; {story.failed:,} failed" if story.failed else ""
     begins = {"stopped": "Stopped: ", "failed": "Failed: ", "running": "So far "}.get(story.state, "")
     return f"{begins}{done}{took}{money}{failed}."
+
+
+def _of_all(story: Story, rows: int) -> str:
+    """`12 of 40 rows`, `12 of about 40 rows`; `12 rows` where nobody knows of how many."""
+    if (total := story.all_rows) is None:
+        return count(rows, "row")
+    return f"{rows:,} of {'about ' if story.is_guess else ''}{count(total, 'row')}"
 
 
 def lede(story: Story) -> str:
@@ -145,10 +152,12 @@ def _units(said: str) -> Markup:
 
 
 def _answered(story: Story) -> Markup:
-    total = story.total if story.total is not None else story.done
     name, rows = ("Done", story.done) if story.before else ("Answered", story.ok)
+    if (total := story.all_rows) is None:
+        return _figure(name, f"{rows:,}", share_bar(0.0), "of how many is not known")
     share = rows / total if total else 0.0
-    return _figure(name, f"{rows:,}", share_bar(share, "accent"), f"{kept(percent(share))} of {total:,}")
+    note = f"{kept(percent(share))} of {'about ' if story.is_guess else ''}{total:,}"
+    return _figure(name, f"{rows:,}", share_bar(share, "accent"), note)
 
 
 def _failed(story: Story) -> Markup:
@@ -162,8 +171,13 @@ def _failed(story: Story) -> Markup:
     )
     if kinds:
         kind = max(kinds, key=kinds.__getitem__)
-        note = join((f"{kept(percent(share))}, {kinds[kind]:,} of them ", tag("code", kind)))
+        note = join((f"{kept(percent(share))}, {kinds[kind]:,} of them ", tag("code", kind), _meant(kind)))
     return _figure("Failed", f"{story.failed:,}", share_bar(share, "bad"), note)
+
+
+def _meant(kind: str) -> str:
+    """What a kind of failure means, in brackets; nothing of one that a later version has made."""
+    return f" ({KINDS[kind]})" if kind in KINDS else ""
 
 
 def _time(story: Story) -> Markup:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cottonpalm.observers.measures.rows_seen import RowsSeen
 
 State = Literal["running", "done", "some failed", "stopped", "failed"]
+_ALL_READ: Final = ("done", "some failed")
 
 
 def stopped_state(reason: str | None) -> State:
@@ -34,6 +35,7 @@ class Story:
         rows: of all lives, from the store; None where nothing is known but the report.
         settings: what was asked for, in the order in which it is shown.
         mend: the command that asks failed rows again, or goes on.
+        about: rows of the input, judged by the part that was read; None: `total` says them, or nobody knows.
     """
 
     report: Reported
@@ -47,6 +49,7 @@ class Story:
     rows: RowsSeen | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     mend: str = ""
+    about: int | None = None
 
     @property
     def known(self) -> bool:
@@ -77,6 +80,18 @@ class Story:
     def done(self) -> int:
         """All of these."""
         return self.ok + self.failed + self.before
+
+    @property
+    def all_rows(self) -> int | None:
+        """Rows of the input, or about so many; None: not known. A run that is done has read them all."""
+        if self.total is not None:
+            return self.total
+        return self.done if self.state in _ALL_READ else self.about
+
+    @property
+    def is_guess(self) -> bool:
+        """Whether `all_rows` was judged by a part of the input."""
+        return self.total is None and self.about is not None and self.state not in _ALL_READ
 
     @property
     def cost_usd(self) -> float | None:

@@ -83,6 +83,7 @@ class Numbers:
     enough_for: int | None = None  # rows in all, until the budget is spent; None: it is enough for all
     failed_before: int = 0  # rows of the run that failed for good in earlier processes
     over: bool = False  # it has ended, perhaps before its rows did
+    spent_before_usd: float = 0.0  # what the budget counts besides: of earlier processes, uncertain
 
 
 def line(numbers: Numbers, width: int = 80) -> str:
@@ -250,14 +251,16 @@ def _money(numbers: Numbers, width: int, *, unicode: bool) -> Text | None:
     cost, budget = numbers.cost_usd, numbers.budget_usd
     if cost is None or not (cost or budget):
         return None
-    head = Text(f"{'' if numbers.cost_known else 'at least '}{money_usd(cost)}")
+    before = numbers.spent_before_usd if budget else 0.0
+    head = Text(f"{'' if numbers.cost_known else 'at least '}{money_usd(before + cost)}")
     if budget:
-        head.append(f" of {money_usd(budget)} ").append_text(bar(cost / budget, BUDGET_BAR, unicode=unicode))
+        spent = bar((before + cost) / budget, BUDGET_BAR, unicode=unicode)
+        head.append(f" of {money_usd(budget)} ").append_text(spent)
     parts = [head]
     if numbers.enough_for is not None:
         parts += [] if numbers.over else [Text(f"enough for about {numbers.enough_for:,} rows")]
     elif not numbers.over and (whole := at_the_end(cost, numbers.done, numbers.stored, numbers.total)):
-        parts.append(Text(f"about {money_usd(whole)} at the end"))
+        parts.append(Text(f"about {money_usd(before + whole)} at the end"))
     return _join(_line("money"), parts, width)
 
 

@@ -115,6 +115,10 @@ class Snapshot(Protocol):
         """Spent by this process."""
 
     @property
+    def budget_spent_usd(self) -> float | None:
+        """Spent in the eyes of the budget: by all processes of the run, with what is uncertain; None without one."""
+
+    @property
     def chunks(self) -> int | None:
         """Chunks that are done; None where rows are not counted by chunk."""
 
@@ -339,6 +343,7 @@ class Progress:
             cost_usd=stats.cost_usd if stats.cost_known or stats.cost_usd else None,
             cost_known=stats.cost_known,
             budget_usd=self._budget_usd,
+            spent_before_usd=_before(stats),
             failed=stats.failed,
             failed_before=self.failed_before,
             kinds=self._faults.kinds,
@@ -354,9 +359,11 @@ class Progress:
 
     def _enough_for(self, stats: Snapshot, done: int, total: int | None) -> int | None:
         """After how many rows in all the budget will be spent; None where it is enough for all, as far as is known."""
-        budget, cost = self._budget_usd, stats.cost_usd
+        if not self._budget_usd:
+            return None
+        budget, cost = self._budget_usd - _before(stats), stats.cost_usd
         whole = at_the_end(cost, done, stats.stored, total)
-        if not budget or not whole or whole <= budget or not stats.cost_known:
+        if not whole or whole <= budget or not stats.cost_known:
             return None
         return max(done, stats.stored + int((done - stats.stored) * budget / cost))
 
@@ -365,6 +372,11 @@ class Progress:
         console = self._console
         unicode = console.encoding.startswith("utf")
         return Group(*panel(numbers, max(1, console.width - ECHOED), unicode=unicode))
+
+
+def _before(stats: Snapshot) -> float:
+    """What the budget counts besides the rows of this process: of earlier ones, of requests under way, uncertain."""
+    return max(0.0, (stats.budget_spent_usd or 0.0) - stats.cost_usd)
 
 
 def _allowed(stats: Snapshot, done: int) -> float | None:
