@@ -146,10 +146,7 @@ def settings_for_uv(python: Path) -> dict[str, str]:
         text=True,
         check=False,
     )
-    told = {
-        "UV_SYSTEM_CERTS": "1",
-        "UV_HTTP_CONNECT_TIMEOUT": "5",
-    }  # no long wait for what only pip can reach
+    told = {"UV_SYSTEM_CERTS": "1", "UV_HTTP_CONNECT_TIMEOUT": "5"}  # seconds: only pip may reach anybody
     for line in listed.stdout.splitlines():
         name, _, value = line.partition("=")
         if uv_name := AS_UV.get(name.rpartition(".")[2]):
