@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cottonpalm.request.limiter.rules.admission import MANY
 from cottonpalm.request.limiter.rules.causes import ENOUGH, Cause, Overload, unlikely
 from cottonpalm.request.limiter.rules.recovery import State
-from cottonpalm.types import Quota
+from cottonpalm.types import Quota, Usage
 from tests.support.sent import sent_at
 from tests.unit.test_silence_and_number import Line
 
@@ -66,6 +67,33 @@ def test_the_time_of_an_answer_is_the_mean_of_all_and_then_of_about_the_last_hun
     line.answer(sent)
     assert line.gates.trip_s == pytest.approx(4.0), "a hundredth of what is new"
     assert line.gates.answer_s(1e9) == line.gates.trip_s
+
+
+def test_where_nobody_looks_at_each_answer_sixty_four_move_the_means_as_they_would_have_one_by_one() -> None:
+    line = settled(answers=128)
+    gates = line.gates
+    gates.calm = True
+    for _ in range(MANY):
+        assert (gates.trip_s, gates.usual_ask) == (pytest.approx(1.0), pytest.approx(100.0)), "not before"
+        sent = line.send(ask=300.0)
+        line.now += 5.0
+        gates.answered(line.now, sent, 0, Usage(10, 900))
+    old = 0.99**MANY
+    assert gates.trip_s == pytest.approx(1.0 * old + 5.0 * (1 - old))
+    assert gates.usual_ask == pytest.approx(100.0 * old + 300.0 * (1 - old))
+    assert gates.expected == pytest.approx(900 * (1 - old), abs=1)
+
+
+def test_what_is_no_answer_has_the_means_take_up_the_answers_before_it() -> None:
+    line = settled(answers=128)
+    gates = line.gates
+    gates.calm = True
+    sent, failed = line.send(ask=100.0), line.send(ask=100.0)
+    line.now += 101.0
+    gates.answered(line.now, sent, 1)
+    assert gates.trip_s == pytest.approx(1.0)
+    gates.failed(line.now, failed, 0)
+    assert gates.trip_s == pytest.approx(2.0)
 
 
 def test_before_the_first_answer_one_takes_as_long_as_the_first_is_under_way() -> None:

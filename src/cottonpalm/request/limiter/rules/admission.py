@@ -11,7 +11,6 @@ from cottonpalm.request.limiter.rules.causes import (
     ENOUGH,
     SURE,
     SURPRISE,
-    USUAL,
     Cause,
     explain,
 )
@@ -93,20 +92,19 @@ class Admission(Gates):
         self.answered_s = now
         if sent.number > self.newest:  # noqa: PLR1730 - for every request: quicker than max()
             self.newest = sent.number
-        calm = self.calm
-        weight = USUAL if calm or answers * USUAL >= 1 else 1 / answers
-        self.trip_s += (now - sent.at_s - self.trip_s) * weight
-        self.usual_ask += (sent.ask - self.usual_ask) * weight
-        if usage is not None:
-            output = usage.output_tokens
-            self._output = mean = self._output + (output - self._output) * weight
-            self.expected = math.floor(mean) or 1  # for every answer: int() takes three times as long
+        self._trips += now - sent.at_s
+        self._asks += sent.ask
+        if usage is None:
+            self._outputs += self._output
+        else:
+            self._outputs += usage.output_tokens
             if self._own is not None:
-                used = usage.input_tokens + output
+                used = usage.input_tokens + usage.output_tokens
                 if used != sent.ask:
                     self.headroom.settle(sent, used)
-                self.usual_size += (used - self.usual_size) * weight
-        if not calm:
+                self._sizes += used - self.usual_size
+        if not self.calm:
+            self._average()
             return self._heard(now, sent, in_flight)
         if not sent.known:
             bucket = self.bucket
@@ -123,6 +121,7 @@ class Admission(Gates):
         moved = self.concurrency.starting and self._moved(now, sent, in_flight)
         if answers % MANY:
             return moved
+        self._average()
         self._news(now)
         return True
 
@@ -165,6 +164,7 @@ class Admission(Gates):
     def _catch_up(self, now: float) -> None:
         """It is no answer: what calm answers left undone is done, and the next one sent differs from these."""
         self.book()
+        self._average()
         self._stretch = None
         self._doubt.went(self.number, trial=self._tries_more)
         if self.calm and not self.bucket.rate:

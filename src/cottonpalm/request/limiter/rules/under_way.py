@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cottonpalm.request.limiter.rules.bucket import Bucket
-from cottonpalm.request.limiter.rules.causes import SURE, Cause, Doubt, Overload, Refusals
+from cottonpalm.request.limiter.rules.causes import SURE, USUAL, Cause, Doubt, Overload, Refusals
 from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, Ceiling, Ceilings
 from cottonpalm.request.limiter.rules.concurrency import Fitting
 from cottonpalm.request.limiter.rules.headroom import Headroom
@@ -58,11 +58,11 @@ class UnderWay(ABC):
     """
 
     __slots__ = (
-        "_bad", "_began_s", "_calm_s", "_closed", "_doubt", "_drowned", "_good", "_good_then", "_held_back", "_helped",
-        "_last", "_late", "_output", "_overload", "_own", "_saved", "_speaks", "_stretch", "_unfailed",
-        "_void", "_young", "answered_s", "answers", "binding", "bucket", "calm", "cause", "concurrency", "expected",
-        "failures", "gated", "generation", "headroom", "heavy", "newest", "number", "quotas", "recovery", "refusals",
-        "trip_s", "usual_ask", "usual_size",
+        "_asks", "_averaged", "_bad", "_began_s", "_calm_s", "_closed", "_doubt", "_drowned", "_good", "_good_then",
+        "_held_back", "_helped", "_last", "_late", "_output", "_outputs", "_overload", "_own", "_saved", "_sizes",
+        "_speaks", "_stretch", "_trips", "_unfailed", "_void", "_young", "answered_s", "answers", "binding", "bucket",
+        "calm", "cause", "concurrency", "expected", "failures", "gated", "generation", "headroom", "heavy", "newest",
+        "number", "quotas", "recovery", "refusals", "trip_s", "usual_ask", "usual_size",
     )  # fmt: skip
 
     def __init__(self, concurrency: Concurrency, ceilings: Iterable[tuple[Unit, float]] = ()) -> None:
@@ -94,6 +94,8 @@ class UnderWay(ABC):
         self.calm = False
         self._output = self.usual_ask = self.usual_size = self.heavy = 0.0
         self.expected = FIRST_OUTPUT
+        self._averaged = 0  # answers that the means hold; those since then are added up
+        self._trips = self._asks = self._outputs = self._sizes = 0.0
         self._late = 0.0
         self._drowned = 0  # the last that was sent before the server was found to be full
         self._held_back = False  # a quota or a ceiling did, since the last answer
@@ -203,6 +205,19 @@ class UnderWay(ABC):
         """It used so many tokens, however it ended."""
         if self._own is not None:
             self.headroom.settle(sent, tokens)
+
+    def _average(self) -> None:
+        """The means take up what was added up: each answer, or many at once where no rule looks at a single one."""
+        many, self._averaged = self.answers - self._averaged, self.answers
+        if not many:
+            return
+        weight = 1 - (1 - USUAL) ** many if self.answers * USUAL >= 1 else many / self.answers
+        self.trip_s += (self._trips / many - self.trip_s) * weight
+        self.usual_ask += (self._asks / many - self.usual_ask) * weight
+        self._output += (self._outputs / many - self._output) * weight
+        self.usual_size += self._sizes / many * weight
+        self.expected = math.floor(self._output) or 1
+        self._trips = self._asks = self._outputs = self._sizes = 0.0
 
     def output_tokens(self, bound: int | None) -> int:
         """Output tokens that the next answer may have: as the last ones, or as many as it may at most."""
