@@ -12,7 +12,7 @@ from cottonpalm.request.limiter.rules.causes import CHANCE, Doubt, Refusals
 from cottonpalm.request.limiter.rules.ceilings import WINDOW_S, Ceiling
 from cottonpalm.request.limiter.rules.circuit import OPENS_AT, Circuit, Streak
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
-from cottonpalm.request.limiter.rules.recovery import Recovery, State
+from cottonpalm.request.limiter.rules.recovery import BACKOFF, LONGEST_S, Recovery, State
 from cottonpalm.request.limiter.rules.sent import Sent
 from cottonpalm.types import Quota, Usage
 from tests.support.sent import sent_at
@@ -458,7 +458,7 @@ def test_a_provider_that_does_a_quarter_of_its_work_is_not_dead() -> None:
 
 
 @pytest.mark.parametrize("first", [False, True])
-def test_it_opens_after_twenty_different_requests_and_probes_double_the_wait(first: bool) -> None:
+def test_it_opens_after_twenty_different_requests_and_waits_a_third_longer_after_each_probe(first: bool) -> None:
     circuit = Circuit()
     opened = [circuit.after(0, 0, accepted=0, first=first, probe=False) for _ in range(OPENS_AT)]
     assert opened == [False] * 19 + [first]
@@ -468,9 +468,10 @@ def test_it_opens_after_twenty_different_requests_and_probes_double_the_wait(fir
     for _ in range(12):
         circuit.after(0, 0, accepted=0, first=False, probe=True)
         waits.append(circuit.wait_s)
-    assert waits == [1.0, 2.0, 4.0, 8.0, 16.0] + [30.0] * 8
+    assert waits == pytest.approx([min(LONGEST_S, (1 + BACKOFF) ** failed) for failed in range(13)])
+    assert waits[-1] == LONGEST_S
     circuit.after(0, 0, accepted=0, first=True, probe=False)
-    assert circuit.wait_s == 30.0
+    assert circuit.wait_s == LONGEST_S
     assert circuit.is_open(0)
     assert not circuit.is_open(1), "an answer closes it"
     assert not circuit.after(1, 5, accepted=1, first=True, probe=True)

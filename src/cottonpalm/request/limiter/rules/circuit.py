@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cottonpalm.request.limiter.rules.causes import ENOUGH
-from cottonpalm.request.limiter.rules.recovery import BACKOFF
+from cottonpalm.request.limiter.rules.recovery import BACKOFF, LONGEST_S
 
 OPENS_AT: Final = 20  # different requests failed in a row: below that it may be the rows' own fault
 _FIRST_WAIT_S: Final = 1.0
-_LONGEST_WAIT_S: Final = 30.0
 
 
 @dataclass(slots=True)
@@ -56,7 +55,8 @@ class Circuit:
 
     It opens after `OPENS_AT` different requests failed for transient reasons in one `Streak`, and closes with its end.
     Where more were accepted meanwhile, of those sent before it, some requests fail for themselves: it stays closed.
-    While it is open everybody waits, for 1, 2, 4, ... 30 seconds between probes.
+    While it is open everybody waits: a second, then a third longer after each probe that fails. So it is asked again
+    before an outage has lasted a third longer than it did, and at the latest `LONGEST_S` after its end.
 
     Attributes:
         open: the provider counts as dead; until the next failure this may be old.
@@ -98,7 +98,8 @@ class Circuit:
     @property
     def wait_s(self) -> float:
         """Seconds until the next probe."""
-        return min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(max(0, self.probes - 1), 10))
+        failed = min(max(0, self.probes - 1), 20)  # the longest wait is reached by then
+        return min(LONGEST_S, _FIRST_WAIT_S * (1 + BACKOFF) ** failed)
 
 
 @dataclass(slots=True)
