@@ -68,7 +68,10 @@ class Case:
         self.asked = Counter((bill.model, bill.text) for bill in server.bills)
         self.price = server.charged(kit.PICO_PRICES) / PICO * told.rows / told.distinct
         server.bills.clear()
-        self.total = self.price * 20 if told.budget == "large" else float("inf")
+        self.large = self.price * max(
+            20, 80 / told.rows
+        )  # what one row may cost is set aside, of few rows as of many
+        self.total = self.large if told.budget == "large" else float("inf")
         if told.budget == "small":
             self.total = self.price * self.rng.uniform(0.0, 0.6)
         self.in_flight: set[int] = set()  # numbers of live bills that a killed program may not have seen
@@ -105,7 +108,7 @@ class Case:
 
     def live_out(self, ending: str) -> None:
         """One life, left in this way."""
-        if self.told.budget == "small" and self.total < self.price * 20:
+        if self.told.budget == "small" and self.total < self.large:
             # each row in flight sets aside many times what it costs: the fewer there are, the longer that would take
             self.total += self.price * self.rng.uniform(0.1, 1.0) * max(1, 4 / self.told.rows)
         total = self.total

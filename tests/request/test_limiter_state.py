@@ -103,7 +103,13 @@ def test_it_is_shut_while_a_dead_provider_is_left_alone_or_asked_by_one(stage: S
     for permit in permits:
         stage.call(limiter.release, permit, IGNORED)
         opened = limiter.circuit.after(
-            limiter.good, limiter.granted, accepted=limiter.accepted, first=True, probe=False
+            0.0,
+            limiter.good,
+            limiter.granted,
+            began_s=0.0,
+            accepted=limiter.accepted,
+            first=True,
+            probe=False,
         )
     assert opened
     assert not limiter.shut, "it is dead, but nobody was told to wait"

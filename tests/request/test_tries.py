@@ -12,7 +12,7 @@ from cottonpalm import clock
 from cottonpalm.config import RetryPolicy
 from cottonpalm.request.attempt.tries import OWN, Next, Tries
 from cottonpalm.request.limiter.rules.circuit import OPENS_AT
-from cottonpalm.request.limiter.rules.recovery import LONGEST_S
+from cottonpalm.request.limiter.rules.recovery import BACKOFF, LONGEST_S
 from cottonpalm.types import Fault, Kind, Verdict
 from tests.request.kit import a_run
 from tests.request.test_waits import Longest
@@ -66,12 +66,12 @@ def test_while_the_provider_is_down_a_request_uses_no_try_and_only_the_probe_mak
     assert tries.transient == 0
 
 
-def test_the_pauses_of_a_dead_provider_double_with_each_probe_up_to_half_a_minute() -> None:
+def test_each_pause_of_a_dead_provider_is_a_third_longer_than_the_one_before() -> None:
     run, limiter = a_stage()
     bring_down(run, limiter)
     tries = Tries(limiter.accepted, limiter.granted)
-    pauses = [tries.after(DOWN, run, limiter, probe=True).pause_s for _ in range(7)]
-    assert pauses == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+    pauses = [tries.after(DOWN, run, limiter, probe=True).pause_s for _ in range(12)]
+    assert pauses == pytest.approx([min(LONGEST_S, (1 + BACKOFF) ** failed) for failed in range(1, 13)])
 
 
 @pytest.mark.parametrize(("spare", "sends"), [(False, 3), (True, None)])

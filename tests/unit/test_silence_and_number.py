@@ -10,7 +10,7 @@ import pytest
 from cottonpalm.request.limiter.rules.admission import Admission
 from cottonpalm.request.limiter.rules.causes import CHANCE, Doubt, Refusals
 from cottonpalm.request.limiter.rules.ceilings import WINDOW_S, Ceiling
-from cottonpalm.request.limiter.rules.circuit import OPENS_AT, Circuit, Streak
+from cottonpalm.request.limiter.rules.circuit import OPENS_AT, PATIENT_S, Circuit, Streak
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.rules.recovery import BACKOFF, LONGEST_S, Recovery, State
 from cottonpalm.request.limiter.rules.sent import Sent
@@ -457,25 +457,84 @@ def test_a_provider_that_does_a_quarter_of_its_work_is_not_dead() -> None:
     assert not streak.tells(41)
 
 
+def fails(
+    circuit: Circuit,
+    now: float = 0.0,
+    good: int = 0,
+    sent: int = 0,
+    *,
+    first: bool = True,
+    probe: bool = False,
+) -> bool:
+    """One more fails at a key whose first request was sent at 0, and that accepted as many as `good` says."""
+    return circuit.after(now, good, sent, began_s=0.0, accepted=good, first=first, probe=probe)
+
+
 @pytest.mark.parametrize("first", [False, True])
-def test_it_opens_after_twenty_different_requests_and_waits_a_third_longer_after_each_probe(first: bool) -> None:
+def test_it_opens_after_twenty_different_requests_and_waits_a_third_longer_after_each_probe(
+    first: bool,
+) -> None:
     circuit = Circuit()
-    opened = [circuit.after(0, 0, accepted=0, first=first, probe=False) for _ in range(OPENS_AT)]
+    opened = [fails(circuit, first=first) for _ in range(OPENS_AT)]
     assert opened == [False] * 19 + [first]
     if not first:
         return
     waits = [circuit.wait_s]
     for _ in range(12):
-        circuit.after(0, 0, accepted=0, first=False, probe=True)
+        fails(circuit, first=False, probe=True)
         waits.append(circuit.wait_s)
     assert waits == pytest.approx([min(LONGEST_S, (1 + BACKOFF) ** failed) for failed in range(13)])
     assert waits[-1] == LONGEST_S
-    circuit.after(0, 0, accepted=0, first=True, probe=False)
+    fails(circuit)
     assert circuit.wait_s == LONGEST_S
     assert circuit.is_open(0)
     assert not circuit.is_open(1), "an answer closes it"
-    assert not circuit.after(1, 5, accepted=1, first=True, probe=True)
+    assert not fails(circuit, good=1, sent=5, probe=True)
     assert (circuit.failed, circuit.probes, circuit.wait_s) == (1, 0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "alone", "few"), [(0, 0, 20), (8, 0, 7), (100, 0, 3), (100, 20, 8), (2000, 0, 2)]
+)
+def test_where_hardly_any_fail_for_themselves_few_tell_that_it_is_dead(
+    accepted: int, alone: int, few: int
+) -> None:
+    circuit = Circuit()
+    for good in range(1, alone + 1):  # each is a streak of its own, since one was accepted in between
+        assert not fails(circuit, good=good, sent=good - 1)
+    for _ in range(few - 1):
+        assert not fails(circuit, 10.0, accepted, accepted)
+    assert not fails(circuit, 10.0, accepted, accepted, first=False)
+    assert fails(circuit, 10.0, accepted, accepted)
+
+
+def test_few_do_not_tell_before_a_second_try_has_failed() -> None:
+    circuit = Circuit()
+    for _ in range(10):
+        assert not fails(circuit, 10.0, 1_000, 1_000)
+    assert fails(circuit, 10.0, 1_000, 1_000, first=False)
+
+
+def test_few_that_fail_for_as_long_as_all_had_worked_are_bad_themselves() -> None:
+    circuit = Circuit()
+    for number in range(8):
+        opened = fails(circuit, 50.0, 100, 100, first=number % 2 == 0)
+    assert opened
+    assert fails(circuit, 99.0, 100, 100, first=False, probe=True)
+    assert not fails(circuit, 101.0, 100, 100, first=False, probe=True)
+    assert not circuit.is_open(100)
+    for _ in range(OPENS_AT - circuit.failed):
+        opened = fails(circuit, 102.0, 100, 100)
+    assert opened, "many are not"
+    assert fails(circuit, 1e6, 100, 100, first=False, probe=True)
+
+
+def test_few_are_believed_for_three_minutes_at_the_most() -> None:
+    circuit = Circuit()
+    for number in range(8):
+        fails(circuit, 5_000.0, 100, 100, first=number % 2 == 0)
+    assert fails(circuit, 5_000.0 + PATIENT_S - 1, 100, 100, first=False)
+    assert not fails(circuit, 5_000.0 + PATIENT_S + 1, 100, 100, first=False)
 
 
 # -- the gates together

@@ -43,7 +43,8 @@ class Tries:
     `count_all` policy, every send counts, even while the provider is down.
 
     Attributes:
-        transient: how many sends failed for a transient reason.
+        transient: how many sends failed for a transient reason...
+        down: ...and how many besides while the provider was down, which use no try.
         throttled: how many rejections came after the key had accepted another request.
         alone: how many rejections came before that, or while most others were rejected as well.
         among: how many rejections came after another request was accepted since the one before, while few others were
@@ -68,6 +69,7 @@ class Tries:
     accepted: int
     sent: int
     transient: int = 0
+    down: int = 0
     throttled: int = 0
     alone: int = 0
     among: int = 0
@@ -130,7 +132,13 @@ class Tries:
     def _is_down(self, limiter: Limiter, *, probe: bool) -> bool:
         """Whether the provider counts as dead with this failure."""
         return limiter.circuit.after(
-            limiter.good, limiter.granted, accepted=limiter.accepted, first=not self.transient, probe=probe
+            clock.now(),
+            limiter.good,
+            limiter.granted,
+            began_s=limiter.began_s,
+            accepted=limiter.accepted,
+            first=not (self.transient or self.down),
+            probe=probe,
         )
 
     def _while_open(self, circuit: Circuit, probe: bool, spare: bool) -> Next:
@@ -138,6 +146,7 @@ class Tries:
 
         The request waits behind others until it may probe. If its row has another chain, the row goes there.
         """
+        self.down += 1
         self.behind = _behind(circuit.probes if probe else 0)
         return Next(None if spare else 0.0, circuit.wait_s if probe else 0.0)
 

@@ -263,6 +263,12 @@ class Limiter(WaitQueue[Permit]):
         return self.admission.answered_s
 
     @property
+    def began_s(self) -> float:
+        """`clock.now()` when the first request was sent; now, before."""
+        began_s = self.admission.began_s
+        return clock.now() if began_s is None else began_s
+
+    @property
     def granted(self) -> int:
         """Permits granted so far..."""
         return self.admission.number

@@ -186,6 +186,7 @@ class Admission(Gates):
         if late and sent.known and sent.number > self._drowned:
             self._late -= math.log(2 * CHANCE[1])
             if self._late > 2 * SURPRISE:
+                self._see_unfailed()
                 self._late, self._drowned, self.generation = 0.0, self.number, self.generation + 1
                 self._saved = None  # a probe that is under way tells nothing of the number that was
                 # Who stands in a line is answered in time behind no more than were answered since; without an answer

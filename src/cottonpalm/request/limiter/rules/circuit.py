@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Final
 
 from cottonpalm.request.limiter.rules.causes import ENOUGH
 from cottonpalm.request.limiter.rules.recovery import BACKOFF, LONGEST_S
 
-OPENS_AT: Final = 20  # different requests failed in a row: below that it may be the rows' own fault
+OPENS_AT: Final = (
+    20  # different requests failed in a row: below that it may be the rows' own fault, as far as is known
+)
+PATIENT_S: Final = 180.0  # after which it is their own fault after all, if no more than those can be asked
 _FIRST_WAIT_S: Final = 1.0
 
 
@@ -54,6 +58,11 @@ class Circuit:
     """A circuit breaker in the usual sense (Nygard, Release It!): closed, open, and half open for one probe.
 
     It opens after `OPENS_AT` different requests failed for transient reasons in one `Streak`, and closes with its end.
+    Fewer do once others were accepted and hardly any failed: where it is as unlikely that so many fail for themselves
+    as that `OPENS_AT` coins fall on the same side, and a second try failed as well. So where few rows are left, or few
+    may be in flight, an outage does not use up their tries. But those few may be bad themselves: it closes again once
+    they have failed for as long as all had worked before, or for `PATIENT_S`.
+
     Where more were accepted meanwhile, of those sent before it, some requests fail for themselves: it stays closed.
     While it is open everybody waits: a second, then a third longer after each probe that fails. So it is asked again
     before an outage has lasted a third longer than it did, and at the latest `LONGEST_S` after its end.
@@ -69,27 +78,45 @@ class Circuit:
     probes: int = 0
     _streak: Streak = field(default_factory=Streak)
     _accepted: int = 0  # when the streak began
+    _alone: int = 0  # different requests that failed in streaks before it, in which it stayed closed
+    _until_s: float = 0.0  # few tell for so long that it is dead
 
-    def after(self, good: int, sent: int, *, accepted: int, first: bool, probe: bool) -> bool:
+    def after(
+        self, now: float, good: int, sent: int, *, began_s: float, accepted: int, first: bool, probe: bool
+    ) -> bool:
         """Take note of one transient failure; whether the circuit is open now.
 
         Args:
+            now: when.
             good: the number of the request that was sent last of all that were accepted.
             sent: the number of the last one sent.
+            began_s: when the first one was.
             accepted: how many were accepted so far.
             first: this request had not failed before.
             probe: it was sent after the latest wait was over.
         """
         if self._streak.failed(good, sent):
+            self._alone += 0 if self.open else self.failed
             self.open, self.failed, self.probes = False, 0, 0
-            self._accepted = accepted
-        was_open = self.open
-        self.failed += first or was_open
-        many = self.failed >= max(OPENS_AT, accepted - self._accepted)
-        self.open = was_open or (many and self._streak.tells(sent))
+            self._accepted, self._until_s = accepted, now + min(PATIENT_S, now - began_s)
+        self.failed += first
+        was_open, self.open = self.open, self._opens(now, accepted, sent)
         if self.open and (probe or not was_open):
             self.probes += 1
         return self.open
+
+    def _opens(self, now: float, accepted: int, sent: int) -> bool:
+        """Whether those that failed tell that the provider is dead, or told it before and nothing speaks against it."""
+        many, few = self.failed >= OPENS_AT, now < self._until_s
+        if self.open:
+            return many or few
+        few = few and self._streak.failures > self.failed and self._is_unlikely(accepted)
+        return (many or few) and self.failed >= accepted - self._accepted and self._streak.tells(sent)
+
+    def _is_unlikely(self, accepted: int) -> bool:
+        """Whether so many hardly fail for themselves, by the share of those before them that did."""
+        share = (self._alone + 1) / (self._alone + accepted + 2)  # the rule of succession
+        return self.failed * -math.log(share) >= OPENS_AT * math.log(2)
 
     def is_open(self, good: int) -> bool:
         """Whether the provider counts as dead now."""

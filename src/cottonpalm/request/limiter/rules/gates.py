@@ -45,7 +45,7 @@ class Gates(UnderWay):
         self.book()
         if fits and self.calm and self._passes(now, ask):
             return 0.0
-        if self._began_s is None:
+        if self.began_s is None:
             self._begin(now)
         if self._young and not self.calm:
             self._news(now)
@@ -191,12 +191,14 @@ class Gates(UnderWay):
         """Everybody is asked to wait, for whatever reason: one goes first then.
 
         Where the provider seems `dead`, to be not rejected is not enough: the others wait until it is answered, or has
-        not failed for longer than failures take.
+        not failed for longer than failures take. A full server that answers nobody in time seems dead as well, until
+        one that goes alone has failed too.
         """
         recovery = self.recovery
-        if dead and not recovery.dead:
+        if dead:
+            if recovery.dead or self._unfailed is None or self._drowned < self._unfailed[2]:
+                self._acquit()
             recovery.dead = True
-            self._acquit()
         if recovery.state is State.HELD and recovery.until_s >= until_s:
             return
         if recovery.state is not State.HELD and recovery.state is not State.PROBE:

@@ -43,6 +43,7 @@ class UnderWay(ABC):
         number: of requests that were sent so far.
         answers: so far.
         answered_s: when the last one came, None before the first.
+        began_s: when the first request was sent, None before.
         newest: the number of the last request that was answered.
         calm: no rule looks at a single answer, but for how long it took while the number grows.
         headroom: so much fits all of the gates but in flight, whatever time does; open while `calm` alone.
@@ -58,9 +59,9 @@ class UnderWay(ABC):
     """
 
     __slots__ = (
-        "_asks", "_averaged", "_bad", "_began_s", "_calm_s", "_closed", "_doubt", "_drowned", "_good", "_good_then",
-        "_held_back", "_helped", "_last", "_late", "_output", "_outputs", "_overload", "_own", "_saved", "_sizes",
-        "_speaks", "_stretch", "_trips", "_unfailed", "_void", "_young", "answered_s", "answers", "binding", "bucket",
+        "_asks", "_averaged", "_bad", "_calm_s", "_closed", "_doubt", "_drowned", "_good", "_good_then", "_held_back",
+        "_helped", "_last", "_late", "_output", "_outputs", "_overload", "_own", "_saved", "_sizes", "_speaks",
+        "_stretch", "_trips", "_unfailed", "_void", "_young", "answered_s", "answers", "began_s", "binding", "bucket",
         "calm", "cause", "concurrency", "expected", "failures", "gated", "generation", "headroom", "heavy", "newest",
         "number", "quotas", "recovery", "refusals", "trip_s", "usual_ask", "usual_size",
     )  # fmt: skip
@@ -82,7 +83,7 @@ class UnderWay(ABC):
         self._overload = Overload()
         self._young: deque[Sent] = deque()  # sent of late, in order; some may still be rejected
         self._void = 0  # of all that were sent, that ended before anybody knew whether they were admitted
-        self._began_s: float | None = None
+        self.began_s: float | None = None
         self._calm_s = 0.0  # since the last cause was found
         self.number = 0
         self._last: Sent | None = None
@@ -131,12 +132,12 @@ class UnderWay(ABC):
                 self._book(sent)
 
     def _begin(self, now: float) -> None:
-        self._began_s = self._calm_s = now
+        self.began_s = self._calm_s = now
         self.bucket.begin(now)
 
     def _begin_stretch(self, sent: Sent) -> Stretch:
         """This one differs from the last one; the next may differ again where not all cost or ask as much."""
-        if self._began_s is None:
+        if self.began_s is None:
             self._begin(sent.at_s)
         last, suspect, weighed = self._last, self._doubt.suspect, self.heavy > SURE
         cost = self._weigh(sent.ask)
@@ -238,7 +239,7 @@ class UnderWay(ABC):
 
     def answer_s(self, now: float) -> float:
         """How long an answer takes; before there was one, at least as long as the first has taken so far."""
-        return self.trip_s or (0.0 if self._began_s is None else now - self._began_s)
+        return self.trip_s or (0.0 if self.began_s is None else now - self.began_s)
 
     def _least_s(self, now: float) -> float:
         """How long to be silent at least: before the first answer nobody knows when a place comes free."""
@@ -246,7 +247,7 @@ class UnderWay(ABC):
 
     def _off(self, now: float) -> float:
         """Answers on their way: by so many the provider's count may differ from ours."""
-        return self.answers / max(1e-9, now - (self._began_s or 0.0)) * self.refusals.mean_s
+        return self.answers / max(1e-9, now - (self.began_s or 0.0)) * self.refusals.mean_s
 
     @property
     def _surely_s(self) -> float:
