@@ -6,7 +6,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from cottonpalm import clock
-from cottonpalm.live.ending import left
+from cottonpalm.live.ending import ending
 from cottonpalm.live.frame import at, part, place, state, state_of, zone
 from cottonpalm.live.reading import OLD_S
 from cottonpalm.live.runs_view import bar, binds_now
@@ -24,6 +24,7 @@ from cottonpalm.observers.words.numbers import percent, roughly
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cottonpalm.live.ending import Ending
     from cottonpalm.live.reading import Standing
     from cottonpalm.observers.measures.reported import Reported
     from cottonpalm.observers.page.markup import Part
@@ -40,10 +41,10 @@ def parts_of(each: Standing, url: str) -> dict[str, Markup]:
     """What the stream replaces."""
     story = glanced(each.info, each.life, url)
     name = state_of(each, story.state)
-    left_s = left(story.report, each) if name == "running" else None
+    ends = ending(story.report, each) if name == "running" else None
     return {
-        "head": _head(each, story, name, left_s),
-        "progress": _progress(each, left_s),
+        "head": _head(each, story, name, ends),
+        "progress": _progress(each, ends),
         "controls": controls(each, name),
         "figures": figures(story),
         "course": over_time(story.report) or Markup(""),
@@ -74,7 +75,7 @@ def _share(each: Standing) -> float | None:
     return (each.ok + each.failed) / each.about if each.about else None
 
 
-def _head(each: Standing, story: Story, name: str, left_s: tuple[float, float, float] | None) -> Markup:
+def _head(each: Standing, story: Story, name: str, ends: Ending | None) -> Markup:
     words = (each.info.holder or "").rsplit(" ", 2)
     who = f"process {words[1]} on {words[0]}" if len(words) == 3 else each.info.holder or ""
     parts = [state(name), *(tag("span", each) for each in (_when(story), who) if each)]
@@ -82,7 +83,7 @@ def _head(each: Standing, story: Story, name: str, left_s: tuple[float, float, f
     return tag(
         "header",
         tag("p", *parts, class_="who"),
-        tag("h1", sentence(verdict(each, story, name, left_s))),
+        tag("h1", sentence(verdict(each, story, name, ends))),
         tag("p", sentence(_why(each, story, name)), class_="lede"),
     )
 
@@ -94,7 +95,7 @@ def _when(story: Story) -> str:
     return f"since {began}" if story.ended is None else began if began == ended else f"{began} to {ended}"
 
 
-def verdict(each: Standing, story: Story, name: str, left_s: tuple[float, float, float] | None) -> str:
+def verdict(each: Standing, story: Story, name: str, ends: Ending | None) -> str:
     """How far it is, in one sentence, and when it will be ready."""
     done, share = each.ok + each.failed, _share(each)
     if share is not None and share < 1:
@@ -108,7 +109,14 @@ def verdict(each: Standing, story: Story, name: str, left_s: tuple[float, float,
         return f"Stopping. {said}"
     if not each.going:
         return {"stopped": "Stopped. ", "failed": "Failed. "}.get(story.state, "") + said
-    return said if left_s is None else f"{said} Ready about {at(clock.wall() + left_s[0])}."
+    return said if ends is None else f"{said} {_when_it_ends(ends)}"
+
+
+def _when_it_ends(ends: Ending) -> str:
+    when = at(clock.wall() + ends.seconds)
+    if ends.enough_for is None:
+        return f"Ready about {when}."
+    return f"The budget is spent about {when}, after about {count(ends.enough_for, 'row')}."
 
 
 def _why(each: Standing, story: Story, name: str) -> str:
@@ -136,7 +144,7 @@ def _old(each: Standing) -> str:
     return f"Somebody looked last {ago} ago; how it stands now is here within a second or two."
 
 
-def _progress(each: Standing, left_s: tuple[float, float, float] | None) -> Markup:
+def _progress(each: Standing, ends: Ending | None) -> Markup:
     said = each.said or {}
     parts: list[tuple[str, str, str]] = [(f"{each.ok:,}", "answered", "")]
     if each.failed:
@@ -149,9 +157,10 @@ def _progress(each: Standing, left_s: tuple[float, float, float] | None) -> Mark
     spans = [
         tag("span", tag("b", number), f" {word}", class_=class_ or None) for number, word, class_ in parts
     ]
-    if left_s is not None:
-        seconds, least, most = (roughly(value) for value in left_s)
+    if ends is not None:
+        seconds, least, most = (roughly(value) for value in ends[:3])
         ranged = f"{seconds} left" if least == most else f"{seconds} left, {least} to {most}"
+        ranged += "" if ends.enough_for is None else ", then the budget is spent"
         spans.append(tag("span", kept(ranged), class_="end-of-line"))
     done = each.ok + each.failed
     label = f"{done:,} of {each.of_all} rows" if each.about else f"{done:,} rows"
