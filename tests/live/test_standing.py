@@ -32,7 +32,7 @@ pytestmark = pytest.mark.core
 
 
 SAID = {
-    "rows": 3,
+    "requests": 3,
     "total": None,
     "at": 0.0,
     "binding": "tokens",

@@ -18,7 +18,6 @@ def standing(stats: Stats, *, held: bool, cap: int | None, stopping: bool) -> di
         "failed": stats.failed,
         "stored": stats.stored,
         "total": stats.total,
-        "rows": stats.in_flight,
         "requests": stats.requests,
         "waiting": stats.waiting,
         "limit": stats.limit,

@@ -150,7 +150,7 @@ def _progress(each: Standing, ends: Ending | None) -> Markup:
     if each.failed:
         parts.append((f"{each.failed:,}", "failed", "worse"))
     if each.going and said:
-        parts.append((f"{said['rows']:,}", "in flight", ""))
+        parts.append((f"{said['requests']:,}", "in flight", ""))
     if each.about is not None:
         about = "" if each.total is not None else "about "
         parts.append((f"{about}{each.about - each.ok - each.failed:,}", "left", ""))
@@ -182,7 +182,9 @@ def controls(each: Standing, name: str) -> Markup:
     if name == "stopping":
         return tag("p", "It was asked to stop.", class_="note")
     run, said = each.info.name, each.said or {}
-    flying = f"the {said['rows']:,} in flight are" if said else "what is in flight is"
+    flying = (
+        f"the {said['requests']:,} in flight are" if said.get("requests", 0) > 1 else "what is in flight is"
+    )
     held = name == "paused"
     word, what = ("Resume", "resume") if held else ("Pause", "pause")
     effect = "Resume: rows start again at once." if held else f"Pause: {flying} finished and kept."
