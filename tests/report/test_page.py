@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cottonpalm.observers.measures.reported import Counts
+from cottonpalm.observers.measures.reported import Counts, Moment
 from cottonpalm.observers.page.compare import compare, compared, compared_text, verdict
 from cottonpalm.observers.page.head import verdict as verdict_of
 from cottonpalm.observers.page.run_page import page_of
@@ -221,6 +221,15 @@ def test_both_lines_of_the_requests_in_flight_have_their_names_where_there_is_ro
     assert said is not None
     assert ">limit</text>" in said[0]
     assert ">in flight</text>" in said[0]
+
+
+@pytest.mark.parametrize(("unknown", "begins"), [(0, 0.0), (5, 500.0)])
+def test_the_line_of_the_limit_begins_where_it_is_known(unknown: int, begins: float) -> None:
+    """Workers take seconds to begin: until then the line lay at 0."""
+    course = [Moment(float(n), 1.0, None if n < unknown else 8.0, 4.0) for n in range(10)]
+    text = page_of(Story(made(10, 10.0, over_time=tuple(course)), "r"))
+    [line] = re.findall(r'<path d="M([\d.]+) [^"]*" class="limit"|class="limit"[^>]* d="M([\d.]+) ', text)
+    assert float("".join(line)) == begins
 
 
 def test_the_commonest_kind_of_failed_rows_is_said_in_words_too() -> None:

@@ -216,7 +216,7 @@ def _flight(report: Reported, moments: Sequence[Seen]) -> Markup | None:
     limit = _mean([value for _, value in limits]) if limits else None
     top = max((value for _, value in (*flying, *limits)), default=1.0)
     failed = sum(each.moment.failed_tries for each in moments)
-    flights, bounds = to_edges(flying), to_edges(limits)
+    flights, bounds = to_edges(flying), _bounds(flying, limits)
     lines = [Line(flights, "line", area=True)]
     if limits:
         lines.append(Line(bounds, "limit", step=True))
@@ -244,6 +244,14 @@ def _flight(report: Reported, moments: Sequence[Seen]) -> Markup | None:
         for each in moments
     )
     return _row("In flight", "of the limit", drawn, join(values), data=now)
+
+
+def _bounds(
+    flying: Sequence[tuple[float, float]], limits: list[tuple[float, float]]
+) -> list[tuple[float, float]]:
+    """The limit's line. Looks that found none come first where workers have not begun: it starts after them."""
+    begins_late = bool(limits) and flying[0][0] < limits[0][0]
+    return to_edges(limits)[begins_late:]
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -282,7 +290,7 @@ def _reach(
     line: Sequence[tuple[float, float]], at: float, scale: float, *, step: bool
 ) -> tuple[float, float] | None:
     """Between which heights a line goes where its name shall stand."""
-    if not line:
+    if not line or line[0][0] > at + ASIDE:
         return None
     ends = [_height(line, x, step=step) for x in (at - ASIDE, at + ASIDE)]
     values = [*ends, *(value for x, value in line if abs(x - at) < ASIDE)]
