@@ -226,10 +226,10 @@ def _cap(each: Standing, run: str) -> Markup:
 
 
 def _cancel(each: Standing, run: str, flying: str) -> Markup:
-    left_rows = "the rows left" if each.total is None else count(each.total - each.ok - each.failed, "row")
+    left_rows = "" if each.total is None else f" ({count(each.total - each.ok - each.failed, 'row')})"
     said = (
-        f"{count(each.ok + each.failed, 'row')} stay as they are, {flying} finished and kept, and {left_rows} are not"
-        " asked. The same command again goes on."
+        f"What is done ({count(each.ok + each.failed, 'row')}) stays as it is, {flying} finished and kept, and what is"
+        f" left{left_rows} is not asked. The same command again goes on."
     )
     button = tag("button", "Cancel the run", class_="danger", name_="sure")
     asks = tag("div", tag("p", sentence(said)), _form(run, "cancel", button), class_="asks")
