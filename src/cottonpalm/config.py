@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeGuard
 
 from cottonpalm.errors import ConfigError
+from cottonpalm.urls import whole_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -263,7 +264,8 @@ class Cache:
         max_entries: the most answers kept in memory; the least recently used is dropped first.
         ttl: seconds after which an answer is asked for again; None for never.
         path: the file of a store (it may also hold runs), which keeps the answers for later processes and for other
-            processes now; None for memory alone. Only `ttl` removes answers from it.
+            processes now; None for memory alone. A relative one is of the folder where this object is made. Only `ttl`
+            removes answers from it.
     """
 
     max_entries: int = 1000
@@ -283,3 +285,5 @@ class Cache:
             self.path is None or isinstance(self.path, str | Path),
             f"Cache(path={self.path!r}) must be a file's path",
         )
+        if self.path is not None:
+            object.__setattr__(self, "path", whole_path(self.path))

@@ -34,6 +34,19 @@ def absolute(path: str) -> str:
     return str(Path(path).absolute()) if is_pipe else real
 
 
+def in_memory(store: str | Path) -> bool:
+    """Whether this is the address of a store in memory."""
+    return str(store) in ("memory:", "memory://", ":memory:")
+
+
+def whole_path(store: str | Path) -> str | Path:
+    """Return a store's file by its whole path: the process may go to another folder. Other addresses stay."""
+    text = str(store).removeprefix("sqlite:///")
+    if in_memory(store) or is_url(text):
+        return store
+    return str(Path(text).expanduser().absolute())
+
+
 def without_secrets(url: str) -> str:
     """Return an address without user, password, signature and fragment; a path as it is."""
     if not is_url(url):

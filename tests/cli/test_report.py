@@ -48,6 +48,7 @@ def test_a_run_writes_its_page_at_the_end_and_says_where(
     assert "fail_row cannot be answered 1" in shown
     assert "cottonpalm retry out" in shown
     assert "row-3" in shown, "the input of the row that failed"
+    assert "times 1" not in shown, "what was not asked for is no setting"
 
 
 def test_any_other_process_draws_the_same_page_from_the_store_without_a_call(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import typer
@@ -16,9 +17,6 @@ from cottonpalm.cli.options.spec import RunSpec
 from cottonpalm.cli.options.takes import takes
 from cottonpalm.cli.problems import Problem
 from cottonpalm.shell import JOB
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.core
 
@@ -215,7 +213,7 @@ def test_what_a_processor_is_told_are_its_parameters_and_all_of_the_spec_that_co
     assert isinstance(budget, Budget)
     assert budget.total == 1
     assert isinstance(cache, Cache)
-    assert cache.path == "kept.db"
+    assert cache.path == str(Path("kept.db").absolute())
     assert told == {
         "concurrency": 7,
         "rate_limit": RateLimit(10, None),

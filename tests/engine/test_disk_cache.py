@@ -83,6 +83,21 @@ def test_a_later_process_finds_the_answers_and_what_they_saved(path: Path) -> No
 
 
 @core
+def test_a_relative_path_is_of_the_folder_where_the_cache_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was of the folder where the process was when the cache was first used."""
+    there = tmp_path / "there"
+    there.mkdir()
+    monkeypatch.chdir(tmp_path)
+    cache = Cache(path="answers.db")
+    monkeypatch.chdir(there)
+    assert BatchProcessor(RunnableLambda(str), cache=cache).batch([1]) == ["1"]
+    assert (tmp_path / "answers.db").exists()
+    assert not list(there.iterdir())
+    assert Cache(path="memory:").path == "memory:"
+
+
 def test_the_file_is_its_owners_alone_and_may_be_the_runs_own_store(path: Path) -> None:
     with Loopback() as server:
         for run in ("one", "two"):

@@ -157,7 +157,7 @@ def test_a_reader_that_is_slow_is_what_bound_the_run() -> None:
 
 
 def test_a_bound_of_ones_own_is_named() -> None:
-    assert "Your own bound" in report_of(Probe(delay_s=1), range(300), concurrency=5).bound_by[0]
+    assert "Your own limit" in report_of(Probe(delay_s=1), range(300), concurrency=5).bound_by[0]
 
 
 def test_a_report_holds_no_content_and_is_plain_json() -> None:

@@ -22,6 +22,7 @@ from openai.types.chat import ChatCompletion
 from cottonpalm import BatchProcessor
 from tests.fast.cases import PROMPT, chat, claude, openai, said
 from tests.fast.wires import Server, wire
+from tests.support.loopback import Loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -301,6 +302,25 @@ def test_a_model_made_anew_for_each_row_goes_by_its_sdk(server: Server) -> None:
         return dict(run.report.transports)
 
     assert asyncio.run(main()) == {FIRST: 4}
+
+
+@pytest.mark.parametrize("transport", ["fast", "stock"])
+@pytest.mark.parametrize("stream", [True, False], ids=["by the run", "by the model"])
+def test_streams_go_by_their_sdk_and_the_report_says_so(stream: bool, transport: Any) -> None:
+    """They stood in no count, so that the report said nothing of how they were sent."""
+
+    async def main() -> tuple[dict[str, int], str]:
+        with Loopback() as server:
+            model = openai("", base_url=server.openai_url, **({} if stream else {"streaming": True}))
+            processor = BatchProcessor(PROMPT | model, transport=transport)
+            async with processor.astart(ROWS, stream=stream) as run:
+                async for _ in run:
+                    pass
+            return dict(run.report.transports), run.report.text()
+
+    found, text = asyncio.run(main())
+    assert found == ({"stock: a streamed answer": 4} if transport == "fast" else {})
+    assert ("4 by the SDK (a streamed answer)" in text) is (transport == "fast")
 
 
 @pytest.mark.parametrize("way", ["fast", "its SDK"])

@@ -257,5 +257,11 @@ def test_the_steps_of_a_chain_have_their_times_in_the_report(server: Server) -> 
             return run.report
 
     names = {step.name: step.calls for step in asyncio.run(run()).steps}
-    expected = ("RunnableLambda", "ChatPromptTemplate", "ChatOpenAI", "StrOutputParser", "_nods")
+    expected = (
+        "RunnableLambda",
+        "ChatPromptTemplate",
+        "ChatOpenAI (gpt-4o-mini)",
+        "StrOutputParser",
+        "_nods",
+    )
     assert {name: names.get(name) for name in expected} == dict.fromkeys(expected, 4)

@@ -143,7 +143,7 @@ def test_a_person_follows_pauses_caps_and_cancels_a_run_of_another_process(
 
     tab.get_by_role("link", name="Now").click()
     tab.get_by_text("Cancel\u2026").click()
-    tab.get_by_text("are not asked").wait_for()
+    tab.get_by_text("is not asked").wait_for()
     tab.get_by_role("button", name="Cancel the run").click()
     until(lambda: b'"stopping":true' in store.shown("tickets"))  # type: ignore[attr-defined]
     work.let("tickets", ROWS)
@@ -197,7 +197,9 @@ def test_by_keys_alone_a_run_is_capped_and_cancelled_while_its_numbers_change(
 
     def moves(rows: int) -> None:
         work.let("keys", rows)
-        tab.locator("#part-controls").get_by_text(f"{rows} rows stay as they are").wait_for(state="attached")
+        tab.locator("#part-controls").get_by_text(f"What is done ({rows} rows) stays as it is").wait_for(
+            state="attached"
+        )
 
     cap = tab.get_by_label("Cap, rows at once")
     cap.focus()
@@ -212,7 +214,7 @@ def test_by_keys_alone_a_run_is_capped_and_cancelled_while_its_numbers_change(
     moves(20)
     assert tab.evaluate(FOCUS) == "SUMMARY Cancel\u2026"
     tab.keyboard.press("Enter")
-    tab.get_by_text("are not asked").wait_for()
+    tab.get_by_text("is not asked").wait_for()
     tab.keyboard.press("Tab")
     tab.keyboard.press("Enter")
     until(lambda: b'"stopping":true' in store.shown("keys"))  # type: ignore[attr-defined]
@@ -228,7 +230,7 @@ def test_what_came_while_a_part_was_in_use_is_there_when_it_is_not(
     tab, trouble = opened(work.page.url)
     tab.get_by_role("link", name="ends").click()
     tab.get_by_text("Cancel\u2026").click()
-    tab.get_by_text("are not asked").wait_for()
+    tab.get_by_text("is not asked").wait_for()
     work.let("ends", ROWS)
     tab.locator("#part-head .state").filter(has_text="done, some failed").wait_for()
     assert tab.get_by_role("button", name="Cancel the run").is_visible()  # not taken from under the hand

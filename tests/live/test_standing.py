@@ -14,10 +14,11 @@ from langchain_core.runnables import RunnableLambda
 
 from cottonpalm import BatchProcessor, RunStopped, clock
 from cottonpalm.live import metrics, now_view, runs_view
-from cottonpalm.live.ending import left
+from cottonpalm.live.ending import ending
+from cottonpalm.live.frame import at
 from cottonpalm.live.reading import SCRAPED_S, Reading, Standing
 from cottonpalm.observers.kept import Kept
-from cottonpalm.observers.measures.reported import Moment
+from cottonpalm.observers.measures.reported import Moment, Money
 from cottonpalm.protocols import RunInfo
 from cottonpalm.store_extras import Orders
 from cottonpalm.stores import open_store
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.core
 
 
 SAID = {
-    "rows": 3,
+    "requests": 3,
     "total": None,
     "at": 0.0,
     "binding": "tokens",
@@ -140,13 +141,33 @@ def test_a_run_that_is_going_says_in_the_list_when_it_may_be_ready() -> None:
     assert ">about\u00a0" in runs_view.parts_of([each], "s.db")["runs"]
 
 
+def test_a_budget_that_ends_a_run_sooner_is_looked_at_by_the_page(clocks: Clocks) -> None:
+    """It said when all rows would be ready, beside a panel that said how long the budget lasts."""
+    course = tuple(Moment(float(n), 10.0, 5, 5) for n in range(60))
+    report = made(244, 60.0, over_time=course, over=False, money=Money(budget_usd=0.5))
+    life = Kept(report, 0.0, 60.0, None, ())
+    said = {**SAID, "ok": 100, "failed": 0, "cost_usd": 0.25, "cost_known": True, "budget_spent_usd": 0.45}
+    each = replace(standing({"total": 2000, "exact": True}), life=life, said={**said, "at": clock.wall()})
+    shown = {name: part.replace("\xa0", " ") for name, part in now_view.parts_of(each, "s.db").items()}
+    when = at(clock.wall() + 2.0)
+    assert f"The budget is spent about {when}, after about 264 rows." in shown["head"], (
+        "20 more, ten a second"
+    )
+    assert "2.0 s left, then the budget is spent" in shown["progress"]
+    assert "the budget is spent then" in runs_view.parts_of([each], "s.db")["runs"]
+    enough = replace(each, said={**each.said, "cost_usd": 0.002} if each.said else None)
+    assert "Ready about" in now_view.parts_of(enough, "s.db")["head"]
+    unknown = replace(each, said={**each.said, "cost_known": False} if each.said else None)
+    assert "Ready about" in now_view.parts_of(unknown, "s.db")["head"]
+
+
 def test_while_all_waits_for_batches_the_page_guesses_no_end_either() -> None:
     """A batch that came back a moment ago says nothing of when the next one does."""
     course = tuple(Moment(float(n), 5.0, None, None) for n in range(40))
     report = made(244, 40.0, over_time=course)
     each = standing({"total": 2000, "exact": True})
-    assert left(report, each) is not None
-    assert left(report, replace(each, said={**SAID, "binding": "batch"})) is None
+    assert ending(report, each) is not None
+    assert ending(report, replace(each, said={**SAID, "binding": "batch"})) is None
 
 
 def test_a_run_whose_name_would_reorder_it_has_a_title_that_does_not() -> None:

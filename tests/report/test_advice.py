@@ -76,7 +76,7 @@ def test_a_chain_that_asks_no_model_is_not_told_to_add_endpoints() -> None:
 def test_time_that_was_waited_for_somebody_is_gained_at_most(state: str) -> None:
     advice = only(made(bound_s={state: 120.0}))
     assert (advice.gain, advice.bars.then) == (120.0, 480.0)
-    assert "2 min 00 s (20 %) of the run: that much at most" in advice.why
+    assert "2 min 00 s (20 % of the run): at most that can be gained" in advice.why
 
 
 @pytest.mark.parametrize("state", ["held", "probe", "", "something of a later version"])
@@ -144,9 +144,9 @@ def test_failed_rows_are_advised_by_kind_after_time_and_money_and_only_from_one_
     errors = {"reask": {"InvalidAnswer": 30}, "degrade": {"BadRequestError": 15}, "fail_row": {"X": 9}}
     found = advice_of(made(errors=errors, counts=Counts(ok=946, failed=54), bound_s={"reader": 60.0}))
     assert [advice.topic for advice in found] == ["bound by reader", "failed: reask", "failed: degrade"]
-    assert found[1].why == "30 rows of 1,000 (3 %) got an answer that does not fit."
-    assert found[1].gained() == "30 rows"
-    assert found[2].why == "15 rows of 1,000 (2 %) had their answer cut, or are too long for the model."
+    assert found[1].why == "30 of 1,000 rows (3 %) got an answer that does not fit."
+    assert "(30 of 1,000 rows, counted; " in found[1].text()
+    assert found[2].why == "15 of 1,000 rows (2 %) had their answer cut, or are too long for the model."
     assert "--max-tokens" in found[2].how, "--max-output-tokens is refused without a budget"
 
 

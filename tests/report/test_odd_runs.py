@@ -72,7 +72,7 @@ def test_a_run_that_stopped_is_told_as_stopped_with_the_rows_it_was_given_and_wh
     report, page = page_of(model(), [f"row {n}" for n in range(2000)], budget=Budget(total=0.004))
     assert report.stopped == "budget"
     assert f"Stopped: {report.counts.ok} of 2,000 rows answered" in page.root.said
-    assert "The budget did not reach further." in page.root.said
+    assert "The budget did not allow for more." in page.root.said
 
 
 def test_a_run_that_came_to_its_end_and_one_under_way_are_told_as_such() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cottonpalm.observers.measures.reported import Counts
+from cottonpalm.observers.measures.reported import Counts, Moment
 from cottonpalm.observers.page.compare import compare, compared, compared_text, verdict
 from cottonpalm.observers.page.head import verdict as verdict_of
 from cottonpalm.observers.page.run_page import page_of
@@ -159,7 +159,7 @@ def test_a_run_of_more_rows_is_not_called_worse_for_taking_more() -> None:
     assert (rows["Time"], rows["Money"], rows["Failed rows"]) == ("", "", "")
     assert rows["Money a row"] == "better", "half as much"
     assert verdict(few, many) == (
-        "B took 1 min 40 s for 2,000 rows, A 10 s for 100 rows; in all, B cost $9.00 more; 100 rows more failed."
+        "B took 1 min 40 s for 2,000 rows, A 10 s for 100 rows; in all, B cost $9.00 more; 100 more rows failed."
     )
 
 
@@ -198,7 +198,7 @@ def _money(story: Story) -> str:
 def test_the_page_of_two_runs_names_what_differs_and_no_more() -> None:
     page = Page(compare(stories.long_story(), stories.other_story(), written=0.0))
     assert "Token quota bound 87 % of A and 0 % of B." in page.said
-    assert "B's cache answered 5,760 rows more than A's." in page.said
+    assert "B's cache answered 5,760 more rows than A's." in page.said
     assert "1 of 5; the others are equal" in page.said
     assert "failed in both" in page.said
     same = Page(compare(stories.long_story(), stories.long_story()))
@@ -221,6 +221,23 @@ def test_both_lines_of_the_requests_in_flight_have_their_names_where_there_is_ro
     assert said is not None
     assert ">limit</text>" in said[0]
     assert ">in flight</text>" in said[0]
+
+
+@pytest.mark.parametrize(("unknown", "begins"), [(0, 0.0), (5, 500.0)])
+def test_the_line_of_the_limit_begins_where_it_is_known(unknown: int, begins: float) -> None:
+    """Workers take seconds to begin: until then the line lay at 0."""
+    course = [Moment(float(n), 1.0, None if n < unknown else 8.0, 4.0) for n in range(10)]
+    text = page_of(Story(made(10, 10.0, over_time=tuple(course)), "r"))
+    [line] = re.findall(r'<path d="M([\d.]+) [^"]*" class="limit"|class="limit"[^>]* d="M([\d.]+) ', text)
+    assert float("".join(line)) == begins
+
+
+def test_what_is_one_is_told_as_one() -> None:
+    """`1 of them retries`, `1 tries failed`, and "times 1" among the settings of each run."""
+    course = [Moment(float(n), 1.0, 8.0, 4.0, failed_tries=n == 3) for n in range(10)]
+    report = made(10, 10.0, over_time=tuple(course), counts=Counts(ok=10, requests=11, retries=1, hedges=1))
+    assert "; 1 try failed." in page_of(Story(report, "r"))
+    assert "11, 1 of them a retry, 1 copy of late ones" in report.text()
 
 
 def test_the_commonest_kind_of_failed_rows_is_said_in_words_too() -> None:

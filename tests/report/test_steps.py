@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -107,8 +108,31 @@ def test_a_chat_chain_has_the_same_steps_by_either_transport(transport: str) -> 
         return processor.last_run.report
 
     found = {step.name: step.calls for step in virtual_run(main()).steps}
-    names = ("ChatOpenAI", "ChatPromptTemplate", "StrOutputParser")
+    names = ("ChatOpenAI (m)", "ChatPromptTemplate", "StrOutputParser")
     assert {name: found[name] for name in names} == dict.fromkeys(names, 16)
+
+
+@pytest.mark.parametrize("transport", ["fast", "stock"])
+def test_models_of_one_class_are_steps_of_their_own_by_either_transport(transport: str) -> None:
+    """Their times were added up under the name of the class."""
+
+    async def main() -> Report:
+        client = httpx2.AsyncClient(transport=FlakyTransport())
+        made = partial(ChatOpenAI, max_retries=0, api_key="sk-1", http_async_client=client)
+        named = made(model="large").with_config(run_name="judge")
+        chain = (
+            made(model="small") | StrOutputParser() | made(model="large", name="writer") | StrOutputParser()
+        )
+        processor = BatchProcessor(
+            chain | named | StrOutputParser() | made(model="small").bind(model="large"), transport=transport
+        )
+        await processor.abatch([f"{n}" for n in range(20)])
+        assert processor.last_run is not None
+        return processor.last_run.report
+
+    found = {step.name: step.calls for step in virtual_run(main()).steps}
+    models = ("ChatOpenAI (small)", "ChatOpenAI (large)", "writer", "judge")
+    assert {name: found.get(name) for name in models} == dict.fromkeys(models, 16)
 
 
 def test_report_and_page_tell_of_them_and_of_a_single_step_nothing() -> None:

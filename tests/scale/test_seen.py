@@ -30,6 +30,17 @@ if TYPE_CHECKING:
 EXECUTORS = [{}, {"executor": "processes", "workers": 2}]
 
 
+def test_the_limit_begins_with_the_workers() -> None:
+    """It was 0 until then, in the report's numbers and in its plot."""
+    with LoopbackProcess(latency=0.05) as server:
+        processor = BatchProcessor(asking(server.openai_url), concurrency=4, executor="processes", workers=2)
+        processor.batch(rows(60))
+    assert processor.last_run is not None
+    moments = processor.last_run.report.over_time
+    assert {moment.limit for moment in moments if moment.in_flight == 0} >= {None}
+    assert all(moment.limit is None or moment.limit > 0 for moment in moments)
+
+
 class Seen:
     """An observer that keeps all."""
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,9 @@ from langchain_openai import ChatOpenAI
 from cottonpalm import AdaptiveConcurrency, BatchProcessor, Budget, Cache, ConfigError, RateLimit, RunStopped
 from cottonpalm.engine.executors.workers.links import Begin, Order, WorkerRow
 from cottonpalm.engine.executors.workers.travel import packed
+from cottonpalm.live.now_view import parts_of
+from cottonpalm.live.reading import Reading
+from cottonpalm.stores import open_store
 from tests.scale.chains import asking, blocked, computing, rows
 from tests.support.loopback import LoopbackProcess
 
@@ -100,6 +103,22 @@ def test_no_more_than_the_cap_is_shown_before_the_workers_have_their_shares(
         eventually(looked)
         assert len(list(run)) == 40
     assert 0 < max(shown) <= 8
+
+
+def test_what_lies_ready_at_workers_is_not_in_flight_on_the_page(
+    processes: Callable[..., Any], tmp_path: Path, eventually: Eventually
+) -> None:
+    """Under a cap, as many rows again lie ready there: "16 in flight" stood beside a cap of 8."""
+    with (
+        LoopbackProcess(latency=60) as server,
+        closing(open_store(tmp_path / "s.db")) as store,
+        processes(asking(server.openai_url), store=store, run="r", concurrency=8).start(rows(40)) as run,
+    ):
+        eventually(lambda: run.stats.requests == 8 and run.stats.in_flight == 16)
+        reading = Reading(store)
+        eventually(lambda: (reading.run("r", watch=True).said or {}).get("requests") == 8)
+        assert "8</b> in flight" in parts_of(reading.run("r"), "s.db")["progress"]
+        run.abort()
 
 
 def test_requests_per_minute_are_kept_at_the_server_to_the_last_request(

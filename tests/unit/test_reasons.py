@@ -51,7 +51,7 @@ def test_a_number_in_flight_is_told_with_its_rejections_or_as_one_that_grows() -
     known.concurrency.restart(7.0)
     assert "rejection" not in why(known, "in flight")
     known.concurrency.drowned(0.0, 5.0)
-    assert why(known, "in flight") == "requests in flight: 5, as more only take longer"
+    assert why(known, "in flight") == "requests in flight: 5, as with more each takes longer"
     shared = limits()
     shared.moved(6.0, firm=True)
     assert why(shared, "in flight").endswith("fit, found in an earlier run, or by another process")
@@ -94,9 +94,9 @@ def test_a_report_says_what_bound_and_why() -> None:
 
 def test_a_first_pace_is_told_as_one_that_grows() -> None:
     known = limits()
-    assert why(known, "pace") == "ever more go, evenly spaced, as nobody knows yet how many fit"
+    assert why(known, "pace") == "more and more are sent, evenly spaced, as nobody knows yet how many fit"
     known.refusals.took(0.1)
-    assert why(known, "pace") == "ever more go, evenly spaced, after 1 rejection"
+    assert why(known, "pace") == "more and more are sent, evenly spaced, after 1 rejection"
     assert why(known, "probe") == "one request asks whether more are taken, after 1 rejection"
     known.recovery.dead = True
     assert why(known, "probe") == "one request asks whether it works again", "nothing was rejected"

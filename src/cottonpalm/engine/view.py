@@ -168,7 +168,7 @@ class View:
         binds = self._monitor.found()
         return Look(binds.what, self._limit(), self._requests(), binds.why)
 
-    def _limit(self) -> float:
+    def _limit(self) -> float | None:
         return self._account.flow.limit() if self._workers is None else self._workers.limit
 
     def _requests(self) -> int:
@@ -193,7 +193,7 @@ class View:
             skipped=tally.skipped,
             in_flight=0 if rows is None or finished else max(0, rows.active),
             waiting=account.flow.waiting,
-            limit=self._limit(),
+            limit=self._limit() or 0.0,
             requests=self._requests(),
             binding=Binding("", "") if finished else self._monitor.binding,
             pause_s=self._pause_s(),

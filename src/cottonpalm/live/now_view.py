@@ -6,7 +6,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from cottonpalm import clock
-from cottonpalm.live.ending import left
+from cottonpalm.live.ending import ending
 from cottonpalm.live.frame import at, part, place, state, state_of, zone
 from cottonpalm.live.reading import OLD_S
 from cottonpalm.live.runs_view import bar, binds_now
@@ -24,6 +24,7 @@ from cottonpalm.observers.words.numbers import percent, roughly
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cottonpalm.live.ending import Ending
     from cottonpalm.live.reading import Standing
     from cottonpalm.observers.measures.reported import Reported
     from cottonpalm.observers.page.markup import Part
@@ -40,10 +41,10 @@ def parts_of(each: Standing, url: str) -> dict[str, Markup]:
     """What the stream replaces."""
     story = glanced(each.info, each.life, url)
     name = state_of(each, story.state)
-    left_s = left(story.report, each) if name == "running" else None
+    ends = ending(story.report, each) if name == "running" else None
     return {
-        "head": _head(each, story, name, left_s),
-        "progress": _progress(each, left_s),
+        "head": _head(each, story, name, ends),
+        "progress": _progress(each, ends),
         "controls": controls(each, name),
         "figures": figures(story),
         "course": over_time(story.report) or Markup(""),
@@ -74,7 +75,7 @@ def _share(each: Standing) -> float | None:
     return (each.ok + each.failed) / each.about if each.about else None
 
 
-def _head(each: Standing, story: Story, name: str, left_s: tuple[float, float, float] | None) -> Markup:
+def _head(each: Standing, story: Story, name: str, ends: Ending | None) -> Markup:
     words = (each.info.holder or "").rsplit(" ", 2)
     who = f"process {words[1]} on {words[0]}" if len(words) == 3 else each.info.holder or ""
     parts = [state(name), *(tag("span", each) for each in (_when(story), who) if each)]
@@ -82,7 +83,7 @@ def _head(each: Standing, story: Story, name: str, left_s: tuple[float, float, f
     return tag(
         "header",
         tag("p", *parts, class_="who"),
-        tag("h1", sentence(verdict(each, story, name, left_s))),
+        tag("h1", sentence(verdict(each, story, name, ends))),
         tag("p", sentence(_why(each, story, name)), class_="lede"),
     )
 
@@ -94,7 +95,7 @@ def _when(story: Story) -> str:
     return f"since {began}" if story.ended is None else began if began == ended else f"{began} to {ended}"
 
 
-def verdict(each: Standing, story: Story, name: str, left_s: tuple[float, float, float] | None) -> str:
+def verdict(each: Standing, story: Story, name: str, ends: Ending | None) -> str:
     """How far it is, in one sentence, and when it will be ready."""
     done, share = each.ok + each.failed, _share(each)
     if share is not None and share < 1:
@@ -108,7 +109,14 @@ def verdict(each: Standing, story: Story, name: str, left_s: tuple[float, float,
         return f"Stopping. {said}"
     if not each.going:
         return {"stopped": "Stopped. ", "failed": "Failed. "}.get(story.state, "") + said
-    return said if left_s is None else f"{said} Ready about {at(clock.wall() + left_s[0])}."
+    return said if ends is None else f"{said} {_when_it_ends(ends)}"
+
+
+def _when_it_ends(ends: Ending) -> str:
+    when = at(clock.wall() + ends.seconds)
+    if ends.enough_for is None:
+        return f"Ready about {when}."
+    return f"The budget is spent about {when}, after about {count(ends.enough_for, 'row')}."
 
 
 def _why(each: Standing, story: Story, name: str) -> str:
@@ -136,22 +144,23 @@ def _old(each: Standing) -> str:
     return f"Somebody looked last {ago} ago; how it stands now is here within a second or two."
 
 
-def _progress(each: Standing, left_s: tuple[float, float, float] | None) -> Markup:
+def _progress(each: Standing, ends: Ending | None) -> Markup:
     said = each.said or {}
     parts: list[tuple[str, str, str]] = [(f"{each.ok:,}", "answered", "")]
     if each.failed:
         parts.append((f"{each.failed:,}", "failed", "worse"))
     if each.going and said:
-        parts.append((f"{said['rows']:,}", "in flight", ""))
+        parts.append((f"{said['requests']:,}", "in flight", ""))
     if each.about is not None:
         about = "" if each.total is not None else "about "
         parts.append((f"{about}{each.about - each.ok - each.failed:,}", "left", ""))
     spans = [
         tag("span", tag("b", number), f" {word}", class_=class_ or None) for number, word, class_ in parts
     ]
-    if left_s is not None:
-        seconds, least, most = (roughly(value) for value in left_s)
+    if ends is not None:
+        seconds, least, most = (roughly(value) for value in ends[:3])
         ranged = f"{seconds} left" if least == most else f"{seconds} left, {least} to {most}"
+        ranged += "" if ends.enough_for is None else ", then the budget is spent"
         spans.append(tag("span", kept(ranged), class_="end-of-line"))
     done = each.ok + each.failed
     label = f"{done:,} of {each.of_all} rows" if each.about else f"{done:,} rows"
@@ -173,7 +182,9 @@ def controls(each: Standing, name: str) -> Markup:
     if name == "stopping":
         return tag("p", "It was asked to stop.", class_="note")
     run, said = each.info.name, each.said or {}
-    flying = f"the {said['rows']:,} in flight are" if said else "what is in flight is"
+    flying = (
+        f"the {said['requests']:,} in flight are" if said.get("requests", 0) > 1 else "what is in flight is"
+    )
     held = name == "paused"
     word, what = ("Resume", "resume") if held else ("Pause", "pause")
     effect = "Resume: rows start again at once." if held else f"Pause: {flying} finished and kept."
@@ -215,10 +226,10 @@ def _cap(each: Standing, run: str) -> Markup:
 
 
 def _cancel(each: Standing, run: str, flying: str) -> Markup:
-    left_rows = "the rows left" if each.total is None else count(each.total - each.ok - each.failed, "row")
+    left_rows = "" if each.total is None else f" ({count(each.total - each.ok - each.failed, 'row')})"
     said = (
-        f"{count(each.ok + each.failed, 'row')} stay as they are, {flying} finished and kept, and {left_rows} are not"
-        " asked. The same command again goes on."
+        f"What is done ({count(each.ok + each.failed, 'row')}) stays as it is, {flying} finished and kept, and what is"
+        f" left{left_rows} is not asked. The same command again goes on."
     )
     button = tag("button", "Cancel the run", class_="danger", name_="sure")
     asks = tag("div", tag("p", sentence(said)), _form(run, "cancel", button), class_="asks")

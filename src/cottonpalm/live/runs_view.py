@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm import clock
-from cottonpalm.live.ending import left
+from cottonpalm.live.ending import ending
 from cottonpalm.live.frame import at, part, place, state, state_of, zone
 from cottonpalm.live.stories import glanced
 from cottonpalm.observers.measures.rates import window_s
@@ -181,5 +181,8 @@ def binds_now(said: Mapping[str, Any] | None) -> str:
 def _end(each: Standing, story: Story, name: str) -> Part:
     if not each.going:
         return kept(at(story.ended)) if story.ended else ""
-    left_s = left(story.report, each) if name == "running" else None
-    return "" if left_s is None else kept(f"about {at(clock.wall() + left_s[0])}")
+    ends = ending(story.report, each) if name == "running" else None
+    if ends is None:
+        return ""
+    when = kept(f"about {at(clock.wall() + ends.seconds)}")
+    return when if ends.enough_for is None else join((when, tag("small", "the budget is spent then")))

@@ -105,7 +105,7 @@ def _state(info: RunInfo, life: Kept | None, facts: Mapping[str, Any]) -> State:
 def _settings(info: RunInfo, life: Kept | None, url: str) -> Iterator[tuple[str, str]]:
     yield "run", info.name
     for name, value in info.meta.get(JOB, {}).items():
-        if name not in _HIDDEN and value not in (None, "", [], {}, False):
+        if name not in _HIDDEN and value not in (None, "", [], {}, False) and (name, value) != ("times", 1):
             yield _label(name), _said(name, value)
     yield "store", shown(store_shown(url))
     if life is not None and life.lives:

@@ -32,10 +32,10 @@ GROUP: Final = 32  # so are rows: many at once are far cheaper
 
 
 class Look(NamedTuple):
-    """One look at the run: what holds more rows back and why, how many requests may be and are in flight."""
+    """One look at the run: what holds more rows back and why, how many requests may be (if known) and are in flight."""
 
     state: Bottleneck
-    limit: float
+    limit: float | None
     in_flight: int
     why: str = ""
 
@@ -304,7 +304,7 @@ class Profiler:
                 states_s,
                 wall_s,
                 clock.cpu() - self._cpu,
-                self._look().limit,
+                self._look().limit or 0.0,
                 dict(self._whys),
                 seen=self._models.requests > 0,
             ),

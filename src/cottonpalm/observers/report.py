@@ -125,8 +125,9 @@ def _head(report: Reported) -> Iterator[str]:
             "cache", said + (f", {counts.coalesced:,} joined a call" if counts.coalesced else "")
         )
     if counts.requests:
-        copies = f", {counts.hedges:,} copies of late ones" if counts.hedges else ""
-        yield from _wrapped("requests", f"{counts.requests:,}, {counts.retries:,} of them retries{copies}")
+        retries = "a retry" if counts.retries == 1 else "retries"
+        copies = f", {count(counts.hedges, 'copy', 'copies')} of late ones" if counts.hedges else ""
+        yield from _wrapped("requests", f"{counts.requests:,}, {counts.retries:,} of them {retries}{copies}")
     if by := report.transports:
         ways = [f"{by.get('fast', 0):,} fast"]
         ways += [

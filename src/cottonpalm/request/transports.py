@@ -10,6 +10,9 @@ Transport: TypeAlias = Literal["fast", "stock"]
 DEFAULT_TRANSPORT: Final[Transport] = "fast"
 
 
+STREAMED: Final = "a streamed answer"
+
+
 class Transports:
     """Counts the calls of one run by the transport of what was sent for them. On the run's loop only.
 
@@ -38,7 +41,7 @@ class Transports:
 
 
 class StockCall:
-    """One call that the model's own SDK makes; counted once it sends something."""
+    """One call that the model's own SDK makes; counted once, when it first sends something."""
 
     __slots__ = ("_counts", "_why")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from cottonpalm.errors import ConfigError
+from cottonpalm.urls import in_memory
 
 if TYPE_CHECKING:
     from cottonpalm.protocols import Store
@@ -64,7 +65,7 @@ def database_of(url: str | Path) -> Database | None:
         ConfigError: no such kind of address, or a package is missing for it.
     """
     text = str(url)
-    if text in ("memory:", "memory://", ":memory:"):
+    if in_memory(text):
         return None
     if text.startswith(_POSTGRES):
         from cottonpalm.stores.postgres.database import PostgresDatabase  # noqa: PLC0415 - psycopg is an extra

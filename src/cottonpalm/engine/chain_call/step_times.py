@@ -23,6 +23,18 @@ def in_sample(index: int) -> bool:
     return index < FIRST or index % THEN_EVERY == 0
 
 
+def of_model(kind: str, model: object) -> str:
+    """The name of a model's step: a chain may have several models of one class."""
+    return f"{kind} ({model})" if model else kind
+
+
+def _name(serialized: Mapping[str, Any], given: str | None, metadata: Mapping[str, Any]) -> str:
+    """What names a step best: a name that it was given, or else its class."""
+    kind = (serialized.get("id") or ["?"])[-1]
+    name = given or serialized.get("name") or kind
+    return of_model(name, metadata.get("ls_model_name")) if name == kind else name
+
+
 class _Step:
     """A step that is under way. `inner_s`: the time of the steps inside it."""
 
@@ -51,8 +63,7 @@ class StepTimes(BaseCallbackHandler):
     def _begins(
         self, serialized: Any, _: Any, *, run_id: UUID, parent_run_id: UUID | None = None, **more: Any
     ) -> None:
-        about = serialized or {}
-        name = more.get("name") or about.get("name") or (about.get("id") or ["?"])[-1]
+        name = _name(serialized or {}, more.get("name"), more.get("metadata") or {})
         with self._lock:
             self._open[run_id] = _Step(str(name)[:LONGEST], parent_run_id)
 

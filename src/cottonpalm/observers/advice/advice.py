@@ -58,8 +58,8 @@ class Advice:
         return Bars(self.whole, max(0.0, self.whole - self.gain), self.then)
 
     def gained(self) -> str:
-        """`-34 min`, `-$3.90`, `412 rows`."""
-        return f"-{self.amount(self.gain)}" if self.unit != "rows" else self.amount(self.gain)
+        """`-34 min`, `-$3.90`, `412`: rows are named by the whole of which they are a part."""
+        return f"-{self.amount(self.gain)}" if self.unit != "rows" else f"{round(self.gain):,}"
 
     def amount(self, value: float) -> str:
         """A value in the unit of the gain, in words."""

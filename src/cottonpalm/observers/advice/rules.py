@@ -111,7 +111,7 @@ def _waits(report: Reported) -> Iterator[Advice]:
         seconds = min(report.bound_s.get(state, 0.0), report.wall_s)
         if seconds > 0:
             share = percent(seconds / report.wall_s)
-            why = f"{capital(bound.named)} took {duration(seconds)} ({share}) of the run: that much at most."
+            why = f"{capital(bound.named)} took {duration(seconds)} ({share} of the run): at most that can be gained."
             yield Advice(
                 f"bound by {state}",
                 "s",
@@ -161,7 +161,7 @@ def _failed_rows(report: Reported) -> Iterator[Advice]:
     for kind, number in sorted(kinds.items(), key=lambda pair: -pair[1]):
         if kind in FAILED:
             what, how_so, how = FAILED[kind]
-            why = f"{count(number, 'row')} of {rows:,} ({percent(number / rows)}) {how_so}."
+            why = f"{number:,} of {count(rows, 'row')} ({percent(number / rows)}) {how_so}."
             yield Advice(f"failed: {kind}", "rows", number, rows, what, why, how, exact=True, then="still ok")
 
 

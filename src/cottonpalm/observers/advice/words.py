@@ -56,7 +56,7 @@ LIMITS: Final[dict[str, Bound]] = {
     ),
     "cap": Bound(
         "Allow more rows at once.",
-        "your own bound of rows at once",
+        "your own limit on rows at once",
         "a higher `--concurrency`, or `max_concurrency` in Python",
     ),
     "concurrency": Bound(
@@ -73,7 +73,7 @@ WAITS: Final[dict[str, Bound]] = {
         "without",
     ),
     "source": Bound(
-        "Give the rows faster.", "the source of the rows", "read them from a file or a list", "without"
+        "Supply the rows faster.", "the source of the rows", "read them from a file or a list", "without"
     ),
     "store": Bound(
         "Put the store on a faster disk.", "writing to the store", "`--store` on a local disk", "without"
@@ -99,17 +99,17 @@ WAITS: Final[dict[str, Bound]] = {
 }
 FAILED: Final[dict[str, tuple[str, str, str]]] = {
     "throttle": (
-        "Ask rows again that the provider turned away.",
-        "were turned away to the end",
+        "Ask again for the rows that the provider turned away.",
+        "were turned away at every try",
         "`cottonpalm retry`, or more `--retries`",
     ),
     "transient": (
-        "Ask rows again whose failure may pass.",
+        "Ask again for the rows whose failure may pass.",
         "failed in a way that may pass",
         "`cottonpalm retry`, or more `--retries`",
     ),
     "reask": (
-        "Say the form of the answer more clearly.",
+        "State the form of the answer more clearly.",
         "got an answer that does not fit",
         "a prompt that shows the form, or a model with structured output",
     ),

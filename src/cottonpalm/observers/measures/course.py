@@ -27,12 +27,13 @@ class Course:
         self._limits, self._flights = Timeline(), Timeline()
         self._bound: dict[str, Timeline] = {}
 
-    def look(self, from_s: float, at_s: float, state: str, limit: float, in_flight: int) -> None:
+    def look(self, from_s: float, at_s: float, state: str, limit: float | None, in_flight: int) -> None:
         """Between two moments, in seconds from the start, `state` bound; the rest is as it is now."""
         for name, kept in self._kept.items():
             kept.add(at_s, getattr(self, name))
             setattr(self, name, 0)
-        self._limits.add(at_s, limit)
+        if limit is not None:
+            self._limits.add(at_s, limit)
         self._flights.add(at_s, in_flight)
         if state:
             if state not in self._bound:

@@ -195,7 +195,7 @@ class Reported:
         money: where the dollars went.
         prompts: by model: what its prompts have in common, and what the provider's prompt cache made of that.
         transports: model calls by transport, "fast", or "stock" with the reason; empty where the fast one was not
-            wanted, or none was made by a chat model that it knows.
+            wanted, or none was streamed or made by a chat model that it knows.
         steps: of the chain, the one that took most first; empty where nothing was seen of them.
         batch: what the batch lane could have taken; nothing where the run went through it.
         total: rows that the run was given; None where that is not known.

@@ -201,7 +201,7 @@ def verdict(a: Story, b: Story) -> str:
         said = "; ".join([took, *(f"in all, B {each}" for each in cost)])
     failed = round(b.failed - a.failed)
     if failed:
-        said += f"; {count(abs(failed), 'row')} {'more' if failed > 0 else 'fewer'} failed"
+        said += f"; {count(abs(failed), 'more row' if failed > 0 else 'fewer row')} failed"
     return f"{said}."
 
 
@@ -240,7 +240,7 @@ def lede(a: Story, b: Story) -> str:
     cached = b.report.counts.cached - a.report.counts.cached
     if abs(cached) >= EQUAL * max(1, b.ok):
         who = ("B", "A") if cached > 0 else ("A", "B")
-        said.append(f"{who[0]}'s cache answered {count(abs(cached), 'row')} more than {who[1]}'s.")
+        said.append(f"{who[0]}'s cache answered {count(abs(cached), 'more row')} than {who[1]}'s.")
     return " ".join(said)
 
 

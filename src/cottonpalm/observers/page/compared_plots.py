@@ -33,7 +33,7 @@ def rates(a: Story, b: Story) -> Markup:
         return section("Rows done", "a second", tag("p", "Too short to have a course.", class_="none"))
     behind = unfold(_rates_table(a, b))
     label = (
-        f"Rows done per second: A {per_second(a.report.rows_per_s)} in the mean over {duration(a.report.wall_s)},"
+        f"Rows done per second: A {per_second(a.report.rows_per_s)} on average over {duration(a.report.wall_s)},"
         f" B {per_second(b.report.rows_per_s)} over {duration(b.report.wall_s)}."
     )
     named = _named(lines, top, (b, a))

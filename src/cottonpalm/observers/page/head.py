@@ -199,7 +199,7 @@ def _rate(story: Story) -> Markup:
     if not mean:
         return _figure("Rate", *_nothing(story))
     if window_s(story.report) is None:
-        return _figure("Rate", _units(rate(mean)), share_bar(0.0), "in the mean")
+        return _figure("Rate", _units(rate(mean)), share_bar(0.0), "on average")
     most = max(rates(story.report), default=mean)
     note = f"{kept(rate(most))} at most"
     return _figure("Rate", _units(rate(mean)), share_bar(mean / max(mean, most), "ink", 1.0), note)
@@ -226,7 +226,7 @@ def _median(story: Story) -> Markup:
     if not spread.count:
         return _figure("One row", *_nothing(story))
     if spread.count < FEW:
-        note = f"{kept(two(spread.mean) + ' s')} in the mean"
+        note = f"{kept(two(spread.mean) + ' s')} on average"
         return _figure("One row, at most", _units(two(spread.max) + " s"), share_bar(0.0), note)
     note = f"{kept('99 %')} took {kept(two(spread.p99) + ' s')} or less"
     bar = share_bar(spread.p50 / spread.p99 if spread.p99 else 0.0, "ink", 1.0)
@@ -252,7 +252,7 @@ def advice(story: Story) -> Markup:
 
 
 def _card(each: Advice) -> Markup:
-    how = join(("Counted. " if each.exact else "Estimate. ", "Do: ", words(each.how), "."))
+    how = join(("Counted. " if each.exact else "Estimate. ", "How: ", words(each.how), "."))
     gain = kept(each.gained()).replace("\u2212\u2212", "\u2212")
     return tag(
         "article",

@@ -38,7 +38,7 @@ def _spent(report: Reported) -> Markup:
     note, budget = _note(report), None if report.counts.stored else report.money.budget_usd
     drawn_budget = budget if budget is not None and budget <= FAR * total else None
     top = max(total, drawn_budget or 0.0)
-    label = f"Money over {duration(report.wall_s)}: {money_usd(total)} in the end"
+    label = f"Money over {duration(report.wall_s)}: {money_usd(total)} at the end"
     label += f", of a budget of {money_usd(budget)}." if budget is not None else "."
     ceiling = None if drawn_budget is None else (drawn_budget, f"budget {money_usd(drawn_budget)}", "budget")
     sign, rate = currency()

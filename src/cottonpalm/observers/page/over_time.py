@@ -10,7 +10,7 @@ from cottonpalm.observers.measures.rates import rates, widths, window_s
 from cottonpalm.observers.page.markup import Markup, join, kept, tag
 from cottonpalm.observers.page.parts import Column, section, table, unfold
 from cottonpalm.observers.page.plots import Line, Span, axis, chart, lane, percent_of, text
-from cottonpalm.observers.words.formatting import binds, duration
+from cottonpalm.observers.words.formatting import binds, count, duration
 from cottonpalm.observers.words.numbers import per_second, percent, times
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _rate(report: Reported, moments: Sequence[Seen]) -> Markup:
     if window_s(report) is None:
         return _row("Rows done", "a second", _few("rows"), _value(per_second(mean), "mean"), data)
     label = (
-        f"Rows done per second over {duration(report.wall_s)}: {per_second(mean)} in the mean,"
+        f"Rows done per second over {duration(report.wall_s)}: {per_second(mean)} on average,"
         f" {per_second(most)} at most."
     )
     line = Line(to_edges([(each.middle, each.rows_per_s) for each in moments]), "line", area=True)
@@ -216,13 +216,13 @@ def _flight(report: Reported, moments: Sequence[Seen]) -> Markup | None:
     limit = _mean([value for _, value in limits]) if limits else None
     top = max((value for _, value in (*flying, *limits)), default=1.0)
     failed = sum(each.moment.failed_tries for each in moments)
-    flights, bounds = to_edges(flying), to_edges(limits)
+    flights, bounds = to_edges(flying), _bounds(flying, limits)
     lines = [Line(flights, "line", area=True)]
     if limits:
         lines.append(Line(bounds, "limit", step=True))
-    label = f"Requests in flight over {duration(report.wall_s)}: {_whole(mean)} in the mean"
+    label = f"Requests in flight over {duration(report.wall_s)}: {_whole(mean)} on average"
     label += f", of a limit of {_whole(limit)}" if limit is not None else ""
-    label += f"; {failed:,} tries failed." if failed else "."
+    label += f"; {count(failed, 'try', 'tries')} failed." if failed else "."
     drawn = chart(
         FLIGHT,
         label,
@@ -236,7 +236,7 @@ def _flight(report: Reported, moments: Sequence[Seen]) -> Markup | None:
         drawn = _few("looks")
     values: list[Part] = [_value(_whole(mean), "in flight")]
     values += [_value(_whole(limit), "limit")] if limit is not None else []
-    values += [_value(f"{failed:,}", "failed tries")] if failed else []
+    values += [_value(f"{failed:,}", "failed try" if failed == 1 else "failed tries")] if failed else []
     now = "|".join(
         " of ".join(
             _whole(value) for value in (each.moment.in_flight, each.moment.limit) if value is not None
@@ -244,6 +244,14 @@ def _flight(report: Reported, moments: Sequence[Seen]) -> Markup | None:
         for each in moments
     )
     return _row("In flight", "of the limit", drawn, join(values), data=now)
+
+
+def _bounds(
+    flying: Sequence[tuple[float, float]], limits: list[tuple[float, float]]
+) -> list[tuple[float, float]]:
+    """The limit's line. Looks that found none come first where workers have not begun: it starts after them."""
+    begins_late = bool(limits) and flying[0][0] < limits[0][0]
+    return to_edges(limits)[begins_late:]
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -282,7 +290,7 @@ def _reach(
     line: Sequence[tuple[float, float]], at: float, scale: float, *, step: bool
 ) -> tuple[float, float] | None:
     """Between which heights a line goes where its name shall stand."""
-    if not line:
+    if not line or line[0][0] > at + ASIDE:
         return None
     ends = [_height(line, x, step=step) for x in (at - ASIDE, at + ASIDE)]
     values = [*ends, *(value for x, value in line if abs(x - at) < ASIDE)]

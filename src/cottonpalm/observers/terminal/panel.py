@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from rich.cells import cell_len
 from rich.text import Text
 
+from cottonpalm.observers.measures.funds import at_the_end
 from cottonpalm.observers.words.formatting import clean, duration, money, rate
 from cottonpalm.observers.words.numbers import money_usd, roughly
 from cottonpalm.types import PICO
@@ -23,7 +24,6 @@ BAR: Final = 40  # at most, of the rows
 BUDGET_BAR: Final = 15
 LEAST_BAR: Final = 8
 SPARKS: Final = "▁▂▃▄▅▆▇█"
-MONEY_FROM: Final = 0.02  # of the rows are done: from there on what all will cost is told
 ERRORS: Final = 2  # distinct ones that are shown
 
 
@@ -262,19 +262,6 @@ def _money(numbers: Numbers, width: int, *, unicode: bool) -> Text | None:
     elif not numbers.over and (whole := at_the_end(cost, numbers.done, numbers.stored, numbers.total)):
         parts.append(Text(f"about {money_usd(before + whole)} at the end"))
     return _join(_line("money"), parts, width)
-
-
-def at_the_end(cost: float, done: int, stored: int, total: int | None) -> float | None:
-    """What a process will have spent when all is done, at the price of its rows so far; None while these are too few.
-
-    Args:
-        cost: what its rows have cost.
-        done: rows that are, those included that were found done.
-        stored: those; whatever they cost, it is not part of `cost`.
-        total: rows in all.
-    """
-    here, its = done - stored, (total or 0) - stored
-    return cost * its / here if 0 < here < its and here >= MONEY_FROM * its else None
 
 
 def _failed(numbers: Numbers, width: int, *, unicode: bool) -> Iterator[Text]:

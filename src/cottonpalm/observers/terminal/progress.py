@@ -30,10 +30,11 @@ from cottonpalm.events import (
     RunStarted,
     Unreachable,
 )
+from cottonpalm.observers.measures.funds import enough_for
 from cottonpalm.observers.measures.pace import Pace
 from cottonpalm.observers.terminal import logs
 from cottonpalm.observers.terminal.coming import ComingRows
-from cottonpalm.observers.terminal.panel import Faults, Numbers, at_the_end, line, panel
+from cottonpalm.observers.terminal.panel import Faults, Numbers, line, panel
 from cottonpalm.observers.told import Told
 from cottonpalm.observers.words.formatting import binds, clean, duration, money, told
 from cottonpalm.observers.words.numbers import share_of_budget
@@ -314,8 +315,8 @@ class Progress:
             total = None  # nothing was read yet
         done, per_s = done_here + stats.stored, self._pace.note(clock.now(), done_here)
         waits = stats.binding.what == "batch"  # nobody knows until when
-        enough_for = self._enough_for(stats, done, total)
-        last = total if enough_for is None else enough_for
+        lasts = self._lasts(stats, done, total)
+        last = total if lasts is None else lasts
         rows = None if last is None or waits else max(0, last - done)
         last_rows = stats.binding.what == "tail"
         allowed = _allowed(stats, done_here)
@@ -353,19 +354,16 @@ class Progress:
             streams=len(self.coming),
             why=clean(stats.binding.why),
             stored=stats.stored,
-            enough_for=enough_for,
+            enough_for=lasts,
             over=stats.finished,
         )
 
-    def _enough_for(self, stats: Snapshot, done: int, total: int | None) -> int | None:
-        """After how many rows in all the budget will be spent; None where it is enough for all, as far as is known."""
-        if not self._budget_usd:
+    def _lasts(self, stats: Snapshot, done: int, total: int | None) -> int | None:
+        """See `funds.enough_for`; where it is not known what rows cost, nor is that."""
+        if not self._budget_usd or not stats.cost_known:
             return None
-        budget, cost = self._budget_usd - _before(stats), stats.cost_usd
-        whole = at_the_end(cost, done, stats.stored, total)
-        if not whole or whole <= budget or not stats.cost_known:
-            return None
-        return max(done, stats.stored + int((done - stats.stored) * budget / cost))
+        cost = stats.cost_usd
+        return enough_for(self._budget_usd - _before(stats) - cost, cost, done, stats.stored, total)
 
     def picture(self, numbers: Numbers) -> Group:
         """The live display, as wide as the terminal, but for a `^C`: one line more, and the first would stay behind."""

@@ -34,7 +34,7 @@ _SAID: Final[Mapping[Bottleneck, str]] = {
     "reader": "For {share} of the run, whoever reads the outcomes was slower than the calls.",
     "store": "For {share} of the run, writing outcomes to the store was slower than the calls.",
     "source": "For {share} of the run, the source had no rows ready.",
-    "cap": "Your own bound of rows at once held {share} of the run back; a higher one may be faster.",
+    "cap": "Your own limit on rows at once bound {share} of the run; a higher one may be faster.",
     "held": "The run was paused by hand for {share} of its time.",
     "batch": "For {share} of the run rows waited for batches.",
     "tail": "For {share} of the run only its last rows were under way.",

@@ -23,7 +23,7 @@ def in_words(kind: str) -> str:
 
 _STOPPED: Final = {
     "fatal": "No row could be answered.",
-    "budget": "The budget did not reach further.",
+    "budget": "The budget did not allow for more.",
     "max_failures": "Too many rows failed.",
     "stalled": "Nothing moved any more.",
     "store": "The store failed.",

@@ -61,7 +61,7 @@ def _came(use: PromptUse, read_in: int) -> str:
     if not cacheable(use):
         if use.later >= max(use.minimum, 1):
             return f", but {use.later:,} more come after something that differs, so nothing can be cached"
-        return f": the provider caches from {use.minimum:,} on" if use.minimum else ""
+        return f": the provider caches from {use.minimum:,} tokens on" if use.minimum else ""
     if use.asked != "itself" and not use.on:
         return ": none was cached, as the requests do not ask for it"
     return ": the provider reported none of them as cached"

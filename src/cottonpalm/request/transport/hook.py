@@ -22,6 +22,7 @@ from cottonpalm.request.transport.client_loops import at_home, on_a_bridge
 from cottonpalm.request.transport.drivers import drive, drive_sync
 from cottonpalm.request.transport.replay import LOOK, REPLAY
 from cottonpalm.request.transport.sender import INSIDE, Sender
+from cottonpalm.request.transports import BY_SDK, STREAMED, StockCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +79,7 @@ def _async_send(http: ModuleType, original: Callable[..., Any]) -> Callable[...,
             return await original(client, request, **options)
         again = functools.partial(original, at_home(http, self), **options)
         found[1].streams = stream = options.get("stream", False)
-        return await drive(*found, Sender(http, request, stream, again))
+        return await drive(*found, Sender(http, request, stream, again, _counted(found[0], stream=stream)))
 
     return send
 
@@ -95,9 +96,15 @@ def _sync_send(http: ModuleType, original: Callable[..., Any]) -> Callable[..., 
             return original(self, request, **options)
         again = functools.partial(original, self, **options)
         found[1].streams = stream = options.get("stream", False)
-        return drive_sync(*found, Sender(http, request, stream, again))
+        return drive_sync(*found, Sender(http, request, stream, again, _counted(found[0], stream=stream)))
 
     return send
+
+
+def _counted(row: RowAccount, *, stream: bool) -> StockCall | None:
+    """The call that the fast transport has left to the SDK; streams go by the SDK from the start."""
+    call, counts = BY_SDK.get(), row.run.transports
+    return StockCall(counts, STREAMED) if call is None and stream and counts.wanted else call
 
 
 def _ours(client: Any, request: Any, *, awaited: bool) -> tuple[RowAccount, Call] | None:

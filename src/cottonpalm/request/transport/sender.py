@@ -11,13 +11,13 @@ from cottonpalm import clock
 from cottonpalm.providers.raised import asks_on
 from cottonpalm.request.attempt.steps import Done, KeptFailure, Reply
 from cottonpalm.request.transport.stream_reader import AsyncTap, Reading, SyncTap, tap_class
-from cottonpalm.request.transports import BY_SDK
 from cottonpalm.runtime.time_limit import TimeLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
+    from cottonpalm.request.transports import StockCall
 
 # True below the original `send`: a transport may itself use a client, and we must leave its requests alone.
 INSIDE: Final[ContextVar[bool]] = ContextVar("cottonpalm_inside", default=False)
@@ -34,12 +34,14 @@ class Sender:
         http: the HTTP library of the request, `httpx` or `httpx2`.
         stream: True: the caller reads the body itself.
         send: the original `send` with all its options; each try calls it once with a request.
+        counted: the call of the SDK that it is for; None: its transport is not counted.
     """
 
     http: ModuleType
     request: Any
     stream: bool
     send: Callable[[Any], Any]
+    counted: StockCall | None = None
 
     async def once(
         self,
@@ -55,8 +57,7 @@ class Sender:
             began: told what cuts it off, as it goes out.
         """
         request = self._with(body)
-        if (call := BY_SDK.get()) is not None:
-            call.sends()
+        self._sends()
         kept = request.extensions
         request.extensions = {**kept, "timeout": connecting_soon(kept.get("timeout"))}
         token = INSIDE.set(True)
@@ -82,8 +83,7 @@ class Sender:
     def once_sync(self, timeout_s: float, body: bytes | None = None) -> Reply:
         """Send once, and block this thread. The timeout limits each socket operation."""
         request = self._with(body)
-        if (call := BY_SDK.get()) is not None:
-            call.sends()
+        self._sends()
         kept = request.extensions
         request.extensions = {**kept, "timeout": _lowered(connecting_soon(kept.get("timeout")), timeout_s)}
         token = INSIDE.set(True)
@@ -97,6 +97,10 @@ class Sender:
             INSIDE.reset(token)
             request.extensions = kept
         return self.reply(response)
+
+    def _sends(self) -> None:
+        if self.counted is not None:
+            self.counted.sends()
 
     def _with(self, body: bytes | None) -> Any:
         """Return the request, or a copy with another body. The chain's own request is not changed."""

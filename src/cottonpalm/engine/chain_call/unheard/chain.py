@@ -27,7 +27,7 @@ from langchain_core.runnables import (
 from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.runnables.passthrough import RunnableAssign, RunnablePick
 
-from cottonpalm.engine.chain_call.step_times import StepTimes
+from cottonpalm.engine.chain_call.step_times import StepTimes, of_model
 from cottonpalm.engine.chain_call.unheard.composed import (
     assigned,
     chosen,
@@ -140,7 +140,7 @@ class _Reader:
         known = self._plain(step, kwargs or {}) or self._function(step)
         self.gains = self.gains or known is not None
         called = known or self._code(whole(step, self._place))
-        return [timed(name or step.get_name(), called) if self._times else called]
+        return [timed(name or _name(step, kwargs or {}), called) if self._times else called]
 
     def _bound(self, step: Any, kwargs: dict[str, Any]) -> list[Step]:
         if step.config_factories or (step.config or {}).get("callbacks"):
@@ -198,6 +198,13 @@ def _kind(step: Any) -> type:
     """Its class, without the types that a generic class was given."""
     given = getattr(type(step), "__pydantic_generic_metadata__", {})
     return given.get("origin") or type(step)
+
+
+def _name(step: Any, kwargs: dict[str, Any]) -> str:
+    """Its name in the report, as `StepTimes` would find it."""
+    if not isinstance(step, BaseChatModel) or step.name:
+        return str(step.get_name())
+    return of_model(step.get_name(), step._get_ls_params(**kwargs).get("ls_model_name"))  # noqa: SLF001
 
 
 def _same(value: Any) -> Any:

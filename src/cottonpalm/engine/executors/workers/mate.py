@@ -26,7 +26,7 @@ class Mate:
         self.link, self.lumps = link, lumps
         self.out: dict[int, Item] = {}
         self.wants = self.requests = 0
-        self.limit = 0.0
+        self.limit: float | None = None  # it has not said yet
         self.paused_until = 0.0  # by this process's clock
         self.limits: Sequence[LimitChanged] = ()  # by host and model
         self.binding = Binding("", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from heapq import heapify, heappop, heapreplace
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm import clock
@@ -28,14 +29,14 @@ class Mates:
 
     Attributes:
         answered: rows that they have answered.
-        limit: how many requests may be in flight at all of them, as long as rows went to them.
+        limit: how many requests may be in flight at all of them, as long as rows went to them; None: none has begun.
     """
 
     def __init__(self, most: Callable[[], int], cap: int | None, over: Callable[[], bool]) -> None:
         self._most, self._cap, self._over = most, cap, over
         self._mates: set[Mate] = set()
         self.answered = 0
-        self.limit = 0.0
+        self.limit: float | None = None
 
     def __iter__(self) -> Iterator[Mate]:
         return iter(tuple(self._mates))
@@ -86,8 +87,8 @@ class Mates:
     def add_limits(self) -> None:
         """One of them has said its limits. Before it has its share, each one says the whole cap."""
         if not self._over():
-            limit = sum(mate.limit for mate in self)
-            self.limit = limit if self._cap is None else min(limit, self._cap)
+            said = [mate.limit for mate in self if mate.limit is not None]
+            self.limit = min(sum(said), self._cap or inf) if said else None
 
     def limits(self) -> list[LimitChanged]:
         """See `monitor.WorkersStanding`.
@@ -110,4 +111,4 @@ class Mates:
         said = Counter(mate.binding for mate in self if mate.binding.what not in OWN)
         if said:
             return said.most_common(1)[0][0]
-        return here if self.limit else Binding("", "")  # before they begin, nothing is known
+        return Binding("", "") if self.limit is None else here

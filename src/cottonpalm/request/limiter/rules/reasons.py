@@ -37,7 +37,7 @@ def _pace(gates: Gates) -> str:
     if not bucket.rate:
         seen = gates.refusals.seen
         after = f"after {_rejections(seen)}" if seen else "as nobody knows yet how many fit"
-        return f"ever more go, evenly spaced, {after}"
+        return f"more and more are sent, evenly spaced, {after}"
     tokens = gates.heavy > SURE
     rate = bucket.rate * (gates.usual_ask if tokens else 1.0)
     unit = "tokens" if tokens else "requests"
@@ -48,7 +48,7 @@ def _number(gates: Gates) -> str:
     number = gates.concurrency
     fits = f"requests in flight: {int(number.limit):,}"
     if number.knee.found:
-        return f"{fits}, as more only take longer"
+        return f"{fits}, as with more each takes longer"
     if number.wall is not None:
         return f"{fits} fit, {_found(number.rejections, 'found in an earlier run, or by another process')}"
     return f"{fits}, and more as long as they are taken" if number.starting else f"{fits} are allowed"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cottonpalm.request.transport.fast.untouched import patched
+from cottonpalm.request.transports import STREAMED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -110,7 +111,7 @@ class OpenAI:
             "response_format" not in payload and model._use_responses_api(payload)
         ):
             return "the Responses API"
-        return "a streamed answer" if payload.get("stream") else ""
+        return STREAMED if payload.get("stream") else ""
 
     def outline(self, body: Mapping[str, Any]) -> Any:
         """See `Speaker`."""
@@ -207,7 +208,7 @@ class Anthropic:
 
     def unfit(self, model: Any, payload: Mapping[str, Any]) -> str:  # noqa: ARG002
         """See `Speaker`."""
-        return "a streamed answer" if payload.get("stream") else ""
+        return STREAMED if payload.get("stream") else ""
 
     def outline(self, body: Mapping[str, Any]) -> Any:
         """See `Speaker`."""
