@@ -148,6 +148,8 @@ def test_two_runs_are_compared_as_a_page_and_as_text(ask: Command, cottonpalm: C
             "in.jsonl is there and is no report; name another file, or say --overwrite",
         ),
         (("out", "--store", "other.db"), "there is no store other.db"),
+        (("out", "-o", "."), ". is a folder; name a file, as in report.html"),
+        (("out", "-o", "./cottonpalm.db", "--overwrite"), "is the store itself; name another file"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_one_line_and_harms_nothing(
@@ -161,6 +163,7 @@ def test_what_cannot_be_done_is_told_in_one_line_and_harms_nothing(
     assert mend in result.err
     assert result.err.count("\n") == 1
     assert (folder / "in.jsonl").read_bytes() == before
+    assert cottonpalm("status").code == 0, "the store is still one"
 
 
 def test_a_report_that_cannot_be_written_is_refused_before_any_call(

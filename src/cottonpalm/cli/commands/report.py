@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from cottonpalm import clock
 from cottonpalm.cli.commands.parts import parts_of
-from cottonpalm.cli.files.output_file import is_stream, probe, replacing
+from cottonpalm.cli.files.output_file import is_same, is_stream, probe, replacing
 from cottonpalm.cli.problems import Problem, os_problem
 from cottonpalm.cli.screen.screen import put
 from cottonpalm.cli.store.held_store import existing_store
@@ -20,6 +20,7 @@ from cottonpalm.observers.page.run_page import page_of
 from cottonpalm.observers.report import text_of
 from cottonpalm.observers.words.formatting import as_it_can_be_shown, money
 from cottonpalm.shell import Code, command_on
+from cottonpalm.stores import database_of
 from cottonpalm.urls import shown
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def show_report(
         Problem: there is no such run, or the file cannot be written.
     """
     if output is not None and not is_stream(output):
+        _refuse_store(output, url)
         check_page(output, overwrite=overwrite)
     with existing_store(url) as store:
         stories = [story_of(store, name, url) for name in names]
@@ -84,6 +86,13 @@ def _of_files(store: HeldStore, name: str, url: str) -> str:
         return ""
     example = command_on("report", parts[0].name, url)
     return f"note: the rows in the report of run {name} are files, each of which is a run with a report ({example})"
+
+
+def _refuse_store(output: str, url: str) -> None:
+    """`overwrite` is for files that can be made again: all that the runs have paid for is in the store."""
+    store = database_of(url)
+    if store is not None and is_same(output, str(store)):
+        raise Problem(f"-o {shown(output)} is the store itself; name another file")
 
 
 def check_page(output: str, *, overwrite: bool) -> None:
