@@ -306,6 +306,15 @@ def test_every_event_is_a_line_with_its_name_its_time_and_its_fields(
     assert len((folder / "e.jsonl").read_bytes().splitlines()) > len(events), "lines are added"
 
 
+def test_events_begin_a_line_of_their_own_behind_one_that_was_cut(ask: Command, folder: Path) -> None:
+    rows(folder / "in.jsonl", 2)
+    (folder / "e.jsonl").write_bytes(b'{"v":1,"at":12.5,"event":"RowSta')  # killed, or the disk was full
+    assert ask("in.jsonl", "-o", "out.jsonl", "--events", "e.jsonl").code == 0
+    cut, *whole = (folder / "e.jsonl").read_bytes().splitlines()
+    assert cut.endswith(b"RowSta")
+    assert json.loads(whole[0])["event"] == "RunStarted"
+
+
 def test_a_retry_tells_its_events_and_draws_the_page_of_both_lives(
     ask: Command, cottonpalm: Command, folder: Path, server: Loopback
 ) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -135,15 +137,23 @@ def write_page(output: str, text: str) -> None:
 
 
 def open_events(path: str) -> BinaryIO:
-    """A file to which events are added.
+    """A file to which events are added, each a line of its own, also behind one that was cut.
 
     Raises:
         Problem: it cannot be written.
     """
     try:
-        return Path(path).open("ab", buffering=1 << 16)
+        return _at_a_new_line(Path(path).open("ab", buffering=1 << 16), path)
     except OSError as error:
         raise os_problem("write", path, error) from error
+
+
+def _at_a_new_line(file: BinaryIO, path: str) -> BinaryIO:
+    if not is_stream(path) and Path(path).stat().st_size:
+        with suppress(PermissionError), Path(path).open("rb") as before:  # one may be allowed to write alone
+            before.seek(-1, os.SEEK_END)
+            file.write(b"" if before.read() == b"\n" else b"\n")
+    return file
 
 
 def _text(stories: Sequence[Story]) -> str:
