@@ -200,6 +200,23 @@ def test_one_file_in_two_places_is_refused(
     assert [path.name for path in folder.iterdir()] == ["in.jsonl"]
 
 
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ("-o - --report -", "--report - and the output"),
+        ("-o - --events -", "--events - and the output"),
+        ("-o out.jsonl --report - --events -", "--events - and the report"),
+    ],
+)
+def test_two_things_on_standard_output_are_refused(
+    ask: Command, folder: Path, server: Loopback, words: str, what: str
+) -> None:
+    rows(folder / "in.jsonl", 2)
+    result = ask("in.jsonl", *words.split())
+    assert (result.code, server.requests, result.out) == (2, 0, "")
+    assert f"cottonpalm: {what} would be one text on standard output; name a file" in result.one_line
+
+
 def test_a_report_of_ours_is_replaced_without_asking(ask: Command, cottonpalm: Command, folder: Path) -> None:
     rows(folder / "in.jsonl", 2)
     assert ask("in.jsonl", "-o", "out.jsonl").code == 0
@@ -304,6 +321,14 @@ def test_every_event_is_a_line_with_its_name_its_time_and_its_fields(
     assert not any(answer in text for answer in answers.values() if answer), "no answers"
     assert ask("in.jsonl", "-o", "out.jsonl", "--events", "e.jsonl").code == 3
     assert len((folder / "e.jsonl").read_bytes().splitlines()) > len(events), "lines are added"
+
+
+def test_events_go_to_standard_output_where_that_is_said(ask: Command, folder: Path) -> None:
+    rows(folder / "in.jsonl", 2)
+    said = ask("in.jsonl", "-o", "out.jsonl", "--events", "-", "-q")
+    events = [json.loads(line)["event"] for line in said.out.splitlines()]
+    assert (events[0], events[-1]) == ("RunStarted", "RunEnded")
+    assert not (folder / "-").exists()
 
 
 def test_events_begin_a_line_of_their_own_behind_one_that_was_cut(ask: Command, folder: Path) -> None:

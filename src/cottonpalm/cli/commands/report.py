@@ -137,12 +137,16 @@ def write_page(output: str, text: str) -> None:
 
 
 def open_events(path: str) -> BinaryIO:
-    """A file to which events are added, each a line of its own, also behind one that was cut.
+    """A file to which events are added, each a line of its own, also behind one that was cut; `-` for standard output.
 
     Raises:
         Problem: it cannot be written.
     """
     try:
+        if path == "-":
+            return os.fdopen(
+                os.dup(1), "wb", buffering=1 << 16
+            )  # a file of its own, as it is closed with the run
         return _at_a_new_line(Path(path).open("ab", buffering=1 << 16), path)
     except OSError as error:
         raise os_problem("write", path, error) from error
