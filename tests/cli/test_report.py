@@ -95,6 +95,11 @@ def test_of_a_run_whose_process_kept_no_report_or_an_early_one_it_says_what_the_
     said = cottonpalm("report", "out").out
     assert "report     its process has kept none" in said
     assert "0 ok" not in said
+    store = open_store("cottonpalm.db")
+    store.open_run("begun", None).close()
+    store.close()
+    said = cottonpalm("report", "begun").out
+    assert said.startswith("stored     0 ok, 0 failed\nreport     its process has kept none")
 
 
 def test_without_a_file_the_report_is_printed(ask: Command, cottonpalm: Command, folder: Path) -> None:

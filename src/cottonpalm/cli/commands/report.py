@@ -169,7 +169,7 @@ def _one(story: Story) -> str:
     """Its report, and before it what the store holds beyond that: a process that was killed kept no last report."""
     counts, rows = story.report.counts, story.rows
     told = counts.ok + counts.failed + counts.stored
-    if rows is None or told >= rows.ok + rows.failed:
+    if rows is None or (story.report.wall_s and told >= rows.ok + rows.failed):
         return text_of(story.report)
     cost = f", {money(rows.cost_pico)}" if rows.cost_pico else ""
     stored = f"stored     {rows.ok:,} ok, {rows.failed:,} failed{cost}\n"
