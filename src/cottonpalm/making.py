@@ -179,7 +179,8 @@ class RunMaker:
             from cottonpalm.observers.terminal.progress import Progress  # noqa: PLC0415 - likewise
 
             progress = NotebookProgress() if in_notebook() else Progress()
-            progress.watch(engine.stats)
+            budget = self._settings.budget
+            progress.watch(engine.stats, None if budget is None else lambda: budget.total)
             engine.add_observer(progress)
         return engine
 

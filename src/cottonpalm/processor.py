@@ -368,7 +368,7 @@ class BatchProcessor(ChainFace[Out]):
         collected = Collected(inputs)
         run = self._runs.run(asked)
         try:
-            with run:
+            with collected.telling(), run:
                 collected.run = run
                 while (outcome := collected.next_of(run)) is not None:
                     if collected.shows(outcome, return_exceptions=return_exceptions):
@@ -393,11 +393,12 @@ class BatchProcessor(ChainFace[Out]):
         collected = Collected(inputs)
         run = self._runs.remember(AsyncRun(await self._runs.aengine(asked)))
         try:
-            async with run:
-                collected.run = run
-                while (outcome := await collected.anext_of(run)) is not None:
-                    if collected.shows(outcome, return_exceptions=return_exceptions):
-                        yield outcome.index, collected.answer(outcome)
+            with collected.telling():
+                async with run:
+                    collected.run = run
+                    while (outcome := await collected.anext_of(run)) is not None:
+                        if collected.shows(outcome, return_exceptions=return_exceptions):
+                            yield outcome.index, collected.answer(outcome)
         finally:
             self._runs.over(run, collected.outcomes)
         for pair in collected.rest(return_exceptions=return_exceptions):

@@ -263,6 +263,16 @@ def test_foreign_text_is_one_harmless_line() -> None:
     assert len(clean("x" * 1000)) == 200
 
 
+def test_on_a_page_letters_and_pictures_that_are_joined_stay_so() -> None:
+    for said in (
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        "\U0001f469\u200d\U0001f467 \u2764\ufe0f\u200d\U0001f525",
+    ):
+        assert clean(said, joined=True) == said
+        assert "\\u200" in clean(said), "terminals disagree about their width"
+    assert clean("pay\u200dpal \u200ca \u202e", joined=True) == "pay\\u200dpal \\u200ca \\u202e"
+
+
 def test_numbers_are_said_as_people_say_them() -> None:
     assert [count(1, "row"), count(1200, "row")] == ["1 row", "1,200 rows"]
     assert [money(0), money(12_000_000), money(12_300_000_000), money(1_234_560_000_000_000)] == [

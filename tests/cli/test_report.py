@@ -96,6 +96,11 @@ def test_of_a_run_whose_process_kept_no_report_or_an_early_one_it_says_what_the_
     said = cottonpalm("report", "out").out
     assert "report     its process has kept none" in said
     assert "0 ok" not in said
+    store = open_store("cottonpalm.db")
+    store.open_run("begun", None).close()
+    store.close()
+    said = cottonpalm("report", "begun").out
+    assert said.startswith("stored     0 ok, 0 failed\nreport     its process has kept none")
 
 
 def test_without_a_file_the_report_is_printed(ask: Command, cottonpalm: Command, folder: Path) -> None:
@@ -149,6 +154,8 @@ def test_two_runs_are_compared_as_a_page_and_as_text(ask: Command, cottonpalm: C
             "in.jsonl is there and is no report; name another file, or say --overwrite",
         ),
         (("out", "--store", "other.db"), "there is no store other.db"),
+        (("out", "-o", "."), ". is a folder; name a file, as in report.html"),
+        (("out", "-o", "./cottonpalm.db", "--overwrite"), "is the store itself; name another file"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_one_line_and_harms_nothing(
@@ -162,6 +169,7 @@ def test_what_cannot_be_done_is_told_in_one_line_and_harms_nothing(
     assert mend in result.err
     assert result.err.count("\n") == 1
     assert (folder / "in.jsonl").read_bytes() == before
+    assert cottonpalm("status").code == 0, "the store is still one"
 
 
 def test_a_report_that_cannot_be_written_is_refused_before_any_call(
@@ -196,6 +204,23 @@ def test_one_file_in_two_places_is_refused(
     assert f"cottonpalm: {what} itself; name another file" in result.one_line
     assert server.requests == 0
     assert [path.name for path in folder.iterdir()] == ["in.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ("-o - --report -", "--report - and the output"),
+        ("-o - --events -", "--events - and the output"),
+        ("-o out.jsonl --report - --events -", "--events - and the report"),
+    ],
+)
+def test_two_things_on_standard_output_are_refused(
+    ask: Command, folder: Path, server: Loopback, words: str, what: str
+) -> None:
+    rows(folder / "in.jsonl", 2)
+    result = ask("in.jsonl", *words.split())
+    assert (result.code, server.requests, result.out) == (2, 0, "")
+    assert f"cottonpalm: {what} would be one text on standard output; name a file" in result.one_line
 
 
 def test_a_report_of_ours_is_replaced_without_asking(ask: Command, cottonpalm: Command, folder: Path) -> None:
@@ -302,6 +327,23 @@ def test_every_event_is_a_line_with_its_name_its_time_and_its_fields(
     assert not any(answer in text for answer in answers.values() if answer), "no answers"
     assert ask("in.jsonl", "-o", "out.jsonl", "--events", "e.jsonl").code == 3
     assert len((folder / "e.jsonl").read_bytes().splitlines()) > len(events), "lines are added"
+
+
+def test_events_go_to_standard_output_where_that_is_said(ask: Command, folder: Path) -> None:
+    rows(folder / "in.jsonl", 2)
+    said = ask("in.jsonl", "-o", "out.jsonl", "--events", "-", "-q")
+    events = [json.loads(line)["event"] for line in said.out.splitlines()]
+    assert (events[0], events[-1]) == ("RunStarted", "RunEnded")
+    assert not (folder / "-").exists()
+
+
+def test_events_begin_a_line_of_their_own_behind_one_that_was_cut(ask: Command, folder: Path) -> None:
+    rows(folder / "in.jsonl", 2)
+    (folder / "e.jsonl").write_bytes(b'{"v":1,"at":12.5,"event":"RowSta')  # killed, or the disk was full
+    assert ask("in.jsonl", "-o", "out.jsonl", "--events", "e.jsonl").code == 0
+    cut, *whole = (folder / "e.jsonl").read_bytes().splitlines()
+    assert cut.endswith(b"RowSta")
+    assert json.loads(whole[0])["event"] == "RunStarted"
 
 
 def test_a_retry_tells_its_events_and_draws_the_page_of_both_lives(

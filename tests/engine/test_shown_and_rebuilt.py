@@ -8,7 +8,7 @@ import pytest
 from langchain_core.runnables import RunnableLambda
 from pydantic import BaseModel
 
-from cottonpalm import BatchProcessor
+from cottonpalm import BatchProcessor, Budget
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,3 +41,17 @@ def test_progress_goes_to_standard_error(capsys: pytest.CaptureFixture[str], mon
         out, err = capsys.readouterr()
         assert out == ""
         assert ("rows" in err or "of 1" in err) == progress
+
+
+def test_progress_holds_the_money_against_the_budget_as_it_is_now(
+    capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    budget = Budget(total=0.5)
+    chain: Any = RunnableLambda(str.upper)
+    processor = BatchProcessor(chain, progress=True, budget=budget)
+    for dollars, shown in ((0.5, "$0 of $0.50"), (0.25, "$0 of $0.25")):
+        budget.total = dollars
+        processor.batch(["a"])
+        assert shown in capsys.readouterr().err

@@ -18,6 +18,7 @@ from langchain_core.runnables import RunnableLambda
 from cottonpalm import BatchProcessor
 from cottonpalm.errors import ConfigError, StoreError
 from cottonpalm.live.reading import Query, Reading
+from cottonpalm.live.rows_view import visible
 from cottonpalm.live.server import Dashboard
 from cottonpalm.stores import open_store
 from cottonpalm.testing import ScriptedChain
@@ -238,6 +239,12 @@ def test_hostile_rows_are_text_and_long_ones_are_cut_until_asked_for(client: htt
         shown = client.get(f"/row?run=hostile&at={at}").text
         assert "<script>window" not in shown
         assert "\x1b" not in shown
+
+
+def test_a_text_in_full_has_its_tabs_and_its_indents() -> None:
+    said = "func main() {\r\n\tif ok {\n\t\treturn\n\t}\n}\n"
+    assert visible(said) == said
+    assert visible("  two\x1b[0m\n\t\u202eone\ralone") == "  two\\x1b[0m\n\t\\u202eone alone"
 
 
 def test_the_report_of_a_run_is_there_with_its_own_policy(client: httpx.Client) -> None:

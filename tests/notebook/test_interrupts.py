@@ -89,14 +89,24 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     made.stop()
 
 
-@pytest.mark.parametrize("call", ["p.batch(rows)", "await p.abatch(rows)"])
+@pytest.mark.parametrize(
+    ("run", "call"),
+    [
+        ("plain", "p.batch(rows)"),
+        ("awaited", "await p.abatch(rows)"),
+        ("completed", "[answer for _, answer in sorted(p.batch_as_completed(rows))]"),
+        (
+            "completed awaited",
+            "[answer for _, answer in sorted([pair async for pair in p.abatch_as_completed(rows)])]",
+        ),
+    ],
+)
 def test_an_interrupted_cell_keeps_its_answers_says_so_and_goes_on_when_it_is_run_again(
-    kernel: Kernel, call: str
+    kernel: Kernel, run: str, call: str
 ) -> None:
-    run = "plain" if "await" not in call else "awaited"
     kernel.cell(f"calls.clear(); p = made({run!r}, progress=True)")
     shown = kernel.cell(f"answers = {call}")
-    assert ("CancelledError" if "await" in call else "KeyboardInterrupt") in shown
+    assert ("CancelledError" if "awaited" in run else "KeyboardInterrupt") in shown
     kept = f"'{kernel.folder / 'book.db'}', run '{run}'"
     assert f"of {ROWS} rows. What is done is kept in {kept}: the same call again does" in shown
     asked, stored = map(int, kernel.cell("print(len(calls), p.last_run.stats.ok)").split())

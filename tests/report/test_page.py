@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cottonpalm.observers.measures.reported import Counts, Moment
-from cottonpalm.observers.page.compare import compare, compared, compared_text, verdict
+from cottonpalm.observers.measures.rows_seen import Glance, RowsSeen
+from cottonpalm.observers.page.compare import compare, compared, compared_text, lede, verdict
 from cottonpalm.observers.page.head import verdict as verdict_of
 from cottonpalm.observers.page.run_page import page_of
 from cottonpalm.observers.page.story import Story
+from cottonpalm.types import PICO
 from tests.report import stories
-from tests.report.made import made
+from tests.report.made import NOTHING, made
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,6 +163,23 @@ def test_a_run_of_more_rows_is_not_called_worse_for_taking_more() -> None:
     assert verdict(few, many) == (
         "B took 1 min 40 s for 2,000 rows, A 10 s for 100 rows; in all, B cost $9.00 more; 100 more rows failed."
     )
+
+
+def test_a_run_that_was_killed_is_compared_by_what_its_report_tells() -> None:
+    """It "took 0.9 s for 60 rows", as its last report had come after 20; or "how long B took is not known and cost"."""
+    whole = Story(made(60, 10.0, bound_s={"tokens": 9.0}), "whole", rows=RowsSeen().add(_glances(60)))
+    killed = Story(made(20, 0.9), "killed", rows=RowsSeen().add(_glances(60)))
+    assert verdict(whole, killed).startswith(
+        "B took 0.9 s for 20 of its 60 rows, A 10 s for 60 of its 60 rows;"
+    )
+    assert {row.name: row.verdict for row in compared(whole, killed)}["Time"] == ""
+    at_once = Story(NOTHING, "at once", rows=RowsSeen().add(_glances(1)))
+    assert verdict(whole, at_once) == "How long B took is not known; in all, B cost $0.59 less."
+    assert "bound" not in lede(whole, at_once), "what bound B is not known either"
+
+
+def _glances(number: int) -> list[Glance]:
+    return [Glance(at, 1.0, PICO // 100, 1, 1) for at in range(number)]
 
 
 def test_two_runs_are_compared_in_words_and_in_numbers() -> None:

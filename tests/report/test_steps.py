@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessageChunk
 from langchain_core.output_parsers import StrOutputParser
+from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_openai import ChatOpenAI
@@ -20,6 +23,8 @@ from cottonpalm.testing import FlakyTransport, virtual_run
 from tests.report.stories import HOSTILE
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from cottonpalm.observers.report import Report
 
 pytestmark = pytest.mark.core
@@ -77,6 +82,38 @@ def test_steps_side_by_side_each_have_their_own_and_tries_that_failed_count_too(
     assert found["short"] == (20, 20.0)
     assert found["long"] == (20, 80.0)
     assert found["last"] == (20, 20.0)
+
+
+class Speaks(BaseChatModel):
+    """A model whose answer comes in four seconds, a piece each."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "speaks"
+
+    def _generate(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
+    async def _astream(self, *_: Any, **__: Any) -> AsyncIterator[ChatGenerationChunk]:
+        for word in range(4):
+            await asyncio.sleep(1.0)
+            yield ChatGenerationChunk(message=AIMessageChunk(f"{word} "))
+
+
+def test_a_step_that_a_stream_flows_through_has_not_the_time_of_the_model() -> None:
+    async def main() -> Report:
+        chain = ChatPromptTemplate.from_template("{x}") | Speaks() | StrOutputParser() | takes(0.5, "tidy")
+        processor = BatchProcessor(chain)
+        async for _ in processor.stream_batch([{"x": n} for n in range(3)]):
+            pass
+        assert processor.last_run is not None
+        return processor.last_run.report
+
+    report = virtual_run(main())
+    found = {name.partition(" ")[0]: seen for name, seen in steps(report).items()}
+    assert found["StrOutputParser"] == (3, 0.0), "it waits for the pieces"
+    assert found["tidy"] == (3, 1.5)
+    assert found["Speaks"][1] == pytest.approx(12.0, abs=0.1)
 
 
 @pytest.mark.parametrize("awaited", [True, False])

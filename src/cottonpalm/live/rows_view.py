@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.live.frame import place, state
@@ -11,7 +12,7 @@ from cottonpalm.observers.page.parts import Column, table
 from cottonpalm.observers.page.rows import KINDS
 from cottonpalm.observers.page.tries import timeline
 from cottonpalm.observers.words.excerpt import excerpt
-from cottonpalm.observers.words.formatting import clean, count, duration, money, told
+from cottonpalm.observers.words.formatting import clean, count, duration, harmless, money, told
 
 if TYPE_CHECKING:
     from cottonpalm.live.reading import Page, Query, Standing
@@ -230,5 +231,6 @@ def _texts(row: Outcome, more: str, *, whole: bool) -> list[Markup]:
 
 
 def visible(text: str) -> str:
-    """With its lines, and with nothing in it that hides or reorders the rest."""
-    return "\n".join(clean(line, None) for line in text.split("\n"))
+    """With its lines and tabs, and with nothing in it that hides or reorders the rest."""
+    parts = re.split(r"(\r?\n|\t)", text)
+    return "".join(part if at % 2 else harmless(part, joined=True) for at, part in enumerate(parts))

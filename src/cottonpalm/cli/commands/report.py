@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from cottonpalm import clock
 from cottonpalm.cli.commands.parts import parts_of
-from cottonpalm.cli.files.output_file import is_stream, probe, replacing
+from cottonpalm.cli.files.output_file import is_same, is_stream, probe, replacing
 from cottonpalm.cli.problems import Problem, os_problem
 from cottonpalm.cli.screen.screen import put
 from cottonpalm.cli.store.held_store import existing_store
@@ -20,6 +22,7 @@ from cottonpalm.observers.page.run_page import page_of
 from cottonpalm.observers.report import text_of
 from cottonpalm.observers.words.formatting import as_it_can_be_shown, money
 from cottonpalm.shell import Code, command_on
+from cottonpalm.stores import database_of
 from cottonpalm.urls import shown
 
 if TYPE_CHECKING:
@@ -60,6 +63,7 @@ def show_report(
         Problem: there is no such run, or the file cannot be written.
     """
     if output is not None and not is_stream(output):
+        _refuse_store(output, url)
         check_page(output, overwrite=overwrite)
     with existing_store(url) as store:
         stories = [story_of(store, name, url) for name in names]
@@ -84,6 +88,13 @@ def _of_files(store: HeldStore, name: str, url: str) -> str:
         return ""
     example = command_on("report", parts[0].name, url)
     return f"note: the rows in the report of run {name} are files, each of which is a run with a report ({example})"
+
+
+def _refuse_store(output: str, url: str) -> None:
+    """`overwrite` is for files that can be made again: all that the runs have paid for is in the store."""
+    store = database_of(url)
+    if store is not None and is_same(output, str(store)):
+        raise Problem(f"-o {shown(output)} is the store itself; name another file")
 
 
 def check_page(output: str, *, overwrite: bool) -> None:
@@ -126,15 +137,27 @@ def write_page(output: str, text: str) -> None:
 
 
 def open_events(path: str) -> BinaryIO:
-    """A file to which events are added.
+    """A file to which events are added, each a line of its own, also behind one that was cut; `-` for standard output.
 
     Raises:
         Problem: it cannot be written.
     """
     try:
-        return Path(path).open("ab", buffering=1 << 16)
+        if path == "-":
+            return os.fdopen(
+                os.dup(1), "wb", buffering=1 << 16
+            )  # a file of its own, as it is closed with the run
+        return _at_a_new_line(Path(path).open("ab", buffering=1 << 16), path)
     except OSError as error:
         raise os_problem("write", path, error) from error
+
+
+def _at_a_new_line(file: BinaryIO, path: str) -> BinaryIO:
+    if not is_stream(path) and Path(path).stat().st_size:
+        with suppress(PermissionError), Path(path).open("rb") as before:  # one may be allowed to write alone
+            before.seek(-1, os.SEEK_END)
+            file.write(b"" if before.read() == b"\n" else b"\n")
+    return file
 
 
 def _text(stories: Sequence[Story]) -> str:
@@ -146,7 +169,7 @@ def _one(story: Story) -> str:
     """Its report, and before it what the store holds beyond that: a process that was killed kept no last report."""
     counts, rows = story.report.counts, story.rows
     told = counts.ok + counts.failed + counts.stored
-    if rows is None or told >= rows.ok + rows.failed:
+    if rows is None or (story.report.wall_s and told >= rows.ok + rows.failed):
         return text_of(story.report)
     cost = f", {money(rows.cost_pico)}" if rows.cost_pico else ""
     stored = f"stored     {rows.ok:,} ok, {rows.failed:,} failed{cost}\n"

@@ -104,10 +104,12 @@ def _check_files(job: RunSpec, where: Where) -> None:
 
 
 def _refuse_same(flag: str, path: str, files: dict[str, str]) -> None:
-    if is_stream(path):  # nothing is lost there
-        return
     for what, other in files.items():
-        if is_same(path, other):
+        if path == other == "-" and what != "input":
+            raise Problem(
+                f"{flag} - and the {what} would be one text on standard output; name a file for one of them"
+            )
+        if not is_stream(path) and is_same(path, other):  # into a stream, nothing is lost
             raise Problem(f"{flag} {shown(path)} is the {what} itself; name another file")
 
 

@@ -147,7 +147,7 @@ def _tail(fd: int, size: int) -> int:
 def is_stream(path: str) -> bool:
     """Whether it is standard output, a pipe or a device, to which one can only append."""
     try:
-        return path == "-" or not stat.S_ISREG(Path(path).stat().st_mode)
+        return path == "-" or not (stat.S_ISREG(mode := Path(path).stat().st_mode) or stat.S_ISDIR(mode))
     except OSError:
         return False
 

@@ -10,12 +10,13 @@ from langchain_core.callbacks import BaseCallbackHandler
 from cottonpalm import clock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from uuid import UUID
 
 FIRST: Final = 16  # rows of the sample...
 THEN_EVERY: Final = 256  # ...and later ones: to be told costs a row as much as some chains do
 LONGEST: Final = 60  # characters of a name
+IN_SEQUENCE: Final = "seq:step:"  # LangChain's tag of a sequence's step, before its place
 
 
 def in_sample(index: int) -> bool:
@@ -36,13 +37,23 @@ def _name(serialized: Mapping[str, Any], given: str | None, metadata: Mapping[st
 
 
 class _Step:
-    """A step that is under way. `inner_s`: the time of the steps inside it."""
+    """A step that is under way. `inner_s`: the time of the steps inside it; `place`: in a sequence, from 1."""
 
-    __slots__ = ("began_s", "inner_s", "name", "outer")
+    __slots__ = ("began_s", "inner_s", "name", "outer", "place")
 
-    def __init__(self, name: str, outer: UUID | None) -> None:
-        self.name, self.outer = name, outer
+    def __init__(self, name: str, outer: UUID | None, place: int) -> None:
+        self.name, self.outer, self.place = name, outer, place
         self.began_s, self.inner_s = clock.now(), 0.0
+
+    def feeds(self, other: _Step) -> bool:
+        """Whether the other one takes what this one gives, while it comes."""
+        return self.outer == other.outer and 0 < self.place < other.place
+
+
+def _place(tags: Sequence[str]) -> int:
+    """Which step of a sequence LangChain says it is; 0 for one of none."""
+    of_sequence = [tag[len(IN_SEQUENCE) :] for tag in tags if tag.startswith(IN_SEQUENCE)]
+    return int(of_sequence[0]) if of_sequence and of_sequence[0].isdecimal() else 0
 
 
 class StepTimes(BaseCallbackHandler):
@@ -65,13 +76,18 @@ class StepTimes(BaseCallbackHandler):
     ) -> None:
         name = _name(serialized or {}, more.get("name"), more.get("metadata") or {})
         with self._lock:
-            self._open[run_id] = _Step(str(name)[:LONGEST], parent_run_id)
+            self._open[run_id] = _Step(str(name)[:LONGEST], parent_run_id, _place(more.get("tags") or ()))
 
     def _ends(self, _: Any, *, run_id: UUID, **__: Any) -> None:
         with self._lock:
             if (step := self._open.pop(run_id, None)) is None:
                 return
-            took_s = clock.now() - step.began_s
+            now = clock.now()
+            for other in self._open.values():
+                if step.feeds(other):  # a stream's pieces: what it took so far, it has waited for them
+                    other.began_s, other.inner_s = now, 0.0
+            fed = any(other.feeds(step) for other in self._open.values())
+            took_s = 0.0 if fed else now - step.began_s
             calls, seconds = self._found.get(step.name, (0, 0.0))
             self._found[step.name] = calls + 1, seconds + max(0.0, took_s - step.inner_s)
             if step.outer in self._open:

@@ -65,7 +65,7 @@ class Measured:
 def compared(a: Story, b: Story) -> list[Measured]:
     """All that is compared."""
     one, other = a.report, b.report
-    whole = not (_goes_on(a) or _goes_on(b))  # else the two did not do the same work in that time
+    whole = not (_in_part(a) or _in_part(b))  # else the two did not do the same work in that time
     less = -1 if _as_many(a, b) else 0  # more rows take more, and nothing is better or worse for that
     return [
         Measured("Time", one.wall_s or None, other.wall_s or None, duration, less if whole else 0),
@@ -86,6 +86,12 @@ def compared(a: Story, b: Story) -> list[Measured]:
 def _goes_on(story: Story) -> bool:
     """Whether rows were done before its latest life, of which alone its report is: it was resumed, or retried."""
     return story.report.counts.stored > 0
+
+
+def _in_part(story: Story) -> bool:
+    """Whether its report tells of some of its rows alone: it went on, or was killed since that was kept."""
+    counts = story.report.counts
+    return _goes_on(story) or counts.ok + counts.failed < story.ok + story.failed
 
 
 def _as_many(a: Story, b: Story) -> bool:
@@ -193,11 +199,16 @@ def verdict(a: Story, b: Story) -> str:
     """What became better or worse, in one sentence."""
     by_name = {row.name: row for row in compared(a, b)}
     cost = list(_cost(by_name["Money"]))
-    said = " and ".join([_took(by_name["Time"]), *cost])
-    went_on = _goes_on(a) or _goes_on(b)
-    if (went_on or not _as_many(a, b)) and a.report.wall_s and b.report.wall_s:
-        did = _did if went_on else _rows
-        took = f"B took {duration(b.report.wall_s)} for {did(b)}, A {duration(a.report.wall_s)} for {did(a)}"
+    took = _took(by_name["Time"])
+    in_part, timed = _in_part(a) or _in_part(b), bool(a.report.wall_s and b.report.wall_s)
+    if timed and not in_part and _as_many(a, b):
+        said = " and ".join([took, *cost])
+    else:
+        did = _did if in_part else _rows
+        if timed:
+            took = (
+                f"B took {duration(b.report.wall_s)} for {did(b)}, A {duration(a.report.wall_s)} for {did(a)}"
+            )
         said = "; ".join([took, *(f"in all, B {each}" for each in cost)])
     failed = round(b.failed - a.failed)
     if failed:
@@ -231,7 +242,8 @@ def lede(a: Story, b: Story) -> str:
         said.append(
             "Times, rates, requests and what bound are those of each run's latest start; money and rows, of all."
         )
-    shares = [(_share(a.report, state), _share(b.report, state), state) for state in _states(a, b)]
+    states = _states(a, b) if a.report.wall_s and b.report.wall_s else ()  # what bound the other is not known
+    shares = [(_share(a.report, state), _share(b.report, state), state) for state in states]
     moved = [row for row in shares if abs(row[0] - row[1]) >= MOVED]
     for one, other, state in sorted(moved, key=lambda row: -abs(row[0] - row[1]))[:2]:
         said.append(

@@ -64,7 +64,7 @@ def sentence(text: str) -> str:
 
 def foreign(text: str, most: int = 200, *, name: str = "bdi", class_: str | None = None) -> Markup:
     """Text of a row or a provider: one line, cut, in its own direction, unable to hide or to reorder anything."""
-    return tag(name, clean(text, most), dir="auto", class_=class_)
+    return tag(name, clean(text, most, joined=True), dir="auto", class_=class_)
 
 
 def words(text: str) -> Markup:

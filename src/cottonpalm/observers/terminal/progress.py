@@ -174,7 +174,8 @@ class Progress:
         self._stats: Callable[[], Snapshot] | None = None
         self._name = ""
         self._rests: dict[str, float] = {}  # the latest of each endpoint
-        self._pace, self._faults, self._budget_usd = Pace(), Faults(), budget_usd
+        self._pace, self._faults = Pace(), Faults()
+        self._budget: Callable[[], float | None] = lambda: budget_usd
         self.coming, self.failed_before = ComingRows(), 0
         self._next_plain_s = 0.0
         self._why = ""  # the last one that was told where lines are not redrawn
@@ -192,9 +193,17 @@ class Progress:
             Unreachable: lambda event: self.say(f"{clean(event.reason)}; it is asked again and again"),
         }
 
-    def watch(self, stats: Callable[[], Snapshot]) -> None:
-        """Where the numbers come from: `lambda: run.stats`. Shows nothing before."""
+    def watch(self, stats: Callable[[], Snapshot], budget: Callable[[], float | None] | None = None) -> None:
+        """Where the numbers come from: `lambda: run.stats`. Shows nothing before.
+
+        `budget`: what may be spent, in dollars, where it can be changed while the run goes.
+        """
         self._stats = stats
+        self._budget = budget or self._budget
+
+    @property
+    def _budget_usd(self) -> float | None:
+        return self._budget()
 
     def say(self, text: str) -> None:
         """Show one line above the display. From any thread, and safe in a signal handler."""

@@ -19,6 +19,7 @@ LABEL: Final = 300  # likewise of a name; those of files are shorter
 # control, format (bidi, zero width), unpaired
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
+_JOINERS: Final = frozenset("\u200c\u200d")
 
 _BINDS: Final[Mapping[Bottleneck, str]] = {
     "concurrency": "at the limit",
@@ -61,16 +62,28 @@ def binds(
     return f"no answer for {duration(silent_s)}" if silent_s >= SILENCE_S else words
 
 
-def clean(text: str, most: int | None = SHORT) -> str:
+def clean(text: str, most: int | None = SHORT, *, joined: bool = False) -> str:
     """One line of `text` that cannot move the cursor, colour the screen or hide a part of itself.
 
     Line ends and tabs become spaces, other control characters their escapes; longer texts are cut to `most` characters.
+
+    Args:
+        text: whatever somebody wrote.
+        most: characters; None for all of them.
+        joined: what joins letters or pictures stays, for a page: terminals disagree about how wide those are.
     """
     if most is not None and len(text) > most:
         text = text[: most - 1] + "…"
     if text.isprintable():
         return text
-    return "".join(map(_shown, text)).strip()
+    return harmless(text, joined=joined).strip()
+
+
+def harmless(text: str, *, joined: bool) -> str:
+    """See `clean`: as long as it is, and with the spaces before it."""
+    if text.isprintable():
+        return text
+    return "".join(map(_shown_behind, text, f" {text}") if joined else map(_shown, text))
 
 
 _PLAIN: Final = str.maketrans({**dict.fromkeys("▁▂▃▄▅▆▇█", ""), "→": "to", "·": "-", "…": "..."})
@@ -101,6 +114,11 @@ def _shown(char: str) -> str:
     if unicodedata.category(char) in _UNSEEN:
         return char.encode("unicode_escape").decode()
     return char
+
+
+def _shown_behind(char: str, before: str) -> str:
+    """Persian words, Indian letters and many emoji have joiners in them; in ASCII they would only hide."""
+    return char if char in _JOINERS and not before.isascii() else _shown(char)
 
 
 def told(error: ErrorRecord) -> str:
