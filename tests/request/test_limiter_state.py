@@ -102,15 +102,7 @@ def test_it_is_shut_while_a_dead_provider_is_left_alone_or_asked_by_one(stage: S
     permits = [taken(limiter) for _ in range(OPENS_AT)]
     for permit in permits:
         stage.call(limiter.release, permit, IGNORED)
-        opened = limiter.circuit.after(
-            0.0,
-            limiter.good,
-            limiter.granted,
-            began_s=0.0,
-            accepted=limiter.accepted,
-            first=True,
-            probe=False,
-        )
+        opened = limiter.circuit.after(limiter.standing, last=0, probe=False)
     assert opened
     assert not limiter.shut, "it is dead, but nobody was told to wait"
     pause = taken(limiter)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cottonpalm.request.endpoints.routing import RESTS_AFTER, EndpointState, Failed, Health, choose, spread
-from cottonpalm.request.limiter.rules.circuit import OPENS_AT, Circuit
+from cottonpalm.request.limiter.rules.circuit import OPENS_AT, Circuit, Standing
 
 STANDINGS = st.lists(
     st.builds(
@@ -148,7 +148,7 @@ def test_a_refusal_counts_at_once_and_rests_for_minutes() -> None:
 def test_a_circuit_opens_although_the_provider_still_answers_what_it_had_begun() -> None:
     circuit = Circuit()  # forty were under way when it went down; one of them is answered after each failure
     opened = [
-        circuit.after(0.0, good=n, sent=40 + n, began_s=0.0, accepted=n, first=True, probe=True)
+        circuit.after(Standing(0.0, 0.0, good=n, sent=40 + n, accepted=n), last=0, probe=True)
         for n in range(30)
     ]
     assert opened.index(True) == OPENS_AT - 1
@@ -160,7 +160,7 @@ def test_a_circuit_stays_closed_while_most_requests_are_under_way() -> None:
     circuit, rng, good = Circuit(), Random(1), 0
     for sent in range(1, 5_000):  # one in ten fails at once; the others are answered 200 requests later
         if rng.random() < 0.1:
-            assert not circuit.after(sent, good, sent, began_s=0.0, accepted=0, first=True, probe=True)
+            assert not circuit.after(Standing(sent, 0.0, good, sent, accepted=0), last=0, probe=True)
         else:
             good = max(good, sent - 200)
 

@@ -10,7 +10,7 @@ import pytest
 from cottonpalm.request.limiter.rules.admission import Admission
 from cottonpalm.request.limiter.rules.causes import CHANCE, Doubt, Refusals
 from cottonpalm.request.limiter.rules.ceilings import WINDOW_S, Ceiling
-from cottonpalm.request.limiter.rules.circuit import OPENS_AT, PATIENT_S, Circuit, Streak
+from cottonpalm.request.limiter.rules.circuit import OPENS_AT, PATIENT_S, Circuit, Standing, Streak
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.rules.recovery import BACKOFF, LONGEST_S, Recovery, State
 from cottonpalm.request.limiter.rules.sent import Sent
@@ -467,7 +467,8 @@ def fails(
     probe: bool = False,
 ) -> bool:
     """One more fails at a key whose first request was sent at 0, and that accepted as many as `good` says."""
-    return circuit.after(now, good, sent, began_s=0.0, accepted=good, first=first, probe=probe)
+    last = 0 if first else circuit.streak
+    return circuit.after(Standing(now, 0.0, good, sent, accepted=good), last=last, probe=probe)
 
 
 @pytest.mark.parametrize("first", [False, True])
@@ -494,7 +495,7 @@ def test_it_opens_after_twenty_different_requests_and_waits_a_third_longer_after
 
 
 @pytest.mark.parametrize(
-    ("accepted", "alone", "few"), [(0, 0, 20), (8, 0, 7), (100, 0, 3), (100, 20, 8), (2000, 0, 2)]
+    ("accepted", "alone", "few"), [(0, 0, 10), (8, 0, 4), (40, 0, 2), (100, 20, 4), (2000, 0, 2)]
 )
 def test_where_hardly_any_fail_for_themselves_few_tell_that_it_is_dead(
     accepted: int, alone: int, few: int
@@ -513,6 +514,14 @@ def test_few_do_not_tell_before_a_second_try_has_failed() -> None:
     for _ in range(10):
         assert not fails(circuit, 10.0, 1_000, 1_000)
     assert fails(circuit, 10.0, 1_000, 1_000, first=False)
+
+
+def test_few_that_can_go_elsewhere_use_their_tries_first() -> None:
+    circuit = Circuit()
+    for number in range(2 * OPENS_AT):  # each of them fails twice
+        last = 0 if number % 2 == 0 else circuit.streak
+        opened = circuit.after(Standing(10.0, 0.0, 1_000, 1_000, 1_000), last=last, probe=False, few=False)
+        assert opened is (number >= 2 * OPENS_AT - 2), number
 
 
 def test_few_that_fail_for_as_long_as_all_had_worked_are_bad_themselves() -> None:

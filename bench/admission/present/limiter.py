@@ -12,7 +12,7 @@ from bench.admission.present.admission import Admission, Sent
 
 from cottonpalm import clock
 from cottonpalm.request.limiter.rules.came_through import CameThrough
-from cottonpalm.request.limiter.rules.circuit import Circuit, Storm
+from cottonpalm.request.limiter.rules.circuit import Circuit, Standing, Storm
 from cottonpalm.runtime.wait_queue import Place, Waiter, WaitQueue
 from cottonpalm.types import Verdict
 
@@ -111,6 +111,11 @@ class Limiter(WaitQueue[Permit]):
         self._epoch = 0
         self._ramp = 0  # after a pause: how many of this epoch may be in flight; 0: no ramp
         self._ramp_in_flight = 0
+
+    @property
+    def standing(self) -> Standing:
+        """What the circuit looks at; not of that time."""
+        return Standing(clock.now(), 0.0, self.good, self.granted, self.accepted)
 
     def try_acquire(self, priority: float = 0, ask: int = 0) -> Permit | None:
         """Take a permit if one is free and nobody with a better claim waits; never blocks. `ask` as in `acquire`."""

@@ -241,7 +241,7 @@ def _steps(report: Reported) -> Iterator[str]:
     """Where the time of a row goes inside the chain."""
     whole_s = sum(step.seconds for step in report.steps)
     if whole_s > 0 and len(report.steps) > 1:
-        parts = [f"{clean(step.name, 40)} {percent(step.seconds / whole_s)}" for step in report.steps]
+        parts = [f"{clean(step.name, 60)} {percent(step.seconds / whole_s)}" for step in report.steps]
         yield from _wrapped("steps", ", ".join(parts[:STEPS]))
 
 

@@ -43,8 +43,10 @@ class Tries:
     `count_all` policy, every send counts, even while the provider is down.
 
     Attributes:
-        transient: how many sends failed for a transient reason...
-        down: ...and how many besides while the provider was down, which use no try.
+        transient: how many sends failed for a transient reason, but for those while the provider was down: that they
+            were is known later for the first of them...
+        streak: ...the provider's streak of failures in which it failed last...
+        within: ...and how many of its tries failed in that.
         throttled: how many rejections came after the key had accepted another request.
         alone: how many rejections came before that, or while most others were rejected as well.
         among: how many rejections came after another request was accepted since the one before, while few others were
@@ -69,7 +71,8 @@ class Tries:
     accepted: int
     sent: int
     transient: int = 0
-    down: int = 0
+    streak: int = 0
+    within: int = 0
     throttled: int = 0
     alone: int = 0
     among: int = 0
@@ -106,9 +109,10 @@ class Tries:
             return self._after_throttle(fault, run, limiter)
         if fault.kind is not Kind.TRANSIENT:
             return Next(None)
-        if self._is_down(limiter, probe=probe) and (spare or not run.retry.count_all):
+        if self._is_down(limiter, probe=probe, spare=spare) and (spare or not run.retry.count_all):
             return self._while_open(limiter.circuit, probe, spare)
         self.transient += 1
+        self.within += not run.retry.count_all
         self.slowed = False
         if self._used_up(run.retry):
             return Next(None)
@@ -126,27 +130,25 @@ class Tries:
 
     def elsewhere(self, limiter: Limiter, *, probe: bool) -> Next:
         """Decide what follows a transient fault if the row goes to another endpoint: it uses no try here."""
-        is_down = self._is_down(limiter, probe=probe)
+        is_down = self._is_down(limiter, probe=probe, spare=True)
         return Next(None, limiter.circuit.wait_s if is_down and probe else 0.0)
 
-    def _is_down(self, limiter: Limiter, *, probe: bool) -> bool:
+    def _is_down(self, limiter: Limiter, *, probe: bool, spare: bool) -> bool:
         """Whether the provider counts as dead with this failure."""
-        return limiter.circuit.after(
-            clock.now(),
-            limiter.good,
-            limiter.granted,
-            began_s=limiter.began_s,
-            accepted=limiter.accepted,
-            first=not (self.transient or self.down),
-            probe=probe,
-        )
+        circuit, last = limiter.circuit, self.streak
+        if last in circuit.outages:  # what failed in it was not its own fault
+            self.transient, self.within = self.transient - self.within, 0
+        again = None if self.transient else last
+        down = circuit.after(limiter.standing, last=again, probe=probe, few=not spare)
+        if last != circuit.streak:
+            self.streak, self.within = circuit.streak, 0
+        return down
 
     def _while_open(self, circuit: Circuit, probe: bool, spare: bool) -> Next:
         """Decide what follows while the provider is down: this is not the row's fault, so it uses no try.
 
         The request waits behind others until it may probe. If its row has another chain, the row goes there.
         """
-        self.down += 1
         self.behind = _behind(circuit.probes if probe else 0)
         return Next(None if spare else 0.0, circuit.wait_s if probe else 0.0)
 

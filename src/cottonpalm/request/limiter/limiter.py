@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from cottonpalm import clock
 from cottonpalm.request.limiter.rules.admission import Admission, Sent
 from cottonpalm.request.limiter.rules.came_through import CameThrough
-from cottonpalm.request.limiter.rules.circuit import Circuit, Storm
+from cottonpalm.request.limiter.rules.circuit import Circuit, Standing, Storm
 from cottonpalm.request.limiter.rules.tokens import Tokens
 from cottonpalm.runtime.wait_queue import Claim, Place, Waiter, WaitQueue
 from cottonpalm.types import Verdict
@@ -263,10 +263,10 @@ class Limiter(WaitQueue[Permit]):
         return self.admission.answered_s
 
     @property
-    def began_s(self) -> float:
-        """`clock.now()` when the first request was sent; now, before."""
-        began_s = self.admission.began_s
-        return clock.now() if began_s is None else began_s
+    def standing(self) -> Standing:
+        """What the circuit looks at when a request has failed."""
+        now, began_s = clock.now(), self.admission.began_s
+        return Standing(now, now if began_s is None else began_s, self.good, self.granted, self.accepted)
 
     @property
     def granted(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from cottonpalm.request.limiter.rules.causes import ENOUGH
 from cottonpalm.request.limiter.rules.recovery import BACKOFF, LONGEST_S
@@ -53,15 +53,33 @@ class Streak:
         return 4 * self.failures >= 3 * (sent - self._began)
 
 
+class Standing(NamedTuple):
+    """How a key stands when one of its requests has failed.
+
+    Attributes:
+        now: when.
+        began_s: when its first request was sent.
+        good: the number of the request that was sent last of all that were accepted.
+        sent: the number of the last one sent.
+        accepted: how many were accepted so far.
+    """
+
+    now: float
+    began_s: float
+    good: int
+    sent: int
+    accepted: int
+
+
 @dataclass(slots=True)
 class Circuit:
     """A circuit breaker in the usual sense (Nygard, Release It!): closed, open, and half open for one probe.
 
     It opens after `OPENS_AT` different requests failed for transient reasons in one `Streak`, and closes with its end.
     Fewer do once others were accepted and hardly any failed: where it is as unlikely that so many fail for themselves
-    as that `OPENS_AT` coins fall on the same side, and a second try failed as well. So where few rows are left, or few
-    may be in flight, an outage does not use up their tries. But those few may be bad themselves: it closes again once
-    they have failed for as long as all had worked before, or for `PATIENT_S`.
+    as that half of `OPENS_AT` coins fall on the same side, and a second try failed as well. So where few rows are left,
+    or few may be in flight, an outage does not use up their tries. But those few may be bad themselves: it closes again
+    once they have failed for as long as all had worked before, or for `PATIENT_S`.
 
     Where more were accepted meanwhile, of those sent before it, some requests fail for themselves: it stays closed.
     While it is open everybody waits: a second, then a third longer after each probe that fails. So it is asked again
@@ -71,52 +89,58 @@ class Circuit:
         open: the provider counts as dead; until the next failure this may be old.
         failed: different requests that failed in this streak.
         probes: probes that failed since it opened.
+        streak: the number of this streak.
+        outages: of streaks, those in which it opened.
     """
 
     open: bool = False
     failed: int = 0
     probes: int = 0
+    streak: int = 0
+    outages: set[int] = field(default_factory=set)
     _streak: Streak = field(default_factory=Streak)
     _accepted: int = 0  # when the streak began
     _alone: int = 0  # different requests that failed in streaks before it, in which it stayed closed
     _until_s: float = 0.0  # few tell for so long that it is dead
 
-    def after(
-        self, now: float, good: int, sent: int, *, began_s: float, accepted: int, first: bool, probe: bool
-    ) -> bool:
+    def after(self, key: Standing, *, last: int | None, probe: bool, few: bool = True) -> bool:
         """Take note of one transient failure; whether the circuit is open now.
 
         Args:
-            now: when.
-            good: the number of the request that was sent last of all that were accepted.
-            sent: the number of the last one sent.
-            began_s: when the first one was.
-            accepted: how many were accepted so far.
-            first: this request had not failed before.
+            key: how it stands.
+            last: the outage in which this request failed before; 0: in none; None: in a streak that was none, so it may
+                fail for itself.
             probe: it was sent after the latest wait was over.
+            few: False: this request can go elsewhere, which is done for a provider alone that is surely dead.
         """
-        if self._streak.failed(good, sent):
+        if self._streak.failed(key.good, key.sent):
             self._alone += 0 if self.open else self.failed
-            self.open, self.failed, self.probes = False, 0, 0
-            self._accepted, self._until_s = accepted, now + min(PATIENT_S, now - began_s)
-        self.failed += first
-        was_open, self.open = self.open, self._opens(now, accepted, sent)
+            self.open, self.failed, self.probes, self.streak = False, 0, 0, self.streak + 1
+            self._accepted = key.accepted
+            self._until_s = key.now + min(PATIENT_S, key.now - key.began_s)
+        self.failed += last is not None and last != self.streak
+        was_open, self.open = self.open, self._opens(key, few=few)
         if self.open and (probe or not was_open):
             self.probes += 1
+        if self.open:
+            self.outages.add(self.streak)
+        else:  # not after all
+            self.outages.discard(self.streak)
         return self.open
 
-    def _opens(self, now: float, accepted: int, sent: int) -> bool:
+    def _opens(self, key: Standing, *, few: bool) -> bool:
         """Whether those that failed tell that the provider is dead, or told it before and nothing speaks against it."""
-        many, few = self.failed >= OPENS_AT, now < self._until_s
+        many, in_time = self.failed >= OPENS_AT, key.now < self._until_s
         if self.open:
-            return many or few
-        few = few and self._streak.failures > self.failed and self._is_unlikely(accepted)
-        return (many or few) and self.failed >= accepted - self._accepted and self._streak.tells(sent)
+            return many or in_time
+        again = self._streak.failures > self.failed > 1
+        tells = many or (few and in_time and again and self._is_unlikely(key.accepted))
+        return tells and self.failed >= key.accepted - self._accepted and self._streak.tells(key.sent)
 
     def _is_unlikely(self, accepted: int) -> bool:
         """Whether so many hardly fail for themselves, by the share of those before them that did."""
         share = (self._alone + 1) / (self._alone + accepted + 2)  # the rule of succession
-        return self.failed * -math.log(share) >= OPENS_AT * math.log(2)
+        return self.failed * -math.log(share) >= OPENS_AT / 2 * math.log(2)
 
     def is_open(self, good: int) -> bool:
         """Whether the provider counts as dead now."""
