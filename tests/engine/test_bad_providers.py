@@ -254,6 +254,53 @@ def test_outages_fail_no_row_where_few_may_be_in_flight_and_leave_their_number(
     assert seconds <= works_s + (works_s // 40) * 28, "twenty seconds each, and not much more"
 
 
+class Frozen(FlakyTransport):
+    """Takes thirty at once; whatever is under way at 60 seconds is never answered, and holds no place."""
+
+    def __init__(self) -> None:
+        super().__init__(then=lambda _: None)
+        self.rng, self.in_flight = Random(3), 0
+
+    async def handle_async_request(self, request: Any) -> Any:
+        began = clocks.now()
+        if self.in_flight >= 30:
+            self._steps = iter([429])
+            return await super().handle_async_request(request)
+        self.in_flight += 1
+        await asyncio.sleep(self.rng.lognormvariate(0.7, 0.4))
+        self.in_flight -= 1
+        if began < 60 <= clocks.now():
+            await asyncio.sleep(1e6)
+        return await super().handle_async_request(request)
+
+
+def test_where_all_in_flight_hang_at_once_their_copies_do_not_wait_for_their_places() -> None:
+    outcomes, stopped, seconds = go(Frozen(), 1_500)
+    assert stopped is None
+    assert {outcome.status for outcome in outcomes} == {"ok"}
+    assert seconds < 240, "a timeout takes ten minutes"
+
+
+def test_no_copy_goes_above_a_number_that_the_user_set() -> None:
+    provider = Frozen()
+    most, send = [0], provider.handle_async_request
+    under_way = 0
+
+    async def counting(request: Any) -> Any:
+        nonlocal under_way
+        under_way += 1
+        most[0] = max(most[0], under_way)
+        try:
+            return await send(request)
+        finally:
+            under_way -= 1
+
+    provider.handle_async_request = counting  # type: ignore[method-assign]
+    outcomes, _, _ = go(provider, 300, concurrency=4)
+    assert {outcome.status for outcome in outcomes} == {"ok"}
+    assert most == [4]
+
+
 def test_the_last_few_rows_that_fail_for_themselves_make_a_run_no_more_than_twice_as_long() -> None:
     provider = Provider(lambda _: None, of=lambda request: 500 if number_in(request) >= 200 else None)
     outcomes, stopped, seconds = go(provider, 208, concurrency=4)

@@ -47,7 +47,7 @@ def _copy(
         if not may_be_repeated(call) or (second := money.again()) is None:
             return None
         try:
-            permit = yield AskPermit(call.key)
+            permit = yield AskPermit(call.key, copy=True)
         except BaseException:  # mostly a cancel in line: the original was answered
             second.give_back()
             raise

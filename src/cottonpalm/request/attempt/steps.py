@@ -30,11 +30,13 @@ class AskPermit(NamedTuple):
         key: of the limiter.
         behind: so many of those who wait now go first, and of the others none; 0: in turn, by priority.
         again: True: the request has failed before.
+        copy: True: the one that it is a copy of holds a permit, and is late.
     """
 
     key: str
     behind: float = 0
     again: bool = False
+    copy: bool = False
 
 
 class Send(NamedTuple):

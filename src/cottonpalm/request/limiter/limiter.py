@@ -6,6 +6,7 @@ with a verdict, which teaches the limiter how many may be in flight. `limiters.p
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -169,12 +170,12 @@ class Limiter(WaitQueue[Permit]):
         with self._lock:
             return self._taken(clock.now(), self._tokens(ask), None)
 
-    def force_in_time(self, ask: int | Tokens, turn: Permit) -> Forced | float:
+    def force_in_time(self, ask: int | Tokens, turn: Permit | None = None) -> Forced | float:
         """Take a permit above the limit as soon as time allows: a pause, a pace and the user's ceilings hold.
 
         Args:
             ask: as in `acquire`.
-            turn: a permit of another limiter, which goes back when this one does.
+            turn: a permit of another limiter, which goes back when this one does; None: of none.
 
         Returns:
             The permit; or the seconds after which to try again.
@@ -292,6 +293,11 @@ class Limiter(WaitQueue[Permit]):
             if self._blocked_until is not None and clock.now() < self._blocked_until:
                 free = min(free, 0)
             return free - self.waiting
+
+    @property
+    def may_grow(self) -> bool:
+        """One more in flight is allowed by the user and by other processes, whatever is learnt to fit."""
+        return self.in_flight < min(self.admission.concurrency.maximum, *self.shares.values(), math.inf)
 
     @property
     def held_by(self) -> str:
