@@ -41,6 +41,24 @@ def test_the_limit_begins_with_the_workers() -> None:
     assert all(moment.limit is None or moment.limit > 0 for moment in moments)
 
 
+@pytest.mark.as_shipped
+@pytest.mark.parametrize("executor", EXECUTORS, ids=["here", "processes"])
+def test_what_workers_sent_stands_in_the_reports_transports(executor: Any) -> None:
+    """It was empty, as each worker counted for itself."""
+    with LoopbackProcess() as server:
+        prompt, model, parser = asking(server.openai_url).steps
+        for chain, way in (
+            (prompt | model | parser, "fast"),
+            (prompt | model.bind(stream=True) | parser, "stock: a streamed answer"),
+        ):
+            processor = BatchProcessor(chain, concurrency=4, **executor)
+            processor.batch(rows(20), return_exceptions=True)
+            assert processor.last_run is not None
+            sent = processor.last_run.report.transports
+            assert sum(sent.values()) == 20
+            assert sent[way] >= 10, "all but the first few of each worker"
+
+
 class Seen:
     """An observer that keeps all."""
 
