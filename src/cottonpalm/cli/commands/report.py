@@ -167,12 +167,11 @@ def _text(stories: Sequence[Story]) -> str:
 
 def _one(story: Story) -> str:
     """Its report, and before it what the store holds beyond that: a process that was killed kept no last report."""
-    counts, rows = story.report.counts, story.rows
-    told = counts.ok + counts.failed + counts.stored
-    if rows is None or (story.report.wall_s and told >= rows.ok + rows.failed):
+    rows = story.rows
+    if rows is None or (story.known and not story.untold):
         return text_of(story.report)
     cost = f", {money(rows.cost_pico)}" if rows.cost_pico else ""
     stored = f"stored     {rows.ok:,} ok, {rows.failed:,} failed{cost}\n"
-    if not told:
+    if not story.known:
         return f"{stored}report     its process has kept none: it was killed, or began just now"
     return f"{stored}report     of the time before, as its process kept it:\n\n{text_of(story.report)}"

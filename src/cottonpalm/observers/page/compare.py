@@ -83,15 +83,9 @@ def compared(a: Story, b: Story) -> list[Measured]:
     ]
 
 
-def _goes_on(story: Story) -> bool:
-    """Whether rows were done before its latest life, of which alone its report is: it was resumed, or retried."""
-    return story.report.counts.stored > 0
-
-
 def _in_part(story: Story) -> bool:
     """Whether its report tells of some of its rows alone: it went on, or was killed since that was kept."""
-    counts = story.report.counts
-    return _goes_on(story) or counts.ok + counts.failed < story.ok + story.failed
+    return story.goes_on or story.untold > 0
 
 
 def _as_many(a: Story, b: Story) -> bool:
@@ -101,8 +95,7 @@ def _as_many(a: Story, b: Story) -> bool:
 
 
 def _did(story: Story) -> str:
-    counts = story.report.counts
-    return f"{counts.ok + counts.failed:,} of its {count(round(story.ok + story.failed), 'row')}"
+    return f"{story.told:,} of its {count(round(story.ok + story.failed), 'row')}"
 
 
 def _rows(story: Story) -> str:
@@ -238,7 +231,7 @@ def _cost(money: Measured) -> Iterator[str]:
 def lede(a: Story, b: Story) -> str:
     """What may be behind it."""
     said = []
-    if _goes_on(a) or _goes_on(b):
+    if a.goes_on or b.goes_on:
         said.append(
             "Times, rates, requests and what bound are those of each run's latest start; money and rows, of all."
         )

@@ -53,13 +53,28 @@ class Story:
 
     @property
     def known(self) -> bool:
-        """Whether there is a report, and not only rows."""
-        return self.rows is None or not self.rows.rows or self.report.wall_s > 0
+        """Whether there is a report: a process that was killed at once has kept none."""
+        return self.rows is None or self.report.wall_s > 0
 
     @property
     def asked_models(self) -> bool:
         """Whether a model was asked, as far as is known; so it was where nothing is known but rows."""
-        return not self.known or bool(self.report.by_model or self.report.usage.input_tokens)
+        return bool(self.report.by_model or self.report.usage.input_tokens or (not self.known and self.done))
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether rows were done before its latest life, of which alone its report is: it was resumed, or retried."""
+        return self.report.counts.stored > 0
+
+    @property
+    def told(self) -> int:
+        """Rows that are done in its latest life, as far as its report tells."""
+        return self.report.counts.ok + self.report.counts.failed
+
+    @property
+    def untold(self) -> int:
+        """Rows of which its report tells nothing: its process was killed, or went on, since that was kept."""
+        return max(0, self.ok + self.failed - self.told - self.report.counts.stored)
 
     @property
     def ok(self) -> int:
