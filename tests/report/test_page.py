@@ -179,6 +179,16 @@ def test_a_run_that_was_killed_is_compared_by_what_its_report_tells() -> None:
     assert "bound" not in lede(whole, at_once), "what bound B is not known either"
 
 
+def test_two_runs_compared_say_which_of_them_was_stopped() -> None:
+    """Only the row counts showed it."""
+    whole, cut = Story(made(60, 10.0), "whole", "some failed"), Story(made(20, 0.9), "cut", "stopped")
+    assert compared_text(whole, cut).startswith("A is whole, B is cut (stopped).\n")
+    said = Page(compare(whole, cut)).said
+    assert "B cut Stopped" in " ".join(said.split())
+    assert "Done" not in said
+    assert "A is whole, B is whole (running)." in compared_text(whole, replace(whole, state="running"))
+
+
 def test_the_page_of_a_run_that_was_killed_holds_its_time_against_the_rows_of_its_report() -> None:
     """It was "60 rows answered in 0.9 s", as its last report had come after 20; or "0 rows answered in 0 s"."""
     rows = RowsSeen().add(_glances(60))

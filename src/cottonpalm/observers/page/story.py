@@ -97,16 +97,21 @@ class Story:
         return self.ok + self.failed + self.before
 
     @property
+    def has_read_all(self) -> bool:
+        """Whether it came to the end of its input."""
+        return self.state in _ALL_READ
+
+    @property
     def all_rows(self) -> int | None:
         """Rows of the input, or about so many; None: not known. A run that is done has read them all."""
         if self.total is not None:
             return self.total
-        return self.done if self.state in _ALL_READ else self.about
+        return self.done if self.has_read_all else self.about
 
     @property
     def is_guess(self) -> bool:
         """Whether `all_rows` was judged by a part of the input."""
-        return self.total is None and self.about is not None and self.state not in _ALL_READ
+        return self.total is None and self.about is not None and not self.has_read_all
 
     @property
     def cost_usd(self) -> float | None:
