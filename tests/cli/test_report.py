@@ -8,6 +8,7 @@ import re
 import sqlite3
 import sys
 from contextlib import closing
+from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from tests.cli.conftest import Command
     from tests.support.loopback import Loopback
+    from tests.support.replies import Request
 
 
 def said(path: Path) -> str:
@@ -221,6 +223,29 @@ def test_two_things_on_standard_output_are_refused(
     result = ask("in.jsonl", *words.split())
     assert (result.code, server.requests, result.out) == (2, 0, "")
     assert f"cottonpalm: {what} would be one text on standard output; name a file" in result.one_line
+
+
+@pytest.mark.parametrize("page", ["pages/run.html", "/dev/full"])
+def test_a_page_that_cannot_be_written_at_the_end_is_told_to_the_shell_and_the_run_is_none_the_worse(
+    ask: Command, cottonpalm: Command, folder: Path, server: Loopback, page: str
+) -> None:
+    """The command ended with 0, and a script went on to a page that was not there."""
+    rows(folder / "in.jsonl", 2)
+    (folder / "pages").mkdir()
+
+    def gone(_: Request) -> None:
+        rmtree(folder / "pages", ignore_errors=True)
+
+    server.script(gone)
+    said = ask("in.jsonl", "-o", "out.jsonl", "--report", page)
+    assert said.code == 4
+    assert f"{page}: No" in said.err
+    assert "the results are safe, and cottonpalm report out -o FILE makes it of them" in said.err
+    assert "resume" not in said.err
+    assert len(lines(folder / "out.jsonl")) == 2
+    assert json.loads(cottonpalm("status", "out", "--json").out)["exit_code"] == 0
+    assert cottonpalm("report", "out", "-o", "again.html").code == 0
+    assert "2 of 2 rows answered" in (folder / "again.html").read_text("utf-8")
 
 
 def test_a_report_of_ours_is_replaced_without_asking(ask: Command, cottonpalm: Command, folder: Path) -> None:

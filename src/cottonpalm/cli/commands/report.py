@@ -62,7 +62,7 @@ def show_report(
     Raises:
         Problem: there is no such run, or the file cannot be written.
     """
-    if output is not None and not is_stream(output):
+    if output is not None:
         _refuse_store(output, url)
         check_page(output, overwrite=overwrite)
     with existing_store(url) as store:
@@ -103,6 +103,8 @@ def check_page(output: str, *, overwrite: bool) -> None:
     Raises:
         Problem: the folder is not there, or the file is one of somebody else.
     """
+    if is_stream(output):  # nothing is replaced there
+        return
     path = Path(output)
     if not path.parent.is_dir():
         raise Problem(
@@ -127,13 +129,18 @@ def write_page(output: str, text: str) -> None:
     Raises:
         Problem: it cannot be written.
     """
-    if output == "-":
-        put(text.encode())
-    elif is_stream(output):
-        Path(output).write_text(text, "utf-8")
-    else:
+    if not is_stream(output):
         with replacing(output) as file:
             file.write(text.encode())
+        return
+    try:
+        if output == "-":
+            put(text.encode())
+        else:
+            Path(output).write_text(text, "utf-8")
+    except OSError as error:
+        where = "standard output" if output == "-" else output
+        raise os_problem("write to", where, error, Code.STOPPED) from error
 
 
 def open_events(path: str) -> BinaryIO:
