@@ -214,6 +214,9 @@ def test_one_file_in_two_places_is_refused(
         ("-o - --report -", "--report - and the output"),
         ("-o - --events -", "--events - and the output"),
         ("-o out.jsonl --report - --events -", "--events - and the report"),
+        ("-o - --events /dev/stdout", "--events /dev/stdout and the output"),
+        ("-o - --events /proc/self/fd/1", "--events /proc/self/fd/1 and the output"),
+        ("-o /dev/fd/1 --events -", "--events - and the output"),
     ],
 )
 def test_two_things_on_standard_output_are_refused(
@@ -246,6 +249,11 @@ def test_a_page_that_cannot_be_written_at_the_end_is_told_to_the_shell_and_the_r
     assert json.loads(cottonpalm("status", "out", "--json").out)["exit_code"] == 0
     assert cottonpalm("report", "out", "-o", "again.html").code == 0
     assert "2 of 2 rows answered" in (folder / "again.html").read_text("utf-8")
+
+
+def test_what_goes_nowhere_may_go_there_at_once(ask: Command, folder: Path) -> None:
+    rows(folder / "in.jsonl", 2)
+    assert ask("in.jsonl", "-o", "/dev/null", "--events", "/dev/null").code == 0
 
 
 def test_a_report_of_ours_is_replaced_without_asking(ask: Command, cottonpalm: Command, folder: Path) -> None:
