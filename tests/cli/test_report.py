@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import sqlite3
 import sys
 from contextlib import closing
 from shutil import rmtree
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.runnables import RunnableLambda
 
 from cottonpalm import BatchProcessor
+from cottonpalm.cli.commands.report import open_events
 from cottonpalm.observers import kept
 from cottonpalm.observers.report import text_of
 from cottonpalm.observers.words.formatting import as_it_can_be_shown
@@ -368,6 +371,35 @@ def test_events_go_to_standard_output_where_that_is_said(ask: Command, folder: P
     events = [json.loads(line)["event"] for line in said.out.splitlines()]
     assert (events[0], events[-1]) == ("RunStarted", "RunEnded")
     assert not (folder / "-").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_that_nobody_reads_is_told_to_keep_the_run_waiting(folder: Path) -> None:
+    pipe, told, read = folder / "events", Event(), list[bytes]()
+    os.mkfifo(pipe)
+
+    def reads_later() -> None:
+        told.wait(30)
+        read.append(pipe.read_bytes())
+
+    def say(text: str) -> None:
+        told.set()
+        assert text.endswith("events is a pipe that nobody reads: the run begins when somebody does")
+
+    reader = Thread(target=reads_later, daemon=True)
+    reader.start()
+    with open_events(str(pipe), say) as file:
+        file.write(b"{}\n")
+    reader.join(30)
+    assert read == [b"{}\n"]
+
+    told.clear()
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with open_events(str(pipe), say) as file:
+        file.write(b"{}\n")
+    assert os.read(reading, 10) == b"{}\n"
+    os.close(reading)
+    assert not told.is_set(), "somebody read it"
 
 
 def test_events_begin_a_line_of_their_own_behind_one_that_was_cut(ask: Command, folder: Path) -> None:

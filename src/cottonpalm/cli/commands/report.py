@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from contextlib import suppress
@@ -26,7 +27,7 @@ from cottonpalm.stores import database_of
 from cottonpalm.urls import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cottonpalm.cli.screen.screen import Screen
     from cottonpalm.cli.store.held_store import HeldStore
@@ -143,8 +144,12 @@ def write_page(output: str, text: str) -> None:
         raise os_problem("write to", where, error, Code.STOPPED) from error
 
 
-def open_events(path: str) -> BinaryIO:
+def open_events(path: str, say: Callable[[str], None]) -> BinaryIO:
     """A file to which events are added, each a line of its own, also behind one that was cut; `-` for standard output.
+
+    Args:
+        path: the file.
+        say: called where nobody reads the pipe that it is, as to open that waits for a reader.
 
     Raises:
         Problem: it cannot be written.
@@ -154,9 +159,23 @@ def open_events(path: str) -> BinaryIO:
             return os.fdopen(
                 os.dup(1), "wb", buffering=1 << 16
             )  # a file of its own, as it is closed with the run
+        if Path(path).is_fifo():
+            return os.fdopen(_open_pipe(path, say), "wb", buffering=1 << 16)
         return _at_a_new_line(Path(path).open("ab", buffering=1 << 16), path)
     except OSError as error:
         raise os_problem("write", path, error) from error
+
+
+def _open_pipe(path: str, say: Callable[[str], None]) -> int:
+    try:
+        pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        say(f"--events {shown(path)} is a pipe that nobody reads: the run begins when somebody does")
+        return os.open(path, os.O_WRONLY)
+    os.set_blocking(pipe, True)  # one that was opened and closed again would end its reader
+    return pipe
 
 
 def _at_a_new_line(file: BinaryIO, path: str) -> BinaryIO:
