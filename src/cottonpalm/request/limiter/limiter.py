@@ -6,6 +6,7 @@ with a verdict, which teaches the limiter how many may be in flight. `limiters.p
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from cottonpalm.types import Quota, Unit, Usage
 
 T = TypeVar("T")
+
+IN_FLIGHT: Final = "in flight"  # in `shares`: of the number that the user named
 
 _REJECTED: Final = (Verdict.DROPPED, Verdict.OVERLOADED)
 _SUCCESS: Final = Verdict.SUCCESS
@@ -299,6 +302,11 @@ class Limiter(WaitQueue[Permit]):
         if self.in_flight >= self._slots:
             return "in flight"
         return self.admission.binding
+
+    @property
+    def maximum(self) -> int:
+        """The most that may be in flight here: what the settings allow, less what others have of it."""
+        return int(min(self.admission.concurrency.maximum, self.shares.get(IN_FLIGHT, math.inf)))
 
     @property
     def idle(self) -> bool:
