@@ -103,7 +103,7 @@ class Stats:
     `started` is a `clock.now()` stamp. In dollars: `cost_usd` is what finished rows cost (`cost_known` is False once a
     row's cost could not be told), `reported_usd` what providers reported, `uncertain_usd` the most that is charged
     besides, `budget_left_usd` what is neither spent nor reserved, `budget_spent_usd` what the budget counts as spent:
-    by all processes of the run, with what is uncertain; None without a budget.
+    by all runs that share it and all their processes, with what is uncertain; None without a budget.
     `out` are rows that wait for answers from batches.
     `chunks` are those whose rows are all done, out of `chunks_total` where that is known; None without `chunk_size`.
     """

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import sqlite3
 import sys
 from contextlib import closing
+from shutil import rmtree
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.runnables import RunnableLambda
 
 from cottonpalm import BatchProcessor
+from cottonpalm.cli.commands.report import open_events
 from cottonpalm.observers import kept
 from cottonpalm.observers.report import text_of
 from cottonpalm.observers.words.formatting import as_it_can_be_shown
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
 
     from tests.cli.conftest import Command
     from tests.support.loopback import Loopback
+    from tests.support.replies import Request
 
 
 def said(path: Path) -> str:
@@ -212,6 +217,9 @@ def test_one_file_in_two_places_is_refused(
         ("-o - --report -", "--report - and the output"),
         ("-o - --events -", "--events - and the output"),
         ("-o out.jsonl --report - --events -", "--events - and the report"),
+        ("-o - --events /dev/stdout", "--events /dev/stdout and the output"),
+        ("-o - --events /proc/self/fd/1", "--events /proc/self/fd/1 and the output"),
+        ("-o /dev/fd/1 --events -", "--events - and the output"),
     ],
 )
 def test_two_things_on_standard_output_are_refused(
@@ -221,6 +229,34 @@ def test_two_things_on_standard_output_are_refused(
     result = ask("in.jsonl", *words.split())
     assert (result.code, server.requests, result.out) == (2, 0, "")
     assert f"cottonpalm: {what} would be one text on standard output; name a file" in result.one_line
+
+
+@pytest.mark.parametrize("page", ["pages/run.html", "/dev/full"])
+def test_a_page_that_cannot_be_written_at_the_end_is_told_to_the_shell_and_the_run_is_none_the_worse(
+    ask: Command, cottonpalm: Command, folder: Path, server: Loopback, page: str
+) -> None:
+    """The command ended with 0, and a script went on to a page that was not there."""
+    rows(folder / "in.jsonl", 2)
+    (folder / "pages").mkdir()
+
+    def gone(_: Request) -> None:
+        rmtree(folder / "pages", ignore_errors=True)
+
+    server.script(gone)
+    said = ask("in.jsonl", "-o", "out.jsonl", "--report", page)
+    assert said.code == 4
+    assert f"{page}: No" in said.err
+    assert "the results are safe, and cottonpalm report out -o FILE makes it of them" in said.err
+    assert "resume" not in said.err
+    assert len(lines(folder / "out.jsonl")) == 2
+    assert json.loads(cottonpalm("status", "out", "--json").out)["exit_code"] == 0
+    assert cottonpalm("report", "out", "-o", "again.html").code == 0
+    assert "2 of 2 rows answered" in (folder / "again.html").read_text("utf-8")
+
+
+def test_what_goes_nowhere_may_go_there_at_once(ask: Command, folder: Path) -> None:
+    rows(folder / "in.jsonl", 2)
+    assert ask("in.jsonl", "-o", "/dev/null", "--events", "/dev/null").code == 0
 
 
 def test_a_report_of_ours_is_replaced_without_asking(ask: Command, cottonpalm: Command, folder: Path) -> None:
@@ -335,6 +371,35 @@ def test_events_go_to_standard_output_where_that_is_said(ask: Command, folder: P
     events = [json.loads(line)["event"] for line in said.out.splitlines()]
     assert (events[0], events[-1]) == ("RunStarted", "RunEnded")
     assert not (folder / "-").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_that_nobody_reads_is_told_to_keep_the_run_waiting(folder: Path) -> None:
+    pipe, told, read = folder / "events", Event(), list[bytes]()
+    os.mkfifo(pipe)
+
+    def reads_later() -> None:
+        told.wait(30)
+        read.append(pipe.read_bytes())
+
+    def say(text: str) -> None:
+        told.set()
+        assert text.endswith("events is a pipe that nobody reads: the run begins when somebody does")
+
+    reader = Thread(target=reads_later, daemon=True)
+    reader.start()
+    with open_events(str(pipe), say) as file:
+        file.write(b"{}\n")
+    reader.join(30)
+    assert read == [b"{}\n"]
+
+    told.clear()
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with open_events(str(pipe), say) as file:
+        file.write(b"{}\n")
+    assert os.read(reading, 10) == b"{}\n"
+    os.close(reading)
+    assert not told.is_set(), "somebody read it"
 
 
 def test_events_begin_a_line_of_their_own_behind_one_that_was_cut(ask: Command, folder: Path) -> None:

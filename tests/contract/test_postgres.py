@@ -20,8 +20,8 @@ from cottonpalm import BatchProcessor, clock
 from cottonpalm.cli.commands.export import Export, show_export
 from cottonpalm.errors import ConfigError, RunBusy, StoreError
 from cottonpalm.providers.batches.stages import Stage
-from cottonpalm.request.limiter.limiter import Limiter
-from cottonpalm.request.limiter.portions import IN_FLIGHT, Leased
+from cottonpalm.request.limiter.limiter import IN_FLIGHT, Limiter
+from cottonpalm.request.limiter.portions import Leased
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.stores import database_of, open_store, shown
 from cottonpalm.stores.postgres.connection import spoken

@@ -226,6 +226,23 @@ def test_another_file_may_be_named_later(here: Path) -> None:
     assert not (here / "batch_checkpoint.pkl").exists()
 
 
+def test_a_relative_file_is_of_the_folder_where_it_was_named(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was of the folder where the process was at the first batch."""
+    there = here / "there"
+    there.mkdir()
+    processor = ResumableBatchProcessor(Counted().chain)
+    for name in ("batch_checkpoint.pkl", "other.pkl"):
+        monkeypatch.chdir(there)
+        with FAILED:
+            processor.batch(rows_of(5))
+        assert (here / name).exists()
+        monkeypatch.chdir(here)
+        processor.checkpoint_file = "other.pkl"
+    assert not list(there.iterdir())
+
+
 def test_no_rows_leave_a_checkpoint_alone(here: Path) -> None:
     with FAILED:
         ResumableBatchProcessor(Counted().chain).batch(rows_of(5))

@@ -305,7 +305,7 @@ def test_a_run_that_has_not_read_its_input_to_the_end_has_not_answered_all_of_it
     assert re.match(r"Stopped: \d+ of about 380 rows answered", verdict(story))
 
 
-def test_what_a_budget_counts_is_told_of_all_lives_of_a_run(tmp_path: Path) -> None:
+def test_what_a_budget_counts_is_told_of_all_lives_of_a_run_and_of_all_that_share_it(tmp_path: Path) -> None:
     rows = [f"row {n}" for n in range(8)]
     spent = []
     for upto in (3, 8):
@@ -317,6 +317,13 @@ def test_what_a_budget_counts_is_told_of_all_lives_of_a_run(tmp_path: Path) -> N
     (first, alone), (second, both) = spent
     assert 0 < first == pytest.approx(alone)
     assert both == pytest.approx(first + second)
+    shared = Budget(total=1)
+    two = [BatchProcessor(model(), budget=shared) for _ in range(2)]
+    for processor in two:
+        virtual_run(processor.abatch(rows))
+    stats = [processor.last_run.stats for processor in two if processor.last_run is not None]
+    together = sum(each.cost_usd for each in stats)
+    assert [each.budget_spent_usd for each in stats] == pytest.approx([together] * 2), "all that share it"
     plain = BatchProcessor(ScriptedChain(then=str.upper))
     plain.batch(["a"])
     assert plain.last_run is not None

@@ -15,6 +15,7 @@ import pytest
 from cottonpalm.observers.measures.reported import Counts, Moment
 from cottonpalm.observers.measures.rows_seen import Glance, RowsSeen
 from cottonpalm.observers.page.compare import compare, compared, compared_text, lede, verdict
+from cottonpalm.observers.page.head import lede as lede_of
 from cottonpalm.observers.page.head import verdict as verdict_of
 from cottonpalm.observers.page.run_page import page_of
 from cottonpalm.observers.page.story import Story
@@ -176,6 +177,37 @@ def test_a_run_that_was_killed_is_compared_by_what_its_report_tells() -> None:
     at_once = Story(NOTHING, "at once", rows=RowsSeen().add(_glances(1)))
     assert verdict(whole, at_once) == "How long B took is not known; in all, B cost $0.59 less."
     assert "bound" not in lede(whole, at_once), "what bound B is not known either"
+
+
+def test_two_runs_compared_say_which_of_them_was_stopped() -> None:
+    """Only the row counts showed it."""
+    whole, cut = Story(made(60, 10.0), "whole", "some failed"), Story(made(20, 0.9), "cut", "stopped")
+    assert compared_text(whole, cut).startswith("A is whole, B is cut (stopped).\n")
+    said = Page(compare(whole, cut)).said
+    assert "B cut Stopped" in " ".join(said.split())
+    assert "Done" not in said
+    assert "A is whole, B is whole (running)." in compared_text(whole, replace(whole, state="running"))
+
+
+def test_the_page_of_a_run_that_was_killed_holds_its_time_against_the_rows_of_its_report() -> None:
+    """It was "60 rows answered in 0.9 s", as its last report had come after 20; or "0 rows answered in 0 s"."""
+    rows = RowsSeen().add(_glances(60))
+    killed = Story(made(20, 0.9), "killed", "stopped", total=100, rows=rows)
+    assert verdict_of(killed) == "Stopped: 60 of 100 rows answered for $0.60."
+    said = Page(page_of(killed)).said
+    assert "20 rows in 0.9 s. The report that was kept does not tell of 40 more." in said
+    assert "for 20 of 60 rows" in said
+    again = replace(killed, report=made(0, 0.9, counts=Counts(ok=20, stored=30)))
+    said = lede_of(again)
+    assert said.startswith("20 rows in this life of the run, in 0.9\u00a0s; 30 were done before. The report")
+    assert said.endswith("does not tell of 10 more.")
+
+    at_once = Story(NOTHING, "at once", "stopped", rows=RowsSeen())
+    assert verdict_of(at_once) == "Stopped: 0 rows answered."
+    said = Page(page_of(at_once)).said
+    assert "Not known.  The course of this run was not kept." in said
+    for wrong in ("in 0 s", "no row was asked", "no model was seen"):
+        assert wrong not in said
 
 
 def _glances(number: int) -> list[Glance]:

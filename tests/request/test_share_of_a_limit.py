@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cottonpalm import clock
-from cottonpalm.request.limiter.limiter import Limiter, Permit
-from cottonpalm.request.limiter.portions import IN_FLIGHT, Given, InFlight, Leased
+from cottonpalm.request.limiter.limiter import IN_FLIGHT, Limiter, Permit
+from cottonpalm.request.limiter.portions import Given, InFlight, Leased
+from cottonpalm.request.limiter.rules.binding import Snapshot, binding
 from cottonpalm.request.limiter.rules.ceilings import SLACK, WINDOW_S
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.stores.rules.division import KEPT_S, POOL, TTL_S, Row
@@ -157,6 +158,27 @@ def test_who_has_more_than_its_part_uses_less_at_once_and_holds_what_is_still_in
     row, done = renewed(gate, row, other(2.0, 10.0, total=10.0))
     assert row.amount == 5.0
     assert not done.soon
+
+
+def test_what_others_leave_of_it_is_what_binds_and_not_the_provider(stage: Stage) -> None:
+    """It was "concurrency", and the advice to add an endpoint, of a provider that had refused nothing."""
+    process = Process(stage, most=10)
+    _, done = renewed(process.given(10.0), other(8.0, 10.0, total=10.0))
+    done.then()
+    process.wait(5)
+    limiter = process.limiter
+    standing = Snapshot(
+        limiter.key,
+        int(limiter.limit),
+        limiter.maximum,
+        limiter.in_flight,
+        limiter.waiting,
+        pause_s=0.0,
+        down=False,
+        held_by=limiter.held_by,
+    )
+    assert (standing.limit, standing.maximum, standing.held_by) == (2, 2, "in flight")
+    assert binding("concurrency", 0, [standing], busy=False)[0] == "maximum"
 
 
 def test_where_they_were_told_different_totals_the_smaller_counts(stage: Stage) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from cottonpalm import (
     BudgetShare,
     CostSpike,
     LimitChanged,
+    Limits,
     RateLimit,
     RequestFinished,
     RowFinished,
@@ -25,6 +27,8 @@ from tests.scale.chains import MODEL, asking, rows
 from tests.support.loopback import LoopbackProcess
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cottonpalm import Event
 
 EXECUTORS = [{}, {"executor": "processes", "workers": 2}]
@@ -39,6 +43,45 @@ def test_the_limit_begins_with_the_workers() -> None:
     moments = processor.last_run.report.over_time
     assert {moment.limit for moment in moments if moment.in_flight == 0} >= {None}
     assert all(moment.limit is None or moment.limit > 0 for moment in moments)
+
+
+@pytest.mark.as_shipped
+@pytest.mark.parametrize("executor", EXECUTORS, ids=["here", "processes"])
+def test_what_workers_sent_stands_in_the_reports_transports(executor: Any) -> None:
+    """It was empty, as each worker counted for itself."""
+    with LoopbackProcess() as server:
+        prompt, model, parser = asking(server.openai_url).steps
+        for chain, way in (
+            (prompt | model | parser, "fast"),
+            (prompt | model.bind(stream=True) | parser, "stock: a streamed answer"),
+        ):
+            processor = BatchProcessor(chain, concurrency=4, **executor)
+            processor.batch(rows(20), return_exceptions=True)
+            assert processor.last_run is not None
+            sent = processor.last_run.report.transports
+            assert sum(sent.values()) == 20
+            assert sent[way] >= 10, "all but the first few of each worker"
+
+
+def test_runs_that_share_a_number_are_held_by_it_and_not_by_the_provider(tmp_path: Path) -> None:
+    """It was "concurrency", with the advice to add an endpoint, of a provider that had refused nothing."""
+    with LoopbackProcess(latency=0.1) as server:
+        both = [
+            BatchProcessor(
+                asking(server.openai_url), concurrency=4, store=tmp_path / "s.db", run=name, limits=Limits()
+            )
+            for name in "ab"
+        ]
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(lambda processor: processor.batch(rows(60)), both))
+    for processor in both:
+        assert processor.last_run is not None
+        report = processor.last_run.report
+        assert report.bound_s["maximum"] > report.bound_s.get("concurrency", 0.0)
+        assert "Add an endpoint" not in report.text()
+    assert any(
+        "other runs on this store have the rest" in str(each.last_run.report.bound_by) for each in both
+    )
 
 
 class Seen:

@@ -55,6 +55,10 @@ def test_a_number_in_flight_is_told_with_its_rejections_or_as_one_that_grows() -
     shared = limits()
     shared.moved(6.0, firm=True)
     assert why(shared, "in flight").endswith("fit, found in an earlier run, or by another process")
+    most = limits().concurrency.maximum
+    assert why(limits(), "in flight", 2) == (
+        f"2 of the {most:,.0f} that you allow, as other runs on this store have the rest"
+    )
 
 
 def test_ones_own_ceiling_is_told_with_the_size_of_a_request() -> None:

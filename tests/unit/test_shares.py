@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cottonpalm.request.limiter.limiter import Limiter
-from cottonpalm.request.limiter.portions import IN_FLIGHT, Given
+from cottonpalm.request.limiter.limiter import IN_FLIGHT, Limiter
+from cottonpalm.request.limiter.portions import Given
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.stores.rules.division import (
     KEPT_S,

@@ -271,7 +271,7 @@ def standings(run: RunAccount) -> list[Snapshot]:
         Snapshot(
             key=run.flow.shown(limiter.key),
             limit=int(limiter.limit),
-            maximum=int(limiter.admission.concurrency.maximum),
+            maximum=limiter.maximum,
             in_flight=limiter.in_flight,
             waiting=limiter.waiting,
             pause_s=max(0.0, limiter.paused_until - now),
@@ -288,6 +288,6 @@ def _why(limiter: Limiter, run: RunAccount, *, alone: bool) -> str:
 
     While all are rejected, that is told in the provider's own words too, where no other provider can have said them.
     """
-    believed, fault = why(limiter.admission, limiter.held_by), run.last_fault
+    believed, fault = why(limiter.admission, limiter.held_by, limiter.maximum), run.last_fault
     rejected = limiter.held_by == "probe" and fault is not None and fault.kind is Kind.THROTTLE
     return f"{believed}; it says: {run.last_said}" if rejected and alone else believed

@@ -206,7 +206,7 @@ class View:
             reported_usd=account.spending.reported / PICO,
             uncertain_usd=account.spending.uncertain / PICO,
             budget_left_usd=None if (left := account.pricing.budget_left()) is None else left / PICO,
-            budget_spent_usd=None if left is None else account.spending.total / PICO,
+            budget_spent_usd=None if (spent := account.pricing.budget_spent()) is None else spent / PICO,
             repeated=account.pricing.repeated,
             attempts=tally.attempts,
             started=self._started,

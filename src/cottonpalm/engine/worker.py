@@ -180,7 +180,8 @@ class Worker:
         self._measures.clear()
         warnings, self._warnings = self._warnings, []
         self._keep_to_share()
-        flow = self._engine.account.flow
+        account = self._engine.account
+        flow = account.flow
         return Heard(
             done,
             self._wants(len(done)),
@@ -193,6 +194,7 @@ class Worker:
             flow.pause_s(),
             self._over,
             warnings,
+            account.transports.taken(),
         )
 
     def _money(self) -> MoneyTold:

@@ -31,14 +31,23 @@ class Checkpoint:
     """A `protocols.Store` in one file. The file is made when it is needed, and deleted when all rows are done.
 
     Args:
-        path: the file.
+        path: the file; a relative one is of the folder where the process is now.
         types: the classes from which outputs are rebuilt.
     """
 
     def __init__(self, path: str | Path, types: Mapping[str, type]) -> None:
-        self.path = Path(path).expanduser()
+        self.path = path
         self.types = types
         self._store: SqliteStore | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file, by its whole path: the process may go to another folder."""
+        return self._path
+
+    @path.setter
+    def path(self, value: str | Path) -> None:
+        self._path = Path(value).expanduser().absolute()
 
     @property
     def exists(self) -> bool:

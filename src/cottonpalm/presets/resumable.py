@@ -35,7 +35,7 @@ class ResumableBatchProcessor(Preset):
 
     Args:
         chain: any Runnable.
-        checkpoint_file: where. It goes before `store=`.
+        checkpoint_file: where; a relative one is of the folder where this object is made. It goes before `store=`.
         **options: every keyword of `BatchProcessor`; `run` is the name of the run in the file.
     """
 
@@ -65,7 +65,7 @@ class ResumableBatchProcessor(Preset):
     @checkpoint_file.setter
     def checkpoint_file(self, value: str | Path) -> None:
         with self._alone():
-            self._file, self._checkpoint.path = value, Path(value).expanduser()
+            self._file, self._checkpoint.path = value, value
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -161,6 +161,10 @@ class Pricing:
         """Return the pico-dollars of the budget that are neither spent nor reserved; None without a limit."""
         return None if self._ledger is None else self._ledger.left()
 
+    def budget_spent(self) -> int | None:
+        """Return the pico-dollars that the budget counts as spent, by all its runs; None without a limit."""
+        return None if self._ledger is None or self._ledger.left() is None else self._ledger.spent
+
     def why_no_money(self, whom: str, least: Callable[[], int], *, streams: bool = False) -> str:
         """Say why a request, or a streaming one, was not sent whose bound is at least `least()` pico-dollars."""
         if isinstance(failure := self._spending.failure, NoMoreMoney):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from contextvars import ContextVar
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Transport: TypeAlias = Literal["fast", "stock"]
 DEFAULT_TRANSPORT: Final[Transport] = "fast"
 
-
+FAST: Final = "fast"
+STOCK: Final = "stock: "  # and the reason
 STREAMED: Final = "a streamed answer"
 
 
@@ -33,8 +37,23 @@ class Transports:
 
     def counts(self) -> dict[str, int]:
         """Return all counts: "fast", and "stock: " with each reason."""
-        found = {"fast": self.fast} if self.fast else {}
-        return found | {f"stock: {why}": number for why, number in self.stock.items()}
+        found = {FAST: self.fast} if self.fast else {}
+        return found | {f"{STOCK}{why}": number for why, number in self.stock.items()}
+
+    def taken(self) -> dict[str, int]:
+        """Return what was counted since it was last taken: a worker tells its run."""
+        found = self.counts()
+        self.fast = 0
+        self.stock.clear()
+        return found
+
+    def add(self, found: Mapping[str, int]) -> None:
+        """Add what a worker has taken."""
+        for way, number in found.items():
+            if way == FAST:
+                self.fast += number
+            else:
+                self.stock[way.removeprefix(STOCK)] += number
 
     def __repr__(self) -> str:
         return f"<Transports {self.fast} fast, {self.stock.total()} stock>"

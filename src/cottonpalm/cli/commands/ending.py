@@ -93,10 +93,12 @@ class Ending:
         detached = self.stopped is not None and self.stopped.reason in _AS_ASKED
         over = not detached and code in (Code.OK, Code.SOME_FAILED)
         resume = None if over else going_on(work.where, work.job, self.stopped)
-        work.screen.summary(replace(self._summary(counts, resume), report=self._page()))
+        page, broken = self._page()
+        work.screen.summary(replace(self._summary(counts, resume), report=page))
         if work.screen.verbose:
             work.screen.report(run.report.text())
-        return code
+        # a script that waits for the page is told; the run itself ended as it did, and keeps that
+        return Code.STOPPED if broken and code in (Code.OK, Code.SOME_FAILED) else code
 
     def _note(self, code: Code, counts: summary.Counts) -> None:
         """Note how it ended."""
@@ -149,11 +151,11 @@ class Ending:
         failed, rows = sum(stored.values()) - stored.get(OK, 0), sum(stored.values())
         return {"beside": rows - counts.ok - counts.failed, "beside_failed": failed - counts.failed}
 
-    def _page(self) -> str | None:
-        """Write the report, where one is asked for; its name."""
+    def _page(self) -> tuple[str | None, bool]:
+        """Write the report, where one is asked for; its name, and whether it could not be written."""
         page, where = self.work.where.page, self.work.where
         if page is None:
-            return None
+            return None, False
         from cottonpalm.cli.commands.report import story_of, write_page
         from cottonpalm.observers.page.run_page import page_of
 
@@ -161,9 +163,10 @@ class Ending:
         try:
             write_page(page, page_of(story, written=clock.wall()))
         except Problem as problem:
-            self.work.screen.error(f"{problem}; the results are safe")
-            return None
-        return shown(page)
+            again = command_on("report", where.run, where.store)
+            self.work.screen.error(f"{problem}; the results are safe, and {again} -o FILE makes it of them")
+            return None, True
+        return shown(page), False
 
     def _say_why(self) -> None:
         if self.broken is not None:

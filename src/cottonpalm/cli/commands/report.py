@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from contextlib import suppress
@@ -26,7 +27,7 @@ from cottonpalm.stores import database_of
 from cottonpalm.urls import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cottonpalm.cli.screen.screen import Screen
     from cottonpalm.cli.store.held_store import HeldStore
@@ -62,7 +63,7 @@ def show_report(
     Raises:
         Problem: there is no such run, or the file cannot be written.
     """
-    if output is not None and not is_stream(output):
+    if output is not None:
         _refuse_store(output, url)
         check_page(output, overwrite=overwrite)
     with existing_store(url) as store:
@@ -103,6 +104,8 @@ def check_page(output: str, *, overwrite: bool) -> None:
     Raises:
         Problem: the folder is not there, or the file is one of somebody else.
     """
+    if is_stream(output):  # nothing is replaced there
+        return
     path = Path(output)
     if not path.parent.is_dir():
         raise Problem(
@@ -127,17 +130,26 @@ def write_page(output: str, text: str) -> None:
     Raises:
         Problem: it cannot be written.
     """
-    if output == "-":
-        put(text.encode())
-    elif is_stream(output):
-        Path(output).write_text(text, "utf-8")
-    else:
+    if not is_stream(output):
         with replacing(output) as file:
             file.write(text.encode())
+        return
+    try:
+        if output == "-":
+            put(text.encode())
+        else:
+            Path(output).write_text(text, "utf-8")
+    except OSError as error:
+        where = "standard output" if output == "-" else output
+        raise os_problem("write to", where, error, Code.STOPPED) from error
 
 
-def open_events(path: str) -> BinaryIO:
+def open_events(path: str, say: Callable[[str], None]) -> BinaryIO:
     """A file to which events are added, each a line of its own, also behind one that was cut; `-` for standard output.
+
+    Args:
+        path: the file.
+        say: called where nobody reads the pipe that it is, as to open that waits for a reader.
 
     Raises:
         Problem: it cannot be written.
@@ -147,9 +159,23 @@ def open_events(path: str) -> BinaryIO:
             return os.fdopen(
                 os.dup(1), "wb", buffering=1 << 16
             )  # a file of its own, as it is closed with the run
+        if Path(path).is_fifo():
+            return os.fdopen(_open_pipe(path, say), "wb", buffering=1 << 16)
         return _at_a_new_line(Path(path).open("ab", buffering=1 << 16), path)
     except OSError as error:
         raise os_problem("write", path, error) from error
+
+
+def _open_pipe(path: str, say: Callable[[str], None]) -> int:
+    try:
+        pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        say(f"--events {shown(path)} is a pipe that nobody reads: the run begins when somebody does")
+        return os.open(path, os.O_WRONLY)
+    os.set_blocking(pipe, True)  # one that was opened and closed again would end its reader
+    return pipe
 
 
 def _at_a_new_line(file: BinaryIO, path: str) -> BinaryIO:
@@ -167,12 +193,11 @@ def _text(stories: Sequence[Story]) -> str:
 
 def _one(story: Story) -> str:
     """Its report, and before it what the store holds beyond that: a process that was killed kept no last report."""
-    counts, rows = story.report.counts, story.rows
-    told = counts.ok + counts.failed + counts.stored
-    if rows is None or (story.report.wall_s and told >= rows.ok + rows.failed):
+    rows = story.rows
+    if rows is None or (story.known and not story.untold):
         return text_of(story.report)
     cost = f", {money(rows.cost_pico)}" if rows.cost_pico else ""
     stored = f"stored     {rows.ok:,} ok, {rows.failed:,} failed{cost}\n"
-    if not told:
+    if not story.known:
         return f"{stored}report     its process has kept none: it was killed, or began just now"
     return f"{stored}report     of the time before, as its process kept it:\n\n{text_of(story.report)}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import ExitStack, closing, redirect_stdout
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.cli.chains.build import build
 from cottonpalm.cli.commands.dashboard import beside, port_of
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from cottonpalm.cli.options.spec import RunSpec
     from cottonpalm.cli.readers.rows import InputRows
     from cottonpalm.cli.screen.screen import Screen
+
+WRITTEN: Final = ("output", "report")
 
 
 def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
@@ -105,12 +108,15 @@ def _check_files(job: RunSpec, where: Where) -> None:
 
 def _refuse_same(flag: str, path: str, files: dict[str, str]) -> None:
     for what, other in files.items():
-        if path == other == "-" and what != "input":
-            raise Problem(
-                f"{flag} - and the {what} would be one text on standard output; name a file for one of them"
-            )
-        if not is_stream(path) and is_same(path, other):  # into a stream, nothing is lost
+        if (what == "input" and other == "-") or not is_same(path, other):
+            continue
+        if not (is_stream(path) or is_stream(other)):
             raise Problem(f"{flag} {shown(path)} is the {what} itself; name another file")
+        if what in WRITTEN and not is_same(path, os.devnull):  # into a stream, nothing else is lost
+            where = " on standard output" if is_same(path, "-") else ""
+            raise Problem(
+                f"{flag} {shown(path)} and the {what} would be one text{where}; name a file for one of them"
+            )
 
 
 def _held(where: Where, stack: ExitStack) -> HeldStore:

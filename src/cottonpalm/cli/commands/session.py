@@ -184,7 +184,7 @@ class Session:
         from cottonpalm.cli.commands.report import open_events
         from cottonpalm.observers.event_lines import EventLines
 
-        return EventLines(open_events(self._where.events))
+        return EventLines(open_events(self._where.events, self._screen.say))
 
     def _is_out(self) -> bool:
         return any(batch.out for batch in self._store.batches(self._where.run))

@@ -153,9 +153,9 @@ def is_stream(path: str) -> bool:
 
 
 def is_same(path: str, other: str) -> bool:
-    """Whether both are one file, also where a hard link gives it two names."""
+    """Whether both are one file or pipe, by whatever names; `-` is standard output, as `/dev/stdout` is."""
     with suppress(OSError):
-        return Path(path).samefile(other)
+        return os.path.samestat(*(os.stat(1 if each == "-" else each) for each in (path, other)))  # noqa: PTH116
     return path == other
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from cottonpalm.observers.page.compared_plots import rates, within
 from cottonpalm.observers.page.document import document
-from cottonpalm.observers.page.head import clock_time
+from cottonpalm.observers.page.head import STATES, clock_time, icon
 from cottonpalm.observers.page.markup import Markup, foreign, kept, sentence, tag
 from cottonpalm.observers.page.over_time import name_of
 from cottonpalm.observers.page.parts import Column, none, pairs, section, table
@@ -83,15 +83,9 @@ def compared(a: Story, b: Story) -> list[Measured]:
     ]
 
 
-def _goes_on(story: Story) -> bool:
-    """Whether rows were done before its latest life, of which alone its report is: it was resumed, or retried."""
-    return story.report.counts.stored > 0
-
-
 def _in_part(story: Story) -> bool:
     """Whether its report tells of some of its rows alone: it went on, or was killed since that was kept."""
-    counts = story.report.counts
-    return _goes_on(story) or counts.ok + counts.failed < story.ok + story.failed
+    return story.goes_on or story.untold > 0
 
 
 def _as_many(a: Story, b: Story) -> bool:
@@ -101,8 +95,7 @@ def _as_many(a: Story, b: Story) -> bool:
 
 
 def _did(story: Story) -> str:
-    counts = story.report.counts
-    return f"{counts.ok + counts.failed:,} of its {count(round(story.ok + story.failed), 'row')}"
+    return f"{story.told:,} of its {count(round(story.ok + story.failed), 'row')}"
 
 
 def _rows(story: Story) -> str:
@@ -148,9 +141,14 @@ def compare(a: Story, b: Story, *, written: float | None = None) -> str:
     )
 
 
+def _stands(story: Story) -> str:
+    """What is said behind the name of a run that has not done all its rows."""
+    return "" if story.has_read_all else f" ({STATES[story.state].lower()})"
+
+
 def compared_text(a: Story, b: Story) -> str:
     """The same in short, for a terminal of 80 columns."""
-    names = (clean(story.name or "no name", 30) for story in (a, b))
+    names = (clean(story.name or "no name", 30) + _stands(story) for story in (a, b))
     lines = [
         "A is {}, B is {}.".format(*names),
         *textwrap.wrap(verdict(a, b), 80),
@@ -189,6 +187,8 @@ def _head(a: Story, b: Story) -> Markup:
 def _who(letter: str, story: Story, class_: str) -> Markup:
     path = tag("svg", tag("path", d="M0 5H22", class_=class_), width="22", height="10", aria_hidden="true")
     parts: list[Part] = [path, tag("b", letter), tag("b", foreign(story.name or "no name", 60))]
+    if not story.has_read_all:
+        parts.append(tag("b", icon(story.state), STATES[story.state], class_="state"))
     parts += [tag("span", foreign(model_in(model, 60), 60)) for model in story.models[:2]]
     when = clock_time(story.began)
     parts.append(tag("span", f"{when} UTC" if when else ""))
@@ -238,7 +238,7 @@ def _cost(money: Measured) -> Iterator[str]:
 def lede(a: Story, b: Story) -> str:
     """What may be behind it."""
     said = []
-    if _goes_on(a) or _goes_on(b):
+    if a.goes_on or b.goes_on:
         said.append(
             "Times, rates, requests and what bound are those of each run's latest start; money and rows, of all."
         )

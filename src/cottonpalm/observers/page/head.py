@@ -91,12 +91,12 @@ def verdict(story: Story) -> str:
     if not story.all_rows and story.state == "done":
         return "There were no rows."
     done = f"{_of_all(story, story.ok)} answered"
-    money = "" if story.cost_usd is None else f" for {kept(money_usd(story.cost_usd))}"
+    priced = story.cost_usd if story.known or story.done else None
+    money = "" if priced is None else f" for {kept(money_usd(priced))}"
     if story.before:  # what those cost is not known either
         done, money = f"{_of_all(story, story.done)} done", ""
-    took = (
-        f" in {kept(duration(story.report.wall_s))}" if story.known and not story.report.counts.stored else ""
-    )
+    whole = story.known and not story.goes_on and not story.untold
+    took = f" in {kept(duration(story.report.wall_s))}" if whole else ""
     failed = f"; {story.failed:,} failed" if story.failed else ""
     begins = {"stopped": "Stopped: ", "failed": "Failed: ", "running": "So far "}.get(story.state, "")
     return f"{begins}{done}{took}{money}{failed}."
@@ -112,14 +112,18 @@ def _of_all(story: Story, rows: int) -> str:
 def lede(story: Story) -> str:
     """Why it took so long, or why it stopped."""
     parts = [story.reason] if story.reason else []
-    stored = story.report.counts.stored
-    if stored:
-        took = duration(story.report.wall_s)
-        now = story.report.counts.ok + story.report.counts.failed
-        parts.append(
-            f"{count(now, 'row')} in this life of the run, in {kept(took)}; {stored:,} were done before."
-        )
+    if story.known and (part := _in_part(story)):
+        parts.append(part)
     return sentence(" ".join([*parts, *story.report.bound_by]))
+
+
+def _in_part(story: Story) -> str:
+    """Of how many rows the report tells, and in what time; "" where that is all of them."""
+    rows, took = count(story.told, "row"), kept(duration(story.report.wall_s))
+    untold = f" The report that was kept does not tell of {story.untold:,} more." if story.untold else ""
+    if story.goes_on:
+        return f"{rows} in this life of the run, in {took}; {story.report.counts.stored:,} were done before.{untold}"
+    return f"{rows} in {took}.{untold}" if untold else ""
 
 
 def figures(story: Story) -> Markup:
@@ -185,6 +189,8 @@ def _time(story: Story) -> Markup:
     if not story.known:
         return _figure("Time", tag("small", "not known"), share_bar(0.0), "its course was not kept")
     note = f"{kept(duration(active))} of it active" if wall - active >= 1 else "all of it active"
+    if story.untold:
+        note = f"for {story.told:,} of {count(story.ok + story.failed, 'row')}"
     return _figure("Time", _units(duration(wall)), share_bar(active / wall if wall else 0.0, "ink"), note)
 
 
@@ -208,6 +214,8 @@ def _rate(story: Story) -> Markup:
 def _money(story: Story) -> Markup:
     cost, budget = story.cost_usd, story.report.money.budget_usd
     done = story.ok + story.failed
+    if not story.known and not done:
+        return _figure("Money", *_nothing(story))
     if not cost and not story.asked_models:
         return _figure("Money", tag("small", "none"), share_bar(0.0), "no model was seen")
     if cost is None:
@@ -239,7 +247,8 @@ def advice(story: Story) -> Markup:
     if not found:
         told = ("Nothing. ", why_nothing(story.report))
         if not story.known:
-            told = ("Not known. ", "The course of this run was not kept, only its rows.")
+            only = ", only its rows" if story.done else ""
+            told = ("Not known. ", f"The course of this run was not kept{only}.")
         said = tag("p", tag("b", told[0]), sentence(told[1]), class_="nothing")
         return section("What to change", "Computed from this run.", said)
     note = "Computed from this run." + (" Gains do not add up." if len(found) > 1 else "")

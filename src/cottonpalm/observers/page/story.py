@@ -53,13 +53,28 @@ class Story:
 
     @property
     def known(self) -> bool:
-        """Whether there is a report, and not only rows."""
-        return self.rows is None or not self.rows.rows or self.report.wall_s > 0
+        """Whether there is a report: a process that was killed at once has kept none."""
+        return self.rows is None or self.report.wall_s > 0
 
     @property
     def asked_models(self) -> bool:
         """Whether a model was asked, as far as is known; so it was where nothing is known but rows."""
-        return not self.known or bool(self.report.by_model or self.report.usage.input_tokens)
+        return bool(self.report.by_model or self.report.usage.input_tokens or (not self.known and self.done))
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether rows were done before its latest life, of which alone its report is: it was resumed, or retried."""
+        return self.report.counts.stored > 0
+
+    @property
+    def told(self) -> int:
+        """Rows that are done in its latest life, as far as its report tells."""
+        return self.report.counts.ok + self.report.counts.failed
+
+    @property
+    def untold(self) -> int:
+        """Rows of which its report tells nothing: its process was killed, or went on, since that was kept."""
+        return max(0, self.ok + self.failed - self.told - self.report.counts.stored)
 
     @property
     def ok(self) -> int:
@@ -82,16 +97,21 @@ class Story:
         return self.ok + self.failed + self.before
 
     @property
+    def has_read_all(self) -> bool:
+        """Whether it came to the end of its input."""
+        return self.state in _ALL_READ
+
+    @property
     def all_rows(self) -> int | None:
         """Rows of the input, or about so many; None: not known. A run that is done has read them all."""
         if self.total is not None:
             return self.total
-        return self.done if self.state in _ALL_READ else self.about
+        return self.done if self.has_read_all else self.about
 
     @property
     def is_guess(self) -> bool:
         """Whether `all_rows` was judged by a part of the input."""
-        return self.total is None and self.about is not None and self.state not in _ALL_READ
+        return self.total is None and self.about is not None and not self.has_read_all
 
     @property
     def cost_usd(self) -> float | None:

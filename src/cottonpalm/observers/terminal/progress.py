@@ -117,7 +117,7 @@ class Snapshot(Protocol):
 
     @property
     def budget_spent_usd(self) -> float | None:
-        """Spent in the eyes of the budget: by all processes of the run, with what is uncertain; None without one."""
+        """Spent in the eyes of the budget: by all its runs and their processes, and what is uncertain; None without."""
 
     @property
     def chunks(self) -> int | None:
@@ -382,7 +382,7 @@ class Progress:
 
 
 def _before(stats: Snapshot) -> float:
-    """What the budget counts besides the rows of this process: of earlier ones, of requests under way, uncertain."""
+    """What the budget counts besides the rows of this process: of others, of requests under way, uncertain."""
     return max(0.0, (stats.budget_spent_usd or 0.0) - stats.cost_usd)
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+IN_FLIGHT: Final = "in flight"  # in `shares`: of the number that the user named
+
 _REJECTED: Final = (Verdict.DROPPED, Verdict.OVERLOADED)
 _SUCCESS: Final = Verdict.SUCCESS
 _TICK_S: Final = 1e-5  # a timer that is set for less may find that no time has passed
@@ -305,6 +307,11 @@ class Limiter(WaitQueue[Permit]):
         if self.in_flight >= self._slots:
             return "in flight"
         return self.admission.binding
+
+    @property
+    def maximum(self) -> int:
+        """The most that may be in flight here: what the settings allow, less what others have of it."""
+        return int(min(self.admission.concurrency.maximum, self.shares.get(IN_FLIGHT, math.inf)))
 
     @property
     def idle(self) -> bool:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cottonpalm import clock
+from cottonpalm.request.limiter.limiter import IN_FLIGHT
 from cottonpalm.request.limiter.rules.ceilings import WINDOW_S
 from cottonpalm.stores.rules.division import KEPT_S, POOL, TTL_S, Row, division, parts_used, portion, wanted
 from cottonpalm.stores.rules.known import HALF_S, aged
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cottonpalm")
 RESUMED: Final = 0.7  # of a learnt limit: what a resumed run starts with
-IN_FLIGHT: Final = "in flight"
 LOST: Final = 0.1  # of a total: what may be used while the rows cannot be reached; others may have the rest
 
 

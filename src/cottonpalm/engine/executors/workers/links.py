@@ -11,7 +11,7 @@ from cottonpalm.errors import ConfigError, words_of
 from cottonpalm.types import numbered
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from cottonpalm.events import Event, LimitChanged
     from cottonpalm.request.money.remote import MoneyTold
@@ -105,6 +105,7 @@ class Heard(NamedTuple):
         pause_s: seconds until all providers may be asked again.
         over: its run has ended there, with (reason, why) where it was stopped.
         warnings: (topic, text) that its run logs once, whoever found them.
+        transports: the calls since it last told, by transport.
     """
 
     done: Sequence[Outcome]
@@ -118,6 +119,7 @@ class Heard(NamedTuple):
     pause_s: float = 0.0
     over: tuple[str, str] | None = None
     warnings: Sequence[tuple[str, str]] = ()
+    transports: Mapping[str, int] = {}
 
 
 class Link(Protocol):

@@ -25,6 +25,7 @@ class News:
         measure = self._account.measure
         for name, values, more in heard.measures if measure is not None else ():
             getattr(measure, name)(*values, **more)
+        self._account.transports.add(heard.transports)
         for topic, text in heard.warnings:
             self._account.alerts.warn(topic, text)
         for event in heard.events:

@@ -19,7 +19,7 @@ class Snapshot(NamedTuple):
     Attributes:
         key: host and model, without the account.
         limit: requests that may be in flight.
-        maximum: the most that `limit` may ever be.
+        maximum: the most that `limit` may be, as the settings and others who share them leave it.
         in_flight: requests that are.
         waiting: requests in line.
         pause_s: seconds until the provider is asked again; 0 for no pause.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.request.limiter.rules.causes import SURE
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
 MISLEADING: Final = "the headers do not fit: not used"
 
 
-def why(gates: Gates, held_by: str) -> str:
+def why(gates: Gates, held_by: str, left: float = math.inf) -> str:
     """Why it is believed that this binds: `requests per second: about 40, found from 3 rejections`.
 
     Args:
         gates: what is known of one key.
         held_by: as in `Snapshot.held_by`; "" for nothing.
+        left: what others who share the number in flight leave of the most that is allowed.
     """
     if not held_by:
         return ""
@@ -28,6 +30,9 @@ def why(gates: Gates, held_by: str) -> str:
         return _ceiling(gates, held_by.removeprefix("own "))
     if held_by in gates.quotas.shown:
         return _quota(gates, held_by)
+    most = gates.concurrency.maximum
+    if held_by == "in flight" and left < most and left <= gates.concurrency.limit:
+        return f"{left:,.0f} of the {most:,.0f} that you allow, as other runs on this store have the rest"
     said = {"pace": _pace, "probe": _probe}.get(held_by, _number)(gates)
     return f"{said}; {MISLEADING}" if gates.quotas.misleading else said
 
