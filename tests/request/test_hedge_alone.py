@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cottonpalm.request.attempt.steps import Reply
-from cottonpalm.request.hedges import LEARNT_AFTER, AnswerPace, Hedges
+from cottonpalm.request.hedges import LEARNT_AFTER, AnswerPace, Hedges, Ticket
 from cottonpalm.request.row_account import RowAccount
 from cottonpalm.request.transport.hedging import Hedge
 from cottonpalm.testing import virtual_run
@@ -226,7 +226,7 @@ def test_copies_are_counted_taken_and_given_back_by_key() -> None:
     assert hedges.wanted
     assert hedges.late_s("k") is None
     assert [hedges.take(100) for _ in range(4)] == [True, True, False, False]
-    hedges.give_back()
+    hedges.give_back(Ticket(counted=True, above=False))
     assert hedges.sent == 1
     assert hedges.take(100)
     hedges.overtaken()

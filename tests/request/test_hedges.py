@@ -13,7 +13,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor, Budget, Limits
-from cottonpalm.request.hedges import LEARNT_AFTER, SHARE, AnswerPace, Hedges, allowed
+from cottonpalm.request.hedges import LEARNT_AFTER, SHARE, AnswerPace, Hedges, Ticket, allowed
 from cottonpalm.request.money.ledger import Ledger
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.row_account import ROW, RowAccount
@@ -213,7 +213,7 @@ def test_at_most_two_in_a_hundred_requests_are_copies() -> None:
     assert hedges.take(50)
     assert not hedges.take(99)
     assert hedges.take(100)
-    hedges.give_back()
+    hedges.give_back(Ticket(counted=True, above=False))
     assert hedges.take(100)
     assert hedges.sent == 2
 

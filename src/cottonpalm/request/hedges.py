@@ -8,6 +8,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from cottonpalm.request.limiter.rules.recovery import BACKOFF
 from cottonpalm.runtime.due import Due
 
 if TYPE_CHECKING:
@@ -37,10 +38,17 @@ class AnswerPace:
     Attributes:
         answers: how many good answers came so far.
         slowest_s: the seconds that the slowest of them took.
+        woke_s: when the copy was sent that was answered first after nobody had been for long: what was sent before it,
+            and is late, hangs.
+        again_s: while nobody is answered, when one more copy goes whatever their share is...
+        wait_s: ...and how long after the one before.
     """
 
     answers: int = 0
     slowest_s: float = 0.0
+    woke_s: float = -math.inf
+    again_s: float = -math.inf
+    wait_s: float = 0.0
 
     def after(self, seconds: float) -> bool:
         """Take note of a good answer; return whether enough is known from now on."""
@@ -54,6 +62,22 @@ class AnswerPace:
         if self.answers < LEARNT_AFTER:
             return None
         return max(_LEAST_S, _TIMES_SLOWEST * self.slowest_s)
+
+    def silent(self, now: float, last_s: float) -> bool:
+        """Nobody was answered, the last one then, for as long as the slowest ever took."""
+        return self.late_s is not None and _TIMES_SLOWEST * (now - last_s) >= self.late_s
+
+    def woke(self, sent_s: float) -> None:
+        """A copy was answered that was sent then, while nobody was."""
+        self.woke_s, self.again_s, self.wait_s = max(self.woke_s, sent_s), -math.inf, 0.0
+
+    def asks(self, now: float) -> bool:
+        """Whether one more copy asks now whether anybody is answered again; the next one a third later."""
+        if self.late_s is None or now < self.again_s:
+            return False
+        self.wait_s = max(self.late_s, (1 + BACKOFF) * self.wait_s)
+        self.again_s = now + self.wait_s
+        return True
 
 
 def allowed(sent: int, overtook: int, requests: int) -> bool:
@@ -70,6 +94,21 @@ def allowed(sent: int, overtook: int, requests: int) -> bool:
     """
     share = SHARE * requests
     return sent - overtook + 1 <= share and sent + 1 <= share + _SIGMAS * math.sqrt(share)
+
+
+@dataclass(slots=True)
+class Ticket:
+    """Lets one copy go.
+
+    Attributes:
+        counted: it is one of the run's share.
+        above: it goes above the number in flight that was found to fit: those in flight hang.
+        sent_s: when it left the line.
+    """
+
+    counted: bool
+    above: bool
+    sent_s: float | None = None
 
 
 class Hedges:
@@ -111,10 +150,30 @@ class Hedges:
             self.sent += 1
             return True
 
-    def give_back(self) -> None:
-        """Give a copy back that was taken but not sent."""
+    def silent(self, key: str, now: float, last_s: float | None) -> bool:
+        """Nobody of this key was answered, the last one then, for as long as the slowest ever took: all hang."""
+        pace = self._by_key.get(key)
+        return pace is not None and last_s is not None and pace.silent(now, last_s)
+
+    def hangs(self, late: Late) -> bool:
+        """It was sent before a copy that was answered first after such a silence."""
+        pace = self._by_key.get(late.key)
+        return pace is not None and late.since_s < pace.woke_s
+
+    def asks(self, key: str, now: float) -> bool:
+        """Whether one more copy goes in such a silence, whatever their share is."""
         with self._lock:
-            self.sent -= 1
+            return self._by_key[key].asks(now)
+
+    def woke(self, key: str, sent_s: float) -> None:
+        """A copy was answered that was sent then, in such a silence or to one that hangs."""
+        with self._lock:
+            self._by_key[key].woke(sent_s)
+
+    def give_back(self, ticket: Ticket) -> None:
+        """Give a copy back that may not have been sent, or was rejected."""
+        with self._lock:
+            self.sent -= ticket.counted
 
     def overtaken(self) -> None:
         """A copy was answered before the request that it copied."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from cottonpalm import clock
 from cottonpalm.providers.openai import FLEX
 from cottonpalm.request.attempt.judging import judge_reply
 from cottonpalm.request.attempt.reservation import may_be_repeated
@@ -14,11 +15,12 @@ from cottonpalm.request.limiter.limiter import Permit
 from cottonpalm.types import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
 
     from cottonpalm.providers.call import Call
     from cottonpalm.request.attempt.reservation import Reservation
     from cottonpalm.request.attempt.steps import Copier, Result, Step
+    from cottonpalm.request.hedges import Ticket
     from cottonpalm.request.row_account import RowAccount
     from cottonpalm.types import Fault
 
@@ -30,16 +32,15 @@ def copier(row: RowAccount, call: Call, money: Reservation, copies: int = COPIES
     """Return what makes a copy's steps; None for a request of which no copy may be sent, or no further one."""
     if not copies or call.streams or call.signed or call.tier == FLEX or not row.run.hedges.wanted:
         return None
-    return lambda went: _copy(row, call, money, copies - 1, went)
+    return lambda ticket: _copy(row, call, money, copies - 1, ticket)
 
 
 def _copy(
-    row: RowAccount, call: Call, money: Reservation, copies: int, went: Callable[[], None]
+    row: RowAccount, call: Call, money: Reservation, copies: int, ticket: Ticket
 ) -> Generator[Step, Result, Reply | None]:
     """One more try of a request that is late, beside the first: settled, and a good answer marked as `copy`.
 
-    It is sent where its money need not be waited for, and a second answer is as good as the first; else None. `went` is
-    called when it goes.
+    It is sent where its money need not be waited for, and a second answer is as good as the first; else None.
     """
     run, ending, counts = row.run, None, False
     row.begin()
@@ -47,7 +48,7 @@ def _copy(
         if not may_be_repeated(call) or (second := money.again()) is None:
             return None
         try:
-            permit = yield AskPermit(call.key, copy=True)
+            permit = yield AskPermit(call.key, above=ticket.above)
         except BaseException:  # mostly a cancel in line: the original was answered
             second.give_back()
             raise
@@ -57,7 +58,7 @@ def _copy(
         row.check_open()
         ending.begin()
         counts = True
-        went()
+        ticket.sent_s = clock.now()
         reply = yield Send(run.timeout_s, second.body, copier(row, call, second, copies))
         assert isinstance(reply, Reply)
         if reply.copy is not None:
@@ -72,7 +73,7 @@ def _copy(
             ending.abandon()
         row.end()
         if not counts:
-            run.hedges.give_back()
+            run.hedges.give_back(ticket)
         elif run.measure is not None:
             run.measure.hedged()
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, MutableMapping
 
     from cottonpalm.request.attempt.settlement import Settlement
+    from cottonpalm.request.hedges import Ticket
     from cottonpalm.request.limiter.limiter import Permit
     from cottonpalm.request.money.rules.grants import Ask
     from cottonpalm.request.prompt_cache.asking import Asking
@@ -30,13 +31,13 @@ class AskPermit(NamedTuple):
         key: of the limiter.
         behind: so many of those who wait now go first, and of the others none; 0: in turn, by priority.
         again: True: the request has failed before.
-        copy: True: the one that it is a copy of holds a permit, and is late.
+        above: True: it goes above the number in flight that was found to fit, if the user's allows it.
     """
 
     key: str
     behind: float = 0
     again: bool = False
-    copy: bool = False
+    above: bool = False
 
 
 class Send(NamedTuple):
@@ -45,8 +46,7 @@ class Send(NamedTuple):
     Attributes:
         timeout_s: seconds it may take.
         body: the body to send in place of the request's own; None: its own.
-        copy: makes the steps of one more try if the request is late, and is told what to call when it goes; None if it
-            must not be sent twice.
+        copy: makes the steps of one more try if the request is late; None if it must not be sent twice.
     """
 
     timeout_s: float
@@ -123,5 +123,5 @@ class Done:
 
 
 Step: TypeAlias = AskMoney | AskPermit | Hold | Send | Sleep
-Copier: TypeAlias = "Callable[[Callable[[], None]], Generator[Step, Result, Reply | None]]"
+Copier: TypeAlias = "Callable[[Ticket], Generator[Step, Result, Reply | None]]"
 Result: TypeAlias = "int | Permit | Reply | None"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.providers.call import Call
     from cottonpalm.request.attempt.steps import Reply, Result, Step
-    from cottonpalm.request.limiter.limiter import Limiter, Permit
+    from cottonpalm.request.limiter.limiter import Permit
     from cottonpalm.request.money.ledger import Ledger
     from cottonpalm.request.row_account import RowAccount
     from cottonpalm.request.transport.sender import Sender
@@ -93,7 +93,7 @@ async def _await(row: RowAccount, step: Step) -> Result:
 async def _send(row: RowAccount, call: Call, sender: Sends, step: Send) -> Reply:
     if (copy := step.copy) is None:
         return await sender.once(step.timeout_s, step.body)
-    hedge = Hedge(row, call, lambda went: walk(row, call, sender, copy(went)))
+    hedge = Hedge(row, call, lambda ticket: walk(row, call, sender, copy(ticket)))
     try:
         reply = await sender.once(step.timeout_s, step.body, hedge.began)
         return reply if hedge.alone else await hedge.best(reply)
@@ -154,23 +154,12 @@ def _free_permit(row: RowAccount, call: Call, step: AskPermit) -> Permit | None:
 
 async def _permit(row: RowAccount, call: Call, step: AskPermit) -> Permit:
     limiter = row.run.flow.limiter(step.key)
-    if step.copy and (permit := _above(row, call, limiter)) is not None:
-        return permit
+    if step.above and limiter.may_grow:
+        permit = limiter.force_in_time(_tokens(call))
+        if not isinstance(permit, float):
+            return permit
     row.drain()
     return await permitted(row, limiter, _claim(row, step), _tokens(call), again=step.again)
-
-
-def _above(row: RowAccount, call: Call, limiter: Limiter) -> Permit | None:
-    """Take a permit above what is learnt to fit, for the copy of a request that is late.
-
-    Where nobody was answered for as long as the slowest ever took, all that are in flight hang, and hold the places
-    that their copies wait for.
-    """
-    late_s, last_s = row.run.hedges.late_s(call.key), limiter.last_accepted
-    if late_s is None or last_s is None or 2 * (clock.now() - last_s) < late_s or not limiter.may_grow:
-        return None
-    permit = limiter.force_in_time(_tokens(call))
-    return None if isinstance(permit, float) else permit
 
 
 def _permit_sync(row: RowAccount, call: Call, step: AskPermit) -> Permit:

@@ -7,6 +7,9 @@ from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
+from cottonpalm import clock
+from cottonpalm.request.hedges import Ticket
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
@@ -23,22 +26,22 @@ class Hedge:
     Args:
         row: the row that the request belongs to.
         call: the request.
-        copy: sends it once more, with its own permit and money, and calls what it is given when it goes. It is settled
-            if its answer is good; None: not sent.
+        copy: sends it once more, with its own permit and money, as the ticket says. It is settled if its answer is
+            good; None: not sent.
     """
 
     def __init__(
         self,
         row: RowAccount,
         call: Call,
-        copy: Callable[[Callable[[], None]], Coroutine[Any, Any, Reply | None]],
+        copy: Callable[[Ticket], Coroutine[Any, Any, Reply | None]],
     ) -> None:
         self._run, self._copy = row.run, copy
         self._watching: Due[Late] | None = None
         self._cut: Callable[[], None] | None = None  # cuts the original off, while it is under way
         self._timer: asyncio.TimerHandle | None = None
         self._copying: asyncio.Task[None] | None = None
-        self._gone = False  # the copy has left the line
+        self._ticket: Ticket | None = None  # of the latest copy
         self._reply: Reply | None = None  # the copy's good reply
         self._loop, self._context = asyncio.get_running_loop(), copy_context()
         self.key, self.since_s = call.key, self._loop.time()
@@ -52,29 +55,36 @@ class Hedge:
 
     def late(self) -> None:
         """It is late now, or still."""
-        self._timer = None
-        if self._run.hedges.take(self._run.allowance.requests):
+        self._timer, self._ticket = None, self._may_go()
+        if self._ticket is not None:
             # In the row's context, whoever's was the timer.
-            self._gone = False
-            self._copying = self._loop.create_task(self._ask(), context=self._context)
+            self._copying = self._loop.create_task(self._ask(self._ticket), context=self._context)
         else:  # too many requests are late, so no further copy may be sent now
             self._again()
+
+    def _may_go(self) -> Ticket | None:
+        hedges, now = self._run.hedges, clock.now()
+        hangs = hedges.hangs(self)
+        silent = hedges.silent(self.key, now, self._run.flow.limiter(self.key).last_accepted)
+        counted = not hangs and hedges.take(self._run.allowance.requests)
+        if counted or hangs or (silent and hedges.asks(self.key, now)):
+            return Ticket(counted, above=silent or hangs)
+        return None
 
     def _again(self) -> None:
         late_s = self._run.hedges.late_s(self.key) or 0.0
         self._timer = self._loop.call_later(late_s / 4, self.late)
 
-    def _went(self) -> None:
-        self._gone = True
-
-    async def _ask(self) -> None:
+    async def _ask(self, ticket: Ticket) -> None:
         reply: Reply | None = None
         with suppress(Exception):  # there is no money or the row has ended; a copy may fail silently
-            reply = await self._copy(self._went)
+            reply = await self._copy(ticket)
         if reply is None:
             return
         if reply.copy is not None:
             self._reply = reply
+            if ticket.above and ticket.sent_s is not None:
+                self._run.hedges.woke(self.key, ticket.sent_s)
         if self._cut is None:
             return
         if self._reply is not None:
@@ -88,7 +98,8 @@ class Hedge:
         A copy that still waits in line is not waited for: the original holds a place of that line.
         """
         self._cut, cut_off = None, self._reply is not None and not reply.good
-        if self._reply is None and not reply.good and self._copying is not None and self._gone:
+        gone = self._ticket is not None and self._ticket.sent_s is not None
+        if self._reply is None and not reply.good and self._copying is not None and gone:
             await asyncio.wait([self._copying])
         if self._reply is None:
             return reply
