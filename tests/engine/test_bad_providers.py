@@ -255,14 +255,25 @@ def test_outages_fail_no_row_where_few_may_be_in_flight_and_leave_their_number(
 
 
 class Frozen(FlakyTransport):
-    """Takes thirty at once; whatever is under way at 60 seconds is never answered, and holds no place."""
+    """Takes thirty at once; what is under way at 60 seconds, or sent soon after, is never answered and holds no place."""
 
-    def __init__(self) -> None:
+    def __init__(self, for_s: float = 0.0) -> None:
         super().__init__(then=lambda _: None)
-        self.rng, self.in_flight = Random(3), 0
+        self.rng, self.in_flight, self.most, self.for_s = Random(3), 0, 0, for_s
+        self._under_way = 0
 
     async def handle_async_request(self, request: Any) -> Any:
+        self._under_way += 1
+        self.most = max(self.most, self._under_way)
+        try:
+            return await self._answer(request)
+        finally:
+            self._under_way -= 1
+
+    async def _answer(self, request: Any) -> Any:
         began = clocks.now()
+        if 60 <= began < 60 + self.for_s:
+            await asyncio.sleep(1e6)
         if self.in_flight >= 30:
             self._steps = iter([429])
             return await super().handle_async_request(request)
@@ -274,31 +285,22 @@ class Frozen(FlakyTransport):
         return await super().handle_async_request(request)
 
 
-def test_where_all_in_flight_hang_at_once_their_copies_do_not_wait_for_their_places() -> None:
-    outcomes, stopped, seconds = go(Frozen(), 1_500)
+@pytest.mark.parametrize("for_s", [0.0, 20.0, 60.0])
+def test_where_all_in_flight_hang_at_once_their_copies_do_not_wait_for_their_places(for_s: float) -> None:
+    outcomes, stopped, seconds = go(Frozen(for_s), 1_500)
     assert stopped is None
     assert {outcome.status for outcome in outcomes} == {"ok"}
-    assert seconds < 240, "a timeout takes ten minutes"
+    assert seconds < 1_500 / 30 * 2.2 + 1.5 * for_s + 40, "a timeout takes ten minutes"
 
 
-def test_no_copy_goes_above_a_number_that_the_user_set() -> None:
-    provider = Frozen()
-    most, send = [0], provider.handle_async_request
-    under_way = 0
-
-    async def counting(request: Any) -> Any:
-        nonlocal under_way
-        under_way += 1
-        most[0] = max(most[0], under_way)
-        try:
-            return await send(request)
-        finally:
-            under_way -= 1
-
-    provider.handle_async_request = counting  # type: ignore[method-assign]
-    outcomes, _, _ = go(provider, 300, concurrency=4)
+@pytest.mark.parametrize("for_s", [0.0, 60.0])
+def test_where_no_more_may_be_in_flight_a_copy_takes_the_place_of_one_that_hangs(for_s: float) -> None:
+    provider = Frozen(for_s)
+    outcomes, stopped, seconds = go(provider, 300, concurrency=4)
+    assert stopped is None
     assert {outcome.status for outcome in outcomes} == {"ok"}
-    assert most == [4]
+    assert provider.most == 4
+    assert seconds < 300 / 4 * 2.2 + 1.5 * for_s + 80
 
 
 def test_the_last_few_rows_that_fail_for_themselves_make_a_run_no_more_than_twice_as_long() -> None:

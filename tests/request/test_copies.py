@@ -11,6 +11,7 @@ from cottonpalm import clock
 from cottonpalm.request.attempt.attempts import attempts
 from cottonpalm.request.attempt.copies import COPIES
 from cottonpalm.request.attempt.steps import FOREVER_S, AskMoney, AskPermit, Done, Reply, Send, Sleep
+from cottonpalm.request.hedges import Ticket
 from cottonpalm.request.money.ledger import Ledger
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.row_account import RowAccount
@@ -38,6 +39,18 @@ class Measured:
         return lambda *_, **__: None
 
 
+class Counting(Ticket):
+    """Tells the pair of each copy that goes."""
+
+    def __init__(self, pair: Pair) -> None:
+        super().__init__(counted=True, above=False)
+        self.pair = pair
+
+    def goes(self, now: float) -> None:
+        super().goes(now)
+        self.pair.gone += 1
+
+
 class Pair:
     """A request that is under way, and its copy, both driven by hand."""
 
@@ -51,10 +64,11 @@ class Pair:
         assert sent.copy is not None
         assert self.run.hedges.take(1_000)
         self.gone = 0  # copies that were sent
-        self.copier = partial(sent.copy, self.went)
+        self.copier = partial(sent.copy, self.ticket())
 
-    def went(self) -> None:
-        self.gone += 1
+    def ticket(self) -> Ticket:
+        """It counts those that go."""
+        return Counting(self)
 
     def begin(self, steps: Any) -> tuple[Any, Send]:
         """Drive it until it is sent."""
@@ -232,7 +246,7 @@ def test_the_copy_of_a_copy_may_be_late_too_and_no_request_is_sent_more_often_th
     while copier is not None:
         steps, sent = pair.begin(copier())
         copies.append(steps)
-        copier = sent.copy and partial(sent.copy, pair.went)
+        copier = sent.copy and partial(sent.copy, pair.ticket())
     assert len(copies) == COPIES == 3
     reply = pair.end(copies.pop(), answer())
     while copies:  # each hands on what the one after it came to
@@ -258,7 +272,7 @@ def test_what_must_not_be_sent_twice_gets_no_copy(body: dict[str, Any]) -> None:
     assert isinstance(sent, Send)
     assert sent.copy is not None
     with pytest.raises(StopIteration) as stopped:
-        sent.copy(lambda: None).send(None)
+        sent.copy(Ticket(counted=True, above=False)).send(None)
     assert stopped.value.value is None
     assert row.run.hedges.sent == -1, "one that had been taken is given back"
     steps.close()

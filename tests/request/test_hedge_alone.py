@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,9 +16,6 @@ from cottonpalm.request.transport.hedging import Hedge
 from cottonpalm.testing import virtual_run
 from tests.request.kit import a_run
 from tests.request.test_attempts import a_call
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 pytestmark = pytest.mark.core
 GOOD, BAD = 200, 500
@@ -59,7 +57,7 @@ class Sent:
         for _ in range(requests):
             self.run.allowance.request()
 
-    async def copy(self, went: Callable[[], None]) -> Reply | None:
+    async def copy(self, ticket: Ticket) -> Reply | None:
         self.asked_s.append(asyncio.get_running_loop().time())
         if not self.copies:
             raise LookupError("no money")
@@ -69,7 +67,7 @@ class Sent:
         seconds, status = told
         try:
             await asyncio.sleep(self.line_s)
-            went()
+            ticket.goes(asyncio.get_running_loop().time())
             await asyncio.sleep(seconds)
         except asyncio.CancelledError:
             self.cancelled += 1
@@ -234,3 +232,25 @@ def test_copies_are_counted_taken_and_given_back_by_key() -> None:
     for _ in range(LEARNT_AFTER):
         hedges.answered("k", 3.0)
     assert (hedges.late_s("k"), hedges.late_s("other")) == (6.0, None)
+
+
+def test_a_silence_is_counted_in_times_after_which_one_is_late_and_asked_into_ever_more_rarely() -> None:
+    pace = AnswerPace(LEARNT_AFTER, slowest_s=10.0)
+    assert AnswerPace(LEARNT_AFTER - 1, slowest_s=10.0).silence(100.0, 0.0) == 0.0
+    assert pace.silence(130.0, 100.0) == 1.5
+    asked = [at for at in range(301) if pace.asks(float(at))]
+    assert asked == [0, 20, 47, 83, 131, 194, 278]
+    pace.woke(290.0)
+    assert pace.asks(301.0), "the next silence begins anew"
+    assert (pace.woke_s, pace.wait_s) == (290.0, 20.0)
+
+
+def test_what_was_sent_before_the_copy_that_was_answered_first_hangs() -> None:
+    sent = Sent((100.0, GOOD), slowest_s=4.0)
+    hedges, key = sent.run.hedges, sent.call.key
+    early, later = SimpleNamespace(key=key, since_s=50.0), SimpleNamespace(key=key, since_s=70.0)
+    assert not hedges.hangs(early)
+    hedges.woke(key, 60.0)
+    assert hedges.hangs(early)
+    assert not hedges.hangs(later)
+    assert not hedges.hangs(SimpleNamespace(key="another", since_s=50.0))

@@ -366,7 +366,9 @@ def test_one_long_question_in_twenty_is_answered_and_the_copies_are_in_the_repor
 
     outputs, report = virtual_run(main())
     assert outputs == ["hi"] * 600
-    assert 0 < report.counts.hedges <= 0.02 * Uneven.sent
+    assert 0 < report.counts.hedges <= 0.02 * Uneven.sent + 10, (
+        "and ever rarer ones at the end, where nobody is answered"
+    )
     assert report.counts.overtaken == 0, "a long question takes its copy as long"
     assert "copies of late ones" in report.text()
     assert report.errors == {}

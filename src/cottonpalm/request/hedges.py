@@ -13,11 +13,14 @@ from cottonpalm.runtime.due import Due
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
 LEARNT_AFTER: Final = 100  # the time of an answer is learnt from so many answers
 SHARE: Final = 0.02  # copies may be at most this share of a run's requests...
 _SIGMAS: Final = 3.0  # ...and, where requests really hang, so many standard deviations of that share more
 _TIMES_SLOWEST: Final = 2.0
+SOON: Final = 0.5  # of the time after which one is late, without any answer: all that are in flight may hang
+SURELY: Final = 4.0  # ...and so many times that: they do, or never were any so slow
 _LEAST_S: Final = 5.0  # never earlier: a slow moment of this machine must not look like a provider that hangs
 
 
@@ -63,9 +66,9 @@ class AnswerPace:
             return None
         return max(_LEAST_S, _TIMES_SLOWEST * self.slowest_s)
 
-    def silent(self, now: float, last_s: float) -> bool:
-        """Nobody was answered, the last one then, for as long as the slowest ever took."""
-        return self.late_s is not None and _TIMES_SLOWEST * (now - last_s) >= self.late_s
+    def silence(self, now: float, last_s: float) -> float:
+        """How long nobody was answered, the last one then, in times after which a request is late."""
+        return 0.0 if self.late_s is None else (now - last_s) / self.late_s
 
     def woke(self, sent_s: float) -> None:
         """A copy was answered that was sent then, while nobody was."""
@@ -103,12 +106,20 @@ class Ticket:
     Attributes:
         counted: it is one of the run's share.
         above: it goes above the number in flight that was found to fit: those in flight hang.
+        cut: cuts the original off as it goes, since no more may be in flight; None: the original goes on.
         sent_s: when it left the line.
     """
 
     counted: bool
     above: bool
+    cut: Callable[[], None] | None = None
     sent_s: float | None = None
+
+    def goes(self, now: float) -> None:
+        """It is sent."""
+        self.sent_s = now
+        if self.cut is not None:
+            self.cut()
 
 
 class Hedges:
@@ -150,10 +161,10 @@ class Hedges:
             self.sent += 1
             return True
 
-    def silent(self, key: str, now: float, last_s: float | None) -> bool:
-        """Nobody of this key was answered, the last one then, for as long as the slowest ever took: all hang."""
+    def silence(self, key: str, now: float, last_s: float | None) -> float:
+        """See `AnswerPace.silence`; 0 where nobody of this key was answered yet."""
         pace = self._by_key.get(key)
-        return pace is not None and last_s is not None and pace.silent(now, last_s)
+        return 0.0 if pace is None or last_s is None else pace.silence(now, last_s)
 
     def hangs(self, late: Late) -> bool:
         """It was sent before a copy that was answered first after such a silence."""

@@ -9,7 +9,7 @@ from cottonpalm.providers.openai import FLEX
 from cottonpalm.request.attempt.judging import judge_reply
 from cottonpalm.request.attempt.reservation import may_be_repeated
 from cottonpalm.request.attempt.settlement import Settlement
-from cottonpalm.request.attempt.steps import AskPermit, Reply, Send
+from cottonpalm.request.attempt.steps import AskPermit, Reply, Send, Sleep
 from cottonpalm.request.attempt.waits import among_all
 from cottonpalm.request.limiter.limiter import Permit
 from cottonpalm.types import Kind
@@ -54,11 +54,11 @@ def _copy(
             raise
         assert isinstance(permit, Permit)
         ending = Settlement(row, call, permit, second)
-        yield from among_all(row, ending)
+        yield from among_all(row, ending, above=ticket.cut is not None)
         row.check_open()
         ending.begin()
         counts = True
-        ticket.sent_s = clock.now()
+        yield from _goes(ticket)
         reply = yield Send(run.timeout_s, second.body, copier(row, call, second, copies))
         assert isinstance(reply, Reply)
         if reply.copy is not None:
@@ -76,6 +76,13 @@ def _copy(
             run.hedges.give_back(ticket)
         elif run.measure is not None:
             run.measure.hedged()
+
+
+def _goes(ticket: Ticket) -> Generator[Step, Result, None]:
+    """It leaves the line; an original whose place it takes has ended before it is sent."""
+    ticket.goes(clock.now())
+    if ticket.cut is not None:
+        yield Sleep(0.0)
 
 
 def settle_original(ending: Settlement, reply: Reply) -> None:

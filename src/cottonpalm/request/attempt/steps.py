@@ -31,7 +31,7 @@ class AskPermit(NamedTuple):
         key: of the limiter.
         behind: so many of those who wait now go first, and of the others none; 0: in turn, by priority.
         again: True: the request has failed before.
-        above: True: it goes above the number in flight that was found to fit, if the user's allows it.
+        above: True: it goes above the number in flight that was found to fit.
     """
 
     key: str

@@ -111,9 +111,9 @@ def _stop(row: RowAccount, message: str) -> BudgetReached:
     return error
 
 
-def among_all(row: RowAccount, ending: Settlement) -> Generator[Step, Result, None]:
+def among_all(row: RowAccount, ending: Settlement, *, above: bool = False) -> Generator[Step, Result, None]:
     """A permit among the requests of all models, where they share a bound; last, as it must never be waited with."""
     if row.run.flow.limiters.total is not None:
-        permit = yield AskPermit(TOTAL)
+        permit = yield AskPermit(TOTAL, above=above)
         assert isinstance(permit, Permit)
         ending.among_all = permit

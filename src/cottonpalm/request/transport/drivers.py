@@ -154,7 +154,7 @@ def _free_permit(row: RowAccount, call: Call, step: AskPermit) -> Permit | None:
 
 async def _permit(row: RowAccount, call: Call, step: AskPermit) -> Permit:
     limiter = row.run.flow.limiter(step.key)
-    if step.above and limiter.may_grow:
+    if step.above:
         permit = limiter.force_in_time(_tokens(call))
         if not isinstance(permit, float):
             return permit

@@ -8,7 +8,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from cottonpalm import clock
-from cottonpalm.request.hedges import Ticket
+from cottonpalm.request.hedges import SOON, SURELY, Ticket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -55,27 +55,46 @@ class Hedge:
 
     def late(self) -> None:
         """It is late now, or still."""
-        self._timer, self._ticket = None, self._may_go()
-        if self._ticket is not None:
+        self._timer, in_line = None, self._copying if self._ticket is not None else None
+        if (ticket := self._may_go(in_line=in_line is not None)) is not None:
+            self._ticket = ticket
             # In the row's context, whoever's was the timer.
-            self._copying = self._loop.create_task(self._ask(self._ticket), context=self._context)
-        else:  # too many requests are late, so no further copy may be sent now
-            self._again()
+            self._copying = self._loop.create_task(self._ask(ticket, in_line), context=self._context)
+        self._again()
 
-    def _may_go(self) -> Ticket | None:
-        hedges, now = self._run.hedges, clock.now()
-        hangs = hedges.hangs(self)
-        silent = hedges.silent(self.key, now, self._run.flow.limiter(self.key).last_accepted)
-        counted = not hangs and hedges.take(self._run.allowance.requests)
-        if counted or hangs or (silent and hedges.asks(self.key, now)):
-            return Ticket(counted, above=silent or hangs)
+    def _may_go(self, *, in_line: bool) -> Ticket | None:
+        """Whether a copy goes, and how: one of the run's share waits for a place, unless it is `in_line` already.
+
+        Where all that are in flight hang, it goes at once: above the number that was found to fit, or, where no more
+        may be in flight, in the original's place. That takes a surer sign, as the original is lost.
+        """
+        hedges, now, flow = self._run.hedges, clock.now(), self._run.flow
+        limiter, total = flow.limiter(self.key), flow.limiters.total
+        more = limiter.may_grow and (total is None or total.may_grow)
+        hangs, silence = hedges.hangs(self), hedges.silence(self.key, now, limiter.last_accepted)
+        all_hang = silence >= (SOON if more else SURELY)
+        if not (hangs or in_line) and hedges.take(self._run.allowance.requests):
+            return Ticket(counted=True, above=all_hang and more)
+        if hangs or (all_hang and hedges.asks(self.key, now)):
+            return Ticket(counted=False, above=True, cut=None if more else self._cut)
         return None
 
     def _again(self) -> None:
+        """Look again whether a further copy may be sent, or the one in line may go at once."""
+        if self._timer is not None:
+            self._timer.cancel()
         late_s = self._run.hedges.late_s(self.key) or 0.0
-        self._timer = self._loop.call_later(late_s / 4, self.late)
+        self._timer = self._loop.call_later(late_s / 4, self._late_still)
 
-    async def _ask(self, ticket: Ticket) -> None:
+    def _late_still(self) -> None:
+        if self._cut is not None and (self._ticket is None or self._ticket.sent_s is None):
+            self.late()
+
+    async def _ask(self, ticket: Ticket, in_line: asyncio.Task[None] | None) -> None:
+        """Send a copy, in place of one that is still in line."""
+        if in_line is not None:
+            in_line.cancel()
+            await asyncio.wait([in_line])
         reply: Reply | None = None
         with suppress(Exception):  # there is no money or the row has ended; a copy may fail silently
             reply = await self._copy(ticket)
@@ -90,6 +109,7 @@ class Hedge:
         if self._reply is not None:
             self._cut()
         else:  # the copy failed, for instance was rejected: another copy may succeed
+            self._ticket = None
             self._again()
 
     async def best(self, reply: Reply) -> Reply:
@@ -97,8 +117,11 @@ class Hedge:
 
         A copy that still waits in line is not waited for: the original holds a place of that line.
         """
-        self._cut, cut_off = None, self._reply is not None and not reply.good
-        gone = self._ticket is not None and self._ticket.sent_s is not None
+        self._cut, ticket = None, self._ticket
+        cut_off = not reply.good and (
+            self._reply is not None or (ticket is not None and ticket.cut is not None)
+        )
+        gone = ticket is not None and ticket.sent_s is not None
         if self._reply is None and not reply.good and self._copying is not None and gone:
             await asyncio.wait([self._copying])
         if self._reply is None:
