@@ -255,7 +255,7 @@ def test_outages_fail_no_row_where_few_may_be_in_flight_and_leave_their_number(
 
 
 class Frozen(FlakyTransport):
-    """Takes thirty at once; what is under way at 60 seconds, or sent soon after, is never answered and holds no place."""
+    """Takes thirty at once; what is under way at 60 s, or sent soon after, is never answered, and holds no place."""
 
     def __init__(self, for_s: float = 0.0) -> None:
         super().__init__(then=lambda _: None)
