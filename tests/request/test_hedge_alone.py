@@ -239,7 +239,7 @@ def test_a_silence_is_counted_in_times_after_which_one_is_late_and_asked_into_ev
     assert AnswerPace(LEARNT_AFTER - 1, slowest_s=10.0).silence(100.0, 0.0) == 0.0
     assert pace.silence(130.0, 100.0) == 1.5
     asked = [at for at in range(301) if pace.asks(float(at))]
-    assert asked == [0, 20, 47, 83, 131, 194, 278]
+    assert asked == [0, 20, 47, 83, 131, 195, 280]
     pace.woke(290.0)
     assert pace.asks(301.0), "the next silence begins anew"
     assert (pace.woke_s, pace.wait_s) == (290.0, 20.0)

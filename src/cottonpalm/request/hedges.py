@@ -8,7 +8,6 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from cottonpalm.request.limiter.rules.recovery import BACKOFF
 from cottonpalm.runtime.due import Due
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ _SIGMAS: Final = 3.0  # ...and, where requests really hang, so many standard dev
 _TIMES_SLOWEST: Final = 2.0
 SOON: Final = 0.5  # of the time after which one is late, without any answer: all that are in flight may hang
 SURELY: Final = 4.0  # ...and so many times that: they do, or never were any so slow
+_RARER: Final = 4 / 3  # as long as the wait before
 _LEAST_S: Final = 5.0  # never earlier: a slow moment of this machine must not look like a provider that hangs
 
 
@@ -78,7 +78,7 @@ class AnswerPace:
         """Whether one more copy asks now whether anybody is answered again; the next one a third later."""
         if self.late_s is None or now < self.again_s:
             return False
-        self.wait_s = max(self.late_s, (1 + BACKOFF) * self.wait_s)
+        self.wait_s = max(self.late_s, _RARER * self.wait_s)
         self.again_s = now + self.wait_s
         return True
 
