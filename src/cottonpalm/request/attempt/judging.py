@@ -51,7 +51,8 @@ def judge_reply(run: RunAccount, call: Call, reply: Reply) -> Judged:
         said = (call.family, reply.status, reply.headers, content)
         fault = judge_status(*said)
         if is_bare_refusal(*said):
-            fault = run.refusals.judged(call.key, fault, accepted=run.flow.limiter(call.key).accepted > 0)
+            accepted = run.flow.limiter(call.key).accepted > 0
+            fault = run.refusals.judged(call.key, fault, reply.status, accepted=accepted)
         if run.classify is not None and reply.as_error is not None:
             fault = run.judged(fault, reply.as_error())
         return Judged(fault, billed=reply.status in MAYBE_BILLED)
