@@ -83,8 +83,13 @@ class Ending:
     def told(self) -> Code:
         """Say it all; what the shell is told."""
         work, run = self.work, self.run
-        mine = RunSlots(run).marked(work.store.kept.last_slot())
-        counts = summary.counts_of(work.store.kept, mine)
+        try:
+            mine = RunSlots(run).marked(work.store.kept.last_slot())
+            counts = summary.counts_of(work.store.kept, mine)
+        except StoreError:
+            if self.stopped is None or self.stopped.reason != "store":
+                raise
+            return self._told_without_store()
         code = self._code(counts.failed)
         self._note(code, counts)
         self._say_why()
@@ -97,6 +102,13 @@ class Ending:
         if work.screen.verbose:
             work.screen.report(run.report.text())
         return code
+
+    def _told_without_store(self) -> Code:
+        """The store is away, which is why the run stopped: nobody can count its rows, but where they are is known."""
+        self._say_why()
+        command = going_on(self.work.where, self.work.job, self.stopped)
+        self.work.screen.say(f"to go on, once the store is there: {command}")
+        return self._code(0)
 
     def _note(self, code: Code, counts: summary.Counts) -> None:
         """Note how it ended."""
