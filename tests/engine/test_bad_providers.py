@@ -627,6 +627,47 @@ def test_a_server_that_answered_once_is_waited_for_longer_than_a_minute() -> Non
     assert sum(outcome.status == "ok" for outcome in outcomes) == 300
 
 
+@pytest.mark.parametrize(("most", "rows"), [(1, 60), (4, 220)])
+def test_a_server_that_nobody_can_reach_fails_none_of_the_last_few_rows(most: int, rows: int) -> None:
+    gone = Nobody(ConnectionRefusedError(111, "x"), lambda age: age < 30 or age > 400)
+    outcomes, stopped, seconds = go(gone, rows, concurrency=most)
+    assert stopped is None
+    assert {outcome.status for outcome in outcomes} == {"ok"}
+    assert seconds < 450
+    left = Nobody(ConnectionRefusedError(111, "x"), lambda age: age < 30)
+    outcomes, stopped, seconds = go(left, rows, concurrency=most)
+    assert stopped is not None
+    assert stopped.reason == "stalled"
+    assert {outcome.status for outcome in outcomes} == {"ok", "skipped"}, "still to be done"
+    assert 900 <= seconds <= 1_000
+
+
+def test_a_server_that_nobody_can_reach_keeps_no_row_from_its_other_chain() -> None:
+    gone = Nobody(ConnectionRefusedError(111, "x"), lambda age: age < 30)
+    other = lean_on(Provider(lambda _: "of the other"))
+    outcomes, stopped, seconds = go(gone, 60, concurrency=1, fallbacks=[other])
+    assert stopped is None
+    assert {outcome.status for outcome in outcomes} == {"ok"}
+    assert outcomes[-1].output == "of the other"
+    assert seconds < 200
+
+
+@pytest.mark.parametrize(("most", "rows"), [(4, 400), (30, 1_500)])
+def test_an_address_that_was_found_before_and_is_not_for_a_while_fails_no_row(most: int, rows: int) -> None:
+    provider = Provider(lambda age: 404 if 30 < age < 55 else None)
+    outcomes, stopped, seconds = go(provider, rows, concurrency=most)
+    assert stopped is None
+    assert {outcome.status for outcome in outcomes} == {"ok"}
+    assert seconds < 90 + rows / most
+
+
+def test_a_row_alone_that_is_not_found_fails_after_its_tries() -> None:
+    provider = Provider(lambda _: None, of=lambda request: 404 if number_in(request) == 50 else None)
+    outcomes, stopped, _ = go(provider, 100, concurrency=4)
+    assert stopped is None
+    assert [(each.index, each.attempts) for each in outcomes if each.status == "failed"] == [(50, 4)]
+
+
 def test_the_reason_is_told_from_the_first_failure_on_and_withdrawn_when_somebody_answers() -> None:
     reasons: list[str] = []
 

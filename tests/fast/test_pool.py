@@ -85,6 +85,27 @@ def test_whoever_answers_once_and_closes_without_a_word_is_asked_on_a_new_connec
     assert asyncio.run(main()) == lost
 
 
+@pytest.mark.parametrize(
+    "status", ["500 Internal Server Error", "502 Bad Gateway", "503 Service Unavailable"]
+)
+def test_a_server_that_says_that_it_is_broken_is_asked_on_a_new_connection(status: str) -> None:
+    """Of several behind one address only one may be."""
+
+    async def main() -> None:
+        pool = Pool(asyncio.get_running_loop())
+        for _ in range(3):
+            await pool.send(origin(server), HEAD, BODY)
+        assert (server.connections, pool.idle) == (3, 0)
+        server.wire = wire(chat(), "429 Too Many Requests")
+        for _ in range(3):
+            await pool.send(origin(server), HEAD, BODY)
+        assert server.connections == 4
+        pool.close()
+
+    with Server(wire=wire({}, status)) as server:
+        asyncio.run(main())
+
+
 def test_requests_at_once_use_a_connection_each(server: Server) -> None:
     async def main() -> None:
         pool = Pool(asyncio.get_running_loop())

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from cottonpalm import BatchProcessor, RetryPolicy
+from cottonpalm.events import RequestFinished
 from cottonpalm.request.transport.fast.sender import FastSender
 from cottonpalm.request.transport.fast.template import Template
 from cottonpalm.request.transport.http1.pool import hang_up
 from cottonpalm.request.transport.replay import Look, Looked
+from tests.fast.cases import chat, openai
 from tests.fast.wires import Server, wire
 
 if TYPE_CHECKING:
@@ -51,3 +54,18 @@ def test_a_request_that_is_redirected_can_be_cut_off_and_ends_in_time(*, timeout
     with Server() as server:
         reply = asyncio.run(moved(server, timeout_s, cut=cut))
     assert isinstance(reply.error, httpx.ReadTimeout)
+
+
+def test_a_page_that_redirects_to_itself_is_tried_again_and_the_row_answered() -> None:
+    """As a page for maintenance does, or one to log in at."""
+    with Server(wire=wire(b"", "302 Found", {"Location": "/maintenance"})) as server:
+
+        class Watch:
+            def see(self, event: Any) -> None:
+                if isinstance(event, RequestFinished):
+                    server.wire = wire(chat())
+
+        processor = BatchProcessor(openai(server.url), retry=RetryPolicy(base_s=0.01), observers=[Watch()])
+        with processor.start(["a row"]) as run:
+            [outcome] = run
+    assert (outcome.status, outcome.attempts) == ("ok", 2)

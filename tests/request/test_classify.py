@@ -214,6 +214,7 @@ class UsersOwnError(Exception):
         (RuntimeError("can't start new thread"), T),
         (RuntimeError("something of the user's"), F),
         (httpx.ConnectError("no"), T),
+        (httpx.TooManyRedirects("round and round"), T),
         (httpx.DecodingError("not packed as it says"), T),
         (httpx2.ReadTimeout("late"), T),
         (openai.APIConnectionError(request=httpx2.Request("POST", "http://x")), T),

@@ -53,7 +53,7 @@ _OUR_KINDS: Final = {known.__name__: kind for known, kind in OURS}
 _SDKS: Final = ("openai", "anthropic", "groq", "cerebras.cloud.sdk", "together", "fireworks", "perplexity")
 _HTTP: Final = ("httpx", "httpx2")
 _BROKEN: Final = (
-    *((module, name) for module in _HTTP for name in ("TransportError", "DecodingError")),
+    *((module, name) for module in _HTTP for name in ("TransportError", "DecodingError", "TooManyRedirects")),
     *((module, "APIConnectionError") for module in _SDKS),
     ("aiohttp", "ClientConnectionError"),
     ("aiohttp", "ClientPayloadError"),

@@ -83,8 +83,13 @@ class Ending:
     def told(self) -> Code:
         """Say it all; what the shell is told."""
         work, run = self.work, self.run
-        mine = RunSlots(run).marked(work.store.kept.last_slot())
-        counts = summary.counts_of(work.store.kept, mine)
+        try:
+            mine = RunSlots(run).marked(work.store.kept.last_slot())
+            counts = summary.counts_of(work.store.kept, mine)
+        except StoreError:
+            if self.stopped is None or self.stopped.reason != "store":
+                raise
+            return self._told_without_store()
         code = self._code(counts.failed)
         self._note(code, counts)
         self._say_why()
@@ -99,6 +104,13 @@ class Ending:
             work.screen.report(run.report.text())
         # a script that waits for the page is told; the run itself ended as it did, and keeps that
         return Code.STOPPED if broken and code in (Code.OK, Code.SOME_FAILED) else code
+
+    def _told_without_store(self) -> Code:
+        """The store is away, which is why the run stopped: nobody can count its rows, but where they are is known."""
+        self._say_why()
+        command = going_on(self.work.where, self.work.job, self.stopped)
+        self.work.screen.say(f"to go on, once the store is there: {command}")
+        return self._code(0)
 
     def _note(self, code: Code, counts: summary.Counts) -> None:
         """Note how it ended."""

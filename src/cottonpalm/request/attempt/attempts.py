@@ -176,7 +176,7 @@ def _settle(row: RowAccount, tries: Tries, ending: Settlement, reply: Reply, jud
     """Give the permit back with its verdict, and return what follows."""
     fault, answer, then = judged.fault, judged.answer, Next(None)
     if fault is not None:
-        then = _next(row, tries, ending, fault)
+        then = _next(row, tries, ending, fault, unsent=judged.unsent)
     elif tries.rejections:
         row.run.flow.limiter(ending.call.key).accepted_after(tries.rejections)
     alone_s = ending.over(
@@ -192,14 +192,15 @@ def _settle(row: RowAccount, tries: Tries, ending: Settlement, reply: Reply, jud
     return then if then.sleep_s is None else then._replace(sleep_s=max(then.sleep_s, alone_s))
 
 
-def _next(row: RowAccount, tries: Tries, ending: Settlement, fault: Fault) -> Next:
+def _next(row: RowAccount, tries: Tries, ending: Settlement, fault: Fault, *, unsent: bool) -> Next:
     """Decide what follows a failure: another try here, or none if the row can go to another endpoint or chain."""
     run, stay = row.run, ending.stay
     limiter = run.flow.limiter(ending.call.key)
     if stay is not None and stay.failing(fault, ending.number, dead=limiter.circuit.is_open(limiter.good)):
         return tries.elsewhere(limiter, probe=ending.probe)
     spare = row.divertible
-    then = tries.after(fault, run, limiter, probe=ending.probe, spare=spare)
+    waits = unsent and stay is None and not row.replaceable  # nobody else could answer it
+    then = tries.after(fault, run, limiter, probe=ending.probe, spare=spare, waits=waits)
     if spare and limiter.circuit.is_open(limiter.good):
         run.failover.send_away(limiter.key)
     if stay is not None and then.sleep_s is None:

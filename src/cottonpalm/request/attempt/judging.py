@@ -29,23 +29,30 @@ MAYBE_BILLED: Final = frozenset({408, 499, 502, 504, 520, 522, 524})
 
 @dataclass(slots=True)
 class Judged:
-    """The result of judging one try."""
+    """The result of judging one try.
+
+    Attributes:
+        unsent: no connection stood, so the server has seen nothing of it.
+    """
 
     fault: Fault | None
     answer: Answer | None = None
     billed: bool = True
+    unsent: bool = False
 
 
 def judge_reply(run: RunAccount, call: Call, reply: Reply) -> Judged:
     """Judge what a reply means. The user's own function, if there is one, decides first."""
     if reply.error is not None:
-        return Judged(run.fault_of(reply.error), billed=not never_sent(reply.error))
+        unsent = never_sent(reply.error)
+        return Judged(run.fault_of(reply.error), billed=not unsent, unsent=unsent)
     content = reply.content or b""
     if reply.status >= 400:
         said = (call.family, reply.status, reply.headers, content)
         fault = judge_status(*said)
         if is_bare_refusal(*said):
-            fault = run.refusals.judged(call.key, fault, accepted=run.flow.limiter(call.key).accepted > 0)
+            accepted = run.flow.limiter(call.key).accepted > 0
+            fault = run.refusals.judged(call.key, fault, reply.status, accepted=accepted)
         if run.classify is not None and reply.as_error is not None:
             fault = run.judged(fault, reply.as_error())
         return Judged(fault, billed=reply.status in MAYBE_BILLED)

@@ -94,7 +94,14 @@ class Tries:
         return self.throttled + self.alone
 
     def after(
-        self, fault: Fault, run: RunAccount, limiter: Limiter, *, probe: bool, spare: bool = False
+        self,
+        fault: Fault,
+        run: RunAccount,
+        limiter: Limiter,
+        *,
+        probe: bool,
+        spare: bool = False,
+        waits: bool = False,
     ) -> Next:
         """Decide what follows this fault.
 
@@ -104,6 +111,8 @@ class Tries:
             limiter: the limiter of the key.
             probe: True: it was sent while no pause was on.
             spare: True: its row has another chain, and need not wait until this provider is up again.
+            waits: True: it did not reach the server, and nobody else could answer it. Where the server was reached
+                before, that is no fault of the row, however few are left to tell.
         """
         if fault.kind is Kind.THROTTLE:
             return self._after_throttle(fault, run, limiter)
@@ -111,6 +120,12 @@ class Tries:
             return Next(None)
         if self._is_down(limiter, probe=probe, spare=spare) and (spare or not run.retry.count_all):
             return self._while_open(limiter.circuit, probe, spare)
+        if self.transient >= run.retry.retries and waits and limiter.accepted and not run.retry.count_all:
+            limiter.circuit.open = True
+            return self._while_open(limiter.circuit, probe, spare)
+        return self._after_transient(fault, run, limiter)
+
+    def _after_transient(self, fault: Fault, run: RunAccount, limiter: Limiter) -> Next:
         self.transient += 1
         self.within += not run.retry.count_all
         self.slowed = False

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 
 IN_VAIN: Final = 2  # requests on a kept connection that met its end, from which none is kept
+# From this status on the server says that it is broken itself. Of several behind one address, the broken one fails
+# soonest: its connection, free again before all others, would get each next try. A new one may lead to one that works.
+UNWELL: Final = 500
 
 
 class NotConnected(Exception):
@@ -252,11 +255,12 @@ class Pool:
         if kept is not None:
             self._twice.add(origin)
         if not connection.closed:
-            self._keep(origin, connection)
+            self._keep(origin, connection, answered.status)
         return answered
 
-    def _keep(self, origin: Origin, connection: Connection) -> None:
-        if self._in_vain and self._in_vain[origin] >= IN_VAIN and origin not in self._twice:
+    def _keep(self, origin: Origin, connection: Connection, status: int) -> None:
+        ends = self._in_vain and self._in_vain[origin] >= IN_VAIN and origin not in self._twice
+        if ends or status >= UNWELL:
             connection.close()
             return
         connection.idle_since = self._loop.time()
