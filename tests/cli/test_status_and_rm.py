@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import re
 import sys
 import threading
+import time
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -315,7 +317,13 @@ def test_the_cost_of_a_run_is_the_same_word_in_the_table_and_in_detail(
 def test_a_store_that_cannot_be_written_can_be_looked_at_and_exported(
     cottonpalm: Command, folder: Path
 ) -> None:
-    (folder / "cottonpalm.db-wal").mkdir()  # so that nobody can write, whatever his rights
+    log = folder / "cottonpalm.db-wal"
+    for _ in range(200):  # a connection of the command before may still be closing
+        if not log.exists():
+            break
+        gc.collect()
+        time.sleep(0.05)
+    log.mkdir()  # so that nobody can write, whatever his rights
     for words in (("status",), ("status", "out"), ("report", "out"), ("export", "out", "-o", "out.csv")):
         said = cottonpalm(*words)
         assert said.code == 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 import sqlite3
 import stat
 from contextlib import closing
@@ -16,6 +18,7 @@ from cottonpalm import clock
 from cottonpalm.errors import StoreError
 from cottonpalm.protocols import Spent
 from cottonpalm.stores import open_store
+from cottonpalm.stores.sql.rescue import RescueFile
 from tests.contract.rows import row, write
 
 if TYPE_CHECKING:
@@ -189,3 +192,24 @@ def test_the_next_place_is_taken_where_the_first_cannot_be_written(
     assert set(stored(path)[0]) == {0, 1}
     assert not file.exists()
     assert os.listdir(file.parent) == []  # noqa: PTH208 - names
+
+
+def test_a_group_that_fits_no_place_as_a_whole_is_kept_in_parts_and_as_far_as_there_is_room(
+    tmp_path: Path,
+) -> None:
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    file = RescueFile(folders, 1, "run", 0.0)
+    rows = [row(slot)._replace(record=b'{"x": "%s"}' % (b"x" * 1_000)) for slot in range(12)]
+    was, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, was[1]))
+    try:
+        file.put(rows, None)
+        with pytest.raises(OSError, match="File too large"):
+            file.put([one._replace(slot=one.slot + 12) for one in rows], None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, was)
+        signal.signal(signal.SIGXFSZ, handler)
+    kept = {one.slot for one in file.read().rows}
+    assert set(range(12)) < kept < set(range(24))

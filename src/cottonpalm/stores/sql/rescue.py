@@ -58,11 +58,24 @@ class RescueFile:
         self._paths = tuple(folder / f"cottonpalm-rescue-{mark}.jsonl" for folder in folders)
 
     def put(self, rows: Sequence[StoredRow], spent: Spent | None) -> Path:
-        """Keep a group durably; return the file that holds it.
+        """Keep a group durably; return the file that holds it, or the last part of it.
 
         Raises:
-            OSError: no place could be written.
+            OSError: no place has room for all of it; what there was room for is kept.
         """
+        try:
+            return self._put(rows, spent)
+        except OSError:
+            if len(rows) < 2:
+                raise
+        half = len(rows) // 2
+        try:
+            self.put(rows[:half], None)
+        finally:
+            last = self.put(rows[half:], spent)
+        return last
+
+    def _put(self, rows: Sequence[StoredRow], spent: Spent | None) -> Path:
         lines = [self._run, *map(_of_row, rows), *([] if spent is None else [{"spent": list(spent)}])]
         block = b"".join(orjson.dumps(line) + b"\n" for line in lines)
         trouble = OSError("there is no place for it")
