@@ -52,9 +52,9 @@ def check_row(outcome: Outcome, text: str, met: Trouble) -> None:
         assert outcome.error.kind is met.kind, (met, outcome)
         assert (outcome.output or None) == met.partial, (met, outcome)
     if met.sends is not None and not outcome.cached:
-        # The last few that always fail look like an outage, in which no try counts.
-        more = met.kind is Kind.TRANSIENT and outcome.attempts > met.sends
-        assert more or outcome.attempts == met.sends, (met, outcome)
+        # The last few that always fail look like an outage, in which no try counts: one is asked a second later.
+        more = 2 if met.kind is Kind.TRANSIENT else 0
+        assert met.sends <= outcome.attempts <= met.sends + more, (met, outcome)
 
 
 @pytest.mark.parametrize(("vendor", "rows"), [(openai, ROWS), (anthropic, 200)])
