@@ -9,9 +9,7 @@ from typing import Final, NamedTuple
 from cottonpalm.request.limiter.rules.causes import ENOUGH
 from cottonpalm.request.limiter.rules.recovery import BACKOFF, LONGEST_S
 
-OPENS_AT: Final = (
-    20  # different requests failed in a row: below that it may be the rows' own fault, as far as is known
-)
+OPENS_AT: Final = 20  # different requests failed in a row: fewer may do so for themselves, as far as is known
 PATIENT_S: Final = 180.0  # after which it is their own fault after all, if no more than those can be asked
 _FIRST_WAIT_S: Final = 1.0
 
