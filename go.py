@@ -214,6 +214,8 @@ def test() -> int:
     version = ".".join(map(str, version_of(str(inner)) or ()))
     with ThreadPoolExecutor(1) as aside:
         begun = aside.map(lambda named: quietly(*named), beside)
+        # what three workers would compile at the same time, each for itself, is compiled once
+        run(inner, "-m", "pytest", "--collect-only", quiet=True)
         everything = check(f"pytest, Python {version}", [inner, "-m", "pytest", *spread])
         results = [*begun, everything]
     say("\n== summary\n" + "\n".join(line for _, line in results))

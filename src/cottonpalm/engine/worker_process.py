@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -27,6 +28,8 @@ async def serve(end: socket.socket) -> None:
     except (Exception, SystemExit) as exc:  # noqa: BLE001 - whatever the modules of a chain do when they are imported
         await pipe.send(cannot_begin(exc))
         return
+    gc.freeze()
+    gc.enable()
     hearing = asyncio.create_task(_hear(pipe, worker))
     try:
         while True:
@@ -54,6 +57,7 @@ async def _hear(pipe: Pipe, worker: object) -> None:
 def main() -> None:
     """Take over the socket whose number was given."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which tells us
+    gc.disable()  # until the chain is there: what is loaded stays, and to look through it costs a tenth of loading it
     asyncio.run(serve(socket.socket(fileno=int(sys.argv[1]))))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from cottonpalm.cli.files.plain_arrays import plain_array
+
 
 def in_python(batch: Any) -> Any:
     """Return the batch with values that Python can hold.
@@ -65,6 +67,8 @@ def to_arrow(values: list[Any], kind: Any) -> Any:
 
     if not _is_text(kind):
         values = [None if isinstance(value, str) and not value else value for value in values]
+    if (plain := plain_array(values, kind)) is not None:
+        return plain
     try:
         return pa.array(values, type=kind)
     except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError):
