@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ WAYS: dict[str, tuple[Any, float]] = {
     "429": (429, 0.0),
     "hangs": (Flaw.STALL, 0.0),
 }
+UNREACHED = "no connection"  # beside WAYS, where there are several
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Drawn:
         outages: so many.
         most: requests in flight that the user allows; None for as many as are found.
         rows: of the run.
+        later_s: all that, so long after the run began.
     """
 
     seed: int
@@ -60,10 +62,12 @@ class Drawn:
     outages: int
     most: int | None
     rows: int
+    later_s: float = 0.0
 
     def is_down(self, now: float) -> bool:
         """Whether it is, so long after the run began."""
-        return now < self.every_s * self.outages and now % self.every_s >= self.every_s - self.down_s
+        now -= self.later_s
+        return 0 <= now < self.every_s * self.outages and now % self.every_s >= self.every_s - self.down_s
 
     @property
     def ideal_s(self) -> float:
@@ -87,6 +91,23 @@ def drawn(seed: int) -> Drawn:
     return Drawn(seed, rng.choice(list(WAYS)), fits, per_s, answer_s, every_s, down_s, 8, most, rows)
 
 
+def drawn_together(seed: int) -> list[Drawn]:
+    """Two or three endpoints of one run, which go down nearly together, or at any times."""
+    rng, world = Random(f"together {seed}"), drawn(seed)
+    shifts = rng.choice((0.15 * world.down_s, 0.15 * world.down_s, world.every_s))
+    rows = int(min(2_000, world.rows * rng.choice((0.5, 1.0, 2.0))))
+    return [
+        replace(
+            world,
+            way=rng.choice([*WAYS, UNREACHED]),
+            fits=max(1, int(world.fits * rng.uniform(0.5, 1.5))),
+            rows=rows,
+            later_s=rng.uniform(0, shifts),
+        )
+        for _ in range(rng.choice((2, 2, 3)))
+    ]
+
+
 class Provider(FlakyTransport):
     """It answers each row by its own number, as long as it is up and has room."""
 
@@ -100,6 +121,10 @@ class Provider(FlakyTransport):
         """One request."""
         self.sent += 1
         world = self.world
+        if world.is_down(clock.now()) and world.way == UNREACHED:
+            raise httpx2.ConnectError("nobody is there", request=request) from ConnectionRefusedError(
+                111, "x"
+            )
         if world.is_down(clock.now()):
             step, late = WAYS[world.way]
             await asyncio.sleep(late * world.answer_s)
@@ -155,9 +180,13 @@ class Went:
 
 def went(world: Drawn, told: Callable[[Any], None] = lambda _: None) -> Went:
     """Run it; `told` gets each event."""
-    provider = Provider(world)
-    client = httpx2.AsyncClient(transport=provider, timeout=20 * world.answer_s)
-    chain = asks(client, "sk-not-a-key", says=lambda row: f"row {row}")
+    return went_together([world], told)
+
+
+def went_together(worlds: list[Drawn], told: Callable[[Any], None] = lambda _: None) -> Went:
+    """Run them as equal endpoints of one run; the ideal is that of one of them alone."""
+    providers, world = [Provider(world) for world in worlds], worlds[0]
+    chain, *replicas = [_chain(number, provider) for number, provider in enumerate(providers)]
     more: dict[str, Any] = {} if world.most is None else {"concurrency": world.most}
     observer = type("Told", (), {"see": staticmethod(told)})()
     outcomes, stopped, took_s = run_all(
@@ -166,13 +195,21 @@ def went(world: Drawn, told: Callable[[Any], None] = lambda _: None) -> Went:
         timeout=20 * world.answer_s,
         stall_timeout=3_600,
         observers=[observer],
+        replicas=replicas,
         **more,
     )
+    answered = [number for provider in providers for number in provider.answered]
     return Went(
         speed=world.ideal_s / took_s,
         failed=sum(outcome.status == "failed" for outcome in outcomes),
         wrong=sum(outcome.status == "ok" and outcome.output != str(outcome.index) for outcome in outcomes),
-        twice=len(provider.answered) - len(set(provider.answered)),
-        asked=provider.sent / world.rows,
+        twice=len(answered) - len(set(answered)),
+        asked=sum(provider.sent for provider in providers) / world.rows,
         stopped="" if stopped is None else stopped.reason,
     )
+
+
+def _chain(number: int, provider: Provider) -> Any:
+    client = httpx2.AsyncClient(transport=provider, timeout=20 * provider.world.answer_s)
+    url = f"https://server-{number}.example/v1"
+    return asks(client, "sk-not-a-key", url=url, says=lambda row: f"row {row}")

@@ -642,6 +642,21 @@ def test_a_server_that_nobody_can_reach_fails_none_of_the_last_few_rows(most: in
     assert 900 <= seconds <= 1_000
 
 
+@pytest.mark.parametrize("back", [0, 1])
+def test_where_no_endpoint_can_be_reached_all_rows_wait_for_the_first_that_is_back(back: int) -> None:
+    def at(number: int) -> Any:
+        returns = 120 if number == back else math.inf
+        nobody = Nobody(ConnectionRefusedError(111, "x"), lambda age: age < 10 or age > returns)
+        client, url = httpx2.AsyncClient(transport=nobody), f"https://server-{number}.example/v1"
+        return asks(client, "sk-not-a-key", url=url, says=lambda row: f"say {row['x']}")
+
+    rows = [{"x": number} for number in range(220)]
+    outcomes, stopped, seconds = run_all(at(0), rows, replicas=[at(1)], concurrency=8)
+    assert stopped is None
+    assert {outcome.status for outcome in outcomes} == {"ok"}
+    assert seconds < 180
+
+
 def test_a_server_that_nobody_can_reach_keeps_no_row_from_its_other_chain() -> None:
     gone = Nobody(ConnectionRefusedError(111, "x"), lambda age: age < 30)
     other = lean_on(Provider(lambda _: "of the other"))

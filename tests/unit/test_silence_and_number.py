@@ -10,7 +10,7 @@ import pytest
 from cottonpalm.request.limiter.rules.admission import Admission
 from cottonpalm.request.limiter.rules.causes import CHANCE, Doubt, Refusals
 from cottonpalm.request.limiter.rules.ceilings import WINDOW_S, Ceiling
-from cottonpalm.request.limiter.rules.circuit import OPENS_AT, PATIENT_S, Circuit, Standing, Streak
+from cottonpalm.request.limiter.rules.circuit import OPENS_AT, PATIENT_S, Circuit, Enough, Standing, Streak
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.rules.recovery import BACKOFF, LONGEST_S, Recovery, State
 from cottonpalm.request.limiter.rules.sent import Sent
@@ -520,7 +520,9 @@ def test_few_that_can_go_elsewhere_use_their_tries_first() -> None:
     circuit = Circuit()
     for number in range(2 * OPENS_AT):  # each of them fails twice
         last = 0 if number % 2 == 0 else circuit.streak
-        opened = circuit.after(Standing(10.0, 0.0, 1_000, 1_000, 1_000), last=last, probe=False, few=False)
+        opened = circuit.after(
+            Standing(10.0, 0.0, 1_000, 1_000, 1_000), last=last, probe=False, enough=Enough.MANY
+        )
         assert opened is (number >= 2 * OPENS_AT - 2), number
 
 

@@ -196,11 +196,13 @@ def _next(row: RowAccount, tries: Tries, ending: Settlement, fault: Fault, *, un
     """Decide what follows a failure: another try here, or none if the row can go to another endpoint or chain."""
     run, stay = row.run, ending.stay
     limiter = run.flow.limiter(ending.call.key)
-    if stay is not None and stay.failing(fault, ending.number, dead=limiter.circuit.is_open(limiter.good)):
+    dead = limiter.circuit.is_open(limiter.good)
+    if stay is not None and stay.failing(fault, ending.number, dead=dead, unsent=unsent):
         return tries.elsewhere(limiter, probe=ending.probe)
     spare = row.divertible
-    waits = unsent and stay is None and not row.replaceable  # nobody else could answer it
-    then = tries.after(fault, run, limiter, probe=ending.probe, spare=spare, waits=waits)
+    alone = stay is not None and stay.hopeless
+    waits = unsent and (stay is None or alone) and not row.replaceable  # nobody else could answer it
+    then = tries.after(fault, run, limiter, probe=ending.probe, spare=spare, alone=alone, waits=waits)
     if spare and limiter.circuit.is_open(limiter.good):
         run.failover.send_away(limiter.key)
     if stay is not None and then.sleep_s is None:

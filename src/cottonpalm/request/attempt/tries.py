@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cottonpalm import clock
 from cottonpalm.request.backoff import backoff_s, hinted_s, longest_s
+from cottonpalm.request.limiter.rules.circuit import Enough
 from cottonpalm.request.limiter.rules.recovery import LONGEST_S
 from cottonpalm.types import Fault, Kind
 
@@ -101,6 +102,7 @@ class Tries:
         *,
         probe: bool,
         spare: bool = False,
+        alone: bool = False,
         waits: bool = False,
     ) -> Next:
         """Decide what follows this fault.
@@ -111,6 +113,7 @@ class Tries:
             limiter: the limiter of the key.
             probe: True: it was sent while no pause was on.
             spare: True: its row has another chain, and need not wait until this provider is up again.
+            alone: True: its row has been at several endpoints, and each of them fails.
             waits: True: it did not reach the server, and nobody else could answer it. Where the server was reached
                 before, that is no fault of the row, however few are left to tell.
         """
@@ -118,10 +121,11 @@ class Tries:
             return self._after_throttle(fault, run, limiter)
         if fault.kind is not Kind.TRANSIENT:
             return Next(None)
-        if self._is_down(limiter, probe=probe, spare=spare) and (spare or not run.retry.count_all):
+        enough = Enough.MANY if spare else Enough.ONE if alone else Enough.FEW
+        if self._is_down(limiter, probe, enough) and (spare or not run.retry.count_all):
             return self._while_open(limiter.circuit, probe, spare)
         if self.transient >= run.retry.retries and waits and limiter.accepted and not run.retry.count_all:
-            limiter.circuit.open = True
+            limiter.circuit.trip()
             return self._while_open(limiter.circuit, probe, spare)
         return self._after_transient(fault, run, limiter)
 
@@ -145,16 +149,16 @@ class Tries:
 
     def elsewhere(self, limiter: Limiter, *, probe: bool) -> Next:
         """Decide what follows a transient fault if the row goes to another endpoint: it uses no try here."""
-        is_down = self._is_down(limiter, probe=probe, spare=True)
+        is_down = self._is_down(limiter, probe, Enough.MANY)
         return Next(None, limiter.circuit.wait_s if is_down and probe else 0.0)
 
-    def _is_down(self, limiter: Limiter, *, probe: bool, spare: bool) -> bool:
+    def _is_down(self, limiter: Limiter, probe: bool, enough: Enough) -> bool:
         """Whether the provider counts as dead with this failure."""
         circuit, last = limiter.circuit, self.streak
         if last in circuit.outages:  # what failed in it was not its own fault
             self.transient, self.within = self.transient - self.within, 0
         again = None if self.transient else last
-        down = circuit.after(limiter.standing, last=again, probe=probe, few=not spare)
+        down = circuit.after(limiter.standing, last=again, probe=probe, enough=enough)
         if last != circuit.streak:
             self.streak, self.within = circuit.streak, 0
         return down

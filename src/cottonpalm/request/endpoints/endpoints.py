@@ -11,6 +11,7 @@ Before its first request goes, a row may leave for an endpoint that has more of 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -184,21 +185,22 @@ class Stay:
                 if not self._places:
                     team.in_line.discard(self)
 
-    def failing(self, fault: Fault, number: int, *, dead: bool) -> bool:
+    def failing(self, fault: Fault, number: int, *, dead: bool, unsent: bool = False) -> bool:
         """A request failed and may be tried again; return whether the row goes elsewhere instead.
 
         Args:
             fault: the request's fault.
             number: the number that `sent` returned.
             dead: True: the provider counts as down, so we do not know when another try here makes sense.
+            unsent: True: the endpoint was not reached, so the row may come back as often as it likes.
         """
         self._note(fault, number)
         paid = self._answered or self._on_wire > 1
-        return fault.kind is Kind.TRANSIENT and (dead or not paid) and self._may_go(fault)
+        return fault.kind is Kind.TRANSIENT and (dead or not paid) and self._may_go(fault, unsent=unsent)
 
     def failed(self, fault: Fault) -> bool:
         """A request has used up its tries; return whether the row goes elsewhere."""
-        return self._may_go(fault)
+        return self._may_go(fault, at_last=True)
 
     def raised(self, fault: Fault) -> bool:
         """The call raised a fault that did not show at its requests; return whether the row goes elsewhere."""
@@ -211,6 +213,11 @@ class Stay:
     def only_hope(self) -> bool:
         """Whether every other endpoint fails."""
         return not self._team.any_but(self.endpoint, lambda other: not other.health.ill)
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether each endpoint fails, this one too."""
+        return self.endpoint.health.ill and self.only_hope
 
     def leave(self, target: Endpoint | None = None) -> None:
         """Make the row go elsewhere: all its requests that wait here leave their places in line."""
@@ -237,23 +244,27 @@ class Stay:
         if rest_s:
             self._team.rests(self.endpoint, rest_s, fault)
 
-    def _may_go(self, fault: Fault) -> bool:
+    def _may_go(self, fault: Fault, *, unsent: bool = False, at_last: bool = False) -> bool:
+        """`at_last`: else the row fails, so an endpoint that failed before, and has rested since, is worth asking."""
         if self.left or self._item.shown:
             return self.left
         if fault.kind is Kind.STOP_RUN:
             goes = self._team.any_but(self.endpoint, lambda other: not other.health.refused)
         elif fault.kind in (Kind.TRANSIENT, Kind.THROTTLE):
-            self._failed.note(self.endpoint.number)
-            down = self.endpoint.health.ill
-            goes = self._team.any_but(
-                self.endpoint,
-                lambda other: not other.health.ill and self._failed.allows(other.number, again=down),
-            )
+            if not unsent:
+                self._failed.note(self.endpoint.number)
+            rested_by = clock.now() if at_last else -math.inf
+            goes = self._team.any_but(self.endpoint, lambda other: self._may_go_to(other, rested_by))
         else:
             return False
         if goes:
             self.leave()
         return goes
+
+    def _may_go_to(self, other: Endpoint, rested_by: float) -> bool:
+        if other.health.ill:
+            return other.health.has_rested(rested_by) and self._failed.allows(other.number, again=False)
+        return self._failed.allows(other.number, again=self.endpoint.health.ill)
 
 
 class Team:

@@ -154,6 +154,10 @@ class Health:
         """Whether it rests, or only one row at a time may ask it."""
         return self.rests > 0
 
+    def has_rested(self, by: float) -> bool:
+        """Whether its rest has ended by then, so nobody knows how it is now; one that refuses says so again."""
+        return self.rests_until <= by and not self.refused
+
     def send(self) -> int:
         """A request is sent now; return its number."""
         self._sent += 1

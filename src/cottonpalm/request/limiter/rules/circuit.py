@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Final, NamedTuple
 
 from cottonpalm.request.limiter.rules.causes import ENOUGH
@@ -51,6 +52,14 @@ class Streak:
         return 4 * self.failures >= 3 * (sent - self._began)
 
 
+class Enough(Enum):
+    """How many different requests must have failed, until the provider counts as dead."""
+
+    MANY = "many"  # `OPENS_AT`: the request can go elsewhere, which is done for a provider alone that is surely dead
+    FEW = "few"  # so many as hardly ever fail for themselves
+    ONE = "one"  # any: all other endpoints fail as well
+
+
 class Standing(NamedTuple):
     """How a key stands when one of its requests has failed.
 
@@ -79,7 +88,9 @@ class Circuit:
     or few may be in flight, an outage does not use up their tries. But those few may be bad themselves: it closes again
     once they have failed for as long as all had worked before, or for `PATIENT_S`.
 
-    Where more were accepted meanwhile, of those sent before it, some requests fail for themselves: it stays closed.
+    Where more were accepted meanwhile, of those sent before it, some requests fail for themselves: it stays closed, but
+    where all other endpoints fail as well.
+
     While it is open everybody waits: a second, then a third longer after each probe that fails. So it is asked again
     before an outage has lasted a third longer than it did, and at the latest `LONGEST_S` after its end.
 
@@ -100,8 +111,9 @@ class Circuit:
     _accepted: int = 0  # when the streak began
     _alone: int = 0  # different requests that failed in streaks before it, in which it stayed closed
     _until_s: float = 0.0  # few tell for so long that it is dead
+    _all_fail: bool = False  # in this streak all other endpoints failed as well
 
-    def after(self, key: Standing, *, last: int | None, probe: bool, few: bool = True) -> bool:
+    def after(self, key: Standing, *, last: int | None, probe: bool, enough: Enough = Enough.FEW) -> bool:
         """Take note of one transient failure; whether the circuit is open now.
 
         Args:
@@ -109,15 +121,17 @@ class Circuit:
             last: the outage in which this request failed before; 0: in none; None: in a streak that was none, so it may
                 fail for itself.
             probe: it was sent after the latest wait was over.
-            few: False: this request can go elsewhere, which is done for a provider alone that is surely dead.
+            enough: how many tell it.
         """
         if self._streak.failed(key.good, key.sent):
             self._alone += 0 if self.open else self.failed
             self.open, self.failed, self.probes, self.streak = False, 0, 0, self.streak + 1
             self._accepted = key.accepted
-            self._until_s = key.now + min(PATIENT_S, key.now - key.began_s)
+            self._until_s, self._all_fail = self._patience_ends(key), False
+        if enough is Enough.ONE and not self._all_fail:  # nobody may have asked here for long
+            self._until_s, self._all_fail = self._patience_ends(key), True
         self.failed += last is not None and last != self.streak
-        was_open, self.open = self.open, self._opens(key, few=few)
+        was_open, self.open = self.open, self._opens(key, enough)
         if self.open and (probe or not was_open):
             self.probes += 1
         if self.open:
@@ -126,19 +140,28 @@ class Circuit:
             self.outages.discard(self.streak)
         return self.open
 
-    def _opens(self, key: Standing, *, few: bool) -> bool:
+    def _opens(self, key: Standing, enough: Enough) -> bool:
         """Whether those that failed tell that the provider is dead, or told it before and nothing speaks against it."""
         many, in_time = self.failed >= OPENS_AT, key.now < self._until_s
-        if self.open:
+        if self.open or (enough is Enough.ONE and key.accepted):
             return many or in_time
         again = self._streak.failures > self.failed > 1
-        tells = many or (few and in_time and again and self._is_unlikely(key.accepted))
+        few = enough is Enough.FEW and in_time and again and self._is_unlikely(key.accepted)
+        tells = many or few
         return tells and self.failed >= key.accepted - self._accepted and self._streak.tells(key.sent)
 
     def _is_unlikely(self, accepted: int) -> bool:
         """Whether so many hardly fail for themselves, by the share of those before them that did."""
         share = (self._alone + 1) / (self._alone + accepted + 2)  # the rule of succession
         return self.failed * -math.log(share) >= OPENS_AT / 2 * math.log(2)
+
+    @staticmethod
+    def _patience_ends(key: Standing) -> float:
+        return key.now + min(PATIENT_S, key.now - key.began_s)
+
+    def trip(self) -> None:
+        """Open it, whatever else is known: nobody reaches the provider."""
+        self.open = True
 
     def is_open(self, good: int) -> bool:
         """Whether the provider counts as dead now."""
