@@ -193,6 +193,31 @@ def test_parquet_keeps_the_types_of_the_input(app: Path) -> None:
     assert found.schema.names[len(table.schema.names) :] == ["output", "status", "error", "cost_usd"]
 
 
+def test_parquet_keeps_what_python_has_no_type_for(app: Path) -> None:
+    kind, clock = pa.timestamp("ns"), pa.time64("ns")
+    day = [86_399_000_000_001, 1_000]
+    table = pa.table(
+        {
+            "text": ["a", "b"],
+            "clock": pa.array(day, clock),
+            "map": pa.array([[("k", 1)], [("k", 1_000)]], pa.map_(pa.string(), kind)),
+            "pair": pa.array([[1, None], None], pa.list_(kind, 2)),
+            "vector": pa.fixed_shape_tensor(pa.int32(), [2]).wrap_array(
+                pa.array([[1, 2], [3, 4]], pa.list_(pa.int32(), 2))
+            ),
+        }
+    )
+    pq.write_table(table, app / "in.parquet")
+    assert run(app / "in.parquet", app / "out.parquet") == 0
+    assert pq.read_table(app / "out.parquet").select(table.column_names).equals(table)
+    nested = table.append_column("clocks", pa.array([[n] for n in day], pa.list_(clock)))
+    pq.write_table(nested, app / "nested.parquet")
+    assert run(app / "nested.parquet", app / "nested_out.parquet") == 0
+    found = pq.read_table(app / "nested_out.parquet")
+    assert found["text"].to_pylist() == ["a", "b"]
+    assert found["clocks"].to_pylist() == ['["23:59:59.000000001"]', '["00:00:00.000001"]'], "no way back"
+
+
 def test_parquet_answers_are_typed_where_they_are_of_one_type_and_else_json(app: Path) -> None:
     write(app / "in.jsonl", [{"n": n, "text": "x"} for n in range(3)])
     assert run(app / "in.jsonl", app / "out.parquet", chain="echo:kinds") == 0
