@@ -136,6 +136,9 @@ def test_lone_surrogates_pass_through_json_and_are_spelt_out_elsewhere(app: Path
     assert b'"output": "a\\ud800b"' in (app / "out.jsonl").read_bytes()
     for ending in ("csv", "parquet"):
         assert read(app / f"out.{ending}")[0]["output"] == r"a\ud800b"
+    (app / "names.jsonl").write_bytes(b'{"text": {"\\ud800": 1}}\n')
+    assert run(app / "names.jsonl", app / "names.parquet") == 0
+    assert read(app / "names.parquet")[0]["output"] == r'{"\ud800": 1}'
 
 
 def test_formulas_are_said_and_guarded_when_asked(app: Path, cottonpalm: Command) -> None:
