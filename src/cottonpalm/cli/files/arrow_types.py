@@ -20,19 +20,11 @@ def in_python(column: Any) -> list[Any]:
         return list(column.to_pylist())
     try:
         return list(column.cast(coarse).to_pylist())
-    except pa.ArrowInvalid:  # a slice would be cast with what lies beside it
-        return [_value(column.take([at])) for at in range(len(column))]
-
-
-def _value(one: Any) -> Any:
-    """Return the only value of a column that may hold nanoseconds."""
-    import pyarrow as pa
-
-    try:
-        found = one.cast(_coarse(one.type, text=False))
     except pa.ArrowInvalid:
-        found = one.cast(_coarse(one.type, text=True))
-    return found.to_pylist()[0]
+        short = column.cast(coarse, safe=False)
+        long = column.cast(_coarse(column.type, text=True)).to_pylist()
+        kept = (one.equals(other) for one, other in zip(short.cast(column.type), column, strict=True))
+        return [one if same else text for one, same, text in zip(short.to_pylist(), kept, long, strict=True)]
 
 
 @cache
