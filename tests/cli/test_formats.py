@@ -136,6 +136,9 @@ def test_lone_surrogates_pass_through_json_and_are_spelt_out_elsewhere(app: Path
     assert b'"output": "a\\ud800b"' in (app / "out.jsonl").read_bytes()
     for ending in ("csv", "parquet"):
         assert read(app / f"out.{ending}")[0]["output"] == r"a\ud800b"
+    (app / "names.jsonl").write_bytes(b'{"text": {"\\ud800": 1}}\n')
+    assert run(app / "names.jsonl", app / "names.parquet") == 0
+    assert read(app / "names.parquet")[0]["output"] == r'{"\ud800": 1}'
 
 
 def test_formulas_are_said_and_guarded_when_asked(app: Path, cottonpalm: Command) -> None:
@@ -191,6 +194,31 @@ def test_parquet_keeps_the_types_of_the_input(app: Path) -> None:
     assert found.select(table.column_names).equals(table.cast(found.select(table.column_names).schema))
     assert [field.type for field in found.schema if field.name in table.column_names] == table.schema.types
     assert found.schema.names[len(table.schema.names) :] == ["output", "status", "error", "cost_usd"]
+
+
+def test_parquet_keeps_what_python_has_no_type_for(app: Path) -> None:
+    kind, clock = pa.timestamp("ns"), pa.time64("ns")
+    day = [86_399_000_000_001, 1_000]
+    table = pa.table(
+        {
+            "text": ["a", "b"],
+            "clock": pa.array(day, clock),
+            "map": pa.array([[("k", 1)], [("k", 1_000)]], pa.map_(pa.string(), kind)),
+            "pair": pa.array([[1, None], None], pa.list_(kind, 2)),
+            "vector": pa.fixed_shape_tensor(pa.int32(), [2]).wrap_array(
+                pa.array([[1, 2], [3, 4]], pa.list_(pa.int32(), 2))
+            ),
+        }
+    )
+    pq.write_table(table, app / "in.parquet")
+    assert run(app / "in.parquet", app / "out.parquet") == 0
+    assert pq.read_table(app / "out.parquet").select(table.column_names).equals(table)
+    nested = table.append_column("clocks", pa.array([[n] for n in day], pa.list_(clock)))
+    pq.write_table(nested, app / "nested.parquet")
+    assert run(app / "nested.parquet", app / "nested_out.parquet") == 0
+    found = pq.read_table(app / "nested_out.parquet")
+    assert found["text"].to_pylist() == ["a", "b"]
+    assert found["clocks"].to_pylist() == ['["23:59:59.000000001"]', '["00:00:00.000001"]'], "no way back"
 
 
 def test_parquet_answers_are_typed_where_they_are_of_one_type_and_else_json(app: Path) -> None:

@@ -176,6 +176,29 @@ def test_nanoseconds_become_microseconds_or_where_that_would_lose_something_text
     ]
 
 
+def test_nanoseconds_within_maps_and_lists_of_one_length_are_no_others(tmp_path: Path) -> None:
+    kind = pa.timestamp("ns")
+    table = pa.table(
+        {
+            "map": pa.array([[("k", 1_000)], [("k", 1)]], pa.map_(pa.string(), kind)),
+            "pair": pa.array([[1_000, None], [1, 1_000]], pa.list_(kind, 2)),
+        }
+    )
+    early = dt.datetime.fromtimestamp(0, dt.UTC).replace(tzinfo=None, microsecond=1)
+    texts = "1970-01-01 00:00:00.000000001", "1970-01-01 00:00:00.000001000"
+    assert read(parquet(tmp_path, table)) == [
+        {"map": [("k", early)], "pair": [early, None]},
+        {"map": [("k", texts[0])], "pair": [*texts]},
+    ]
+
+
+def test_what_a_row_says_does_not_depend_on_the_nanoseconds_of_those_beside_it(tmp_path: Path) -> None:
+    kind = pa.timestamp("ns")
+    columns = {"at": pa.array([1_000, 1_000], kind), "other": pa.array([2_000, 1], kind)}
+    alone = read(parquet(tmp_path, pa.table(columns).slice(0, 1)))
+    assert read(parquet(tmp_path, pa.table(columns)))[:1] == alone
+
+
 def test_a_parquet_value_that_python_cannot_hold_is_a_failed_row_that_names_row_and_column(
     tmp_path: Path,
 ) -> None:

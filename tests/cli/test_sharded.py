@@ -257,6 +257,19 @@ def test_a_folder_is_forgotten_with_its_files(
     assert server.requests == asked + 7
 
 
+def test_folders_within_a_folder_are_not_read_and_that_is_said(
+    ask: Command, folder: Path, server: Loopback
+) -> None:
+    shards(folder / "in", [2])
+    for within in ("year=2024/month=1", "year=2025", "out", "_temporary", "notes"):
+        (folder / "in" / within).mkdir(parents=True)
+        if within != "notes":
+            parquet.write_table(pa.table({"text": [within]}), folder / "in" / within / "part.parquet")
+    said = ask("in", "-o", "in/out", *ONE_WORKER)
+    assert (said.code, server.requests) == (0, 2), said.err
+    assert "note: files in folders within in are not read: year=2024 and 1 more\n" in said.err
+
+
 def test_an_export_of_a_folder_says_where_its_rows_are(
     ask: Command, cottonpalm: Command, folder: Path, server: Loopback
 ) -> None:

@@ -286,6 +286,42 @@ def test_answers_that_are_objects_become_columns(made: Any) -> None:
     assert list(found["error"]) == [None] * 3
 
 
+@pytest.mark.parametrize(
+    "answers",
+    [
+        pytest.param([{"a": 1}, {"a": 1, "b": 2}, {"c": {"d": [0.5]}}], id="dicts of differing fields"),
+        pytest.param([[{"a": 1}], [{"b": "x"}], []], id="lists of them"),
+        pytest.param([[1], [2.5], None], id="lists of integers, then of floats"),
+        pytest.param([1, 2.5, None], id="integers and floats"),
+        pytest.param([2**60 + 1, None, 3], id="a long integer and a gap"),
+    ],
+)
+@pytest.mark.parametrize("table", TABLES)
+def test_no_table_changes_an_answer_or_leaves_a_field_of_it_out(table: Any, answers: list[Any]) -> None:
+    given = dict(zip("bac", answers, strict=True))
+    found = Asked(given.__getitem__).processor().map_table(table, output="label")
+    column = found["label"].to_pylist() if isinstance(found, pa.Table) else list(found["label"])
+    assert [_without_gaps(value) for value in column] == [_without_gaps(value) for value in answers]
+
+
+def _without_gaps(value: Any) -> Any:
+    """A value without the fields that are None; polars gives lists in a series."""
+    if isinstance(value, list | pl.Series):
+        return [_without_gaps(part) for part in value]
+    if isinstance(value, dict):
+        return {name: _without_gaps(part) for name, part in value.items() if part is not None}
+    return None if value is None or value != value else value
+
+
+def test_values_that_no_column_holds_together_are_text_in_it() -> None:
+    given = {"b": dt.date(2024, 1, 1), "a": dt.datetime(2024, 1, 1, 5)}  # noqa: DTZ001
+    for kind in (pl.from_pandas, pa.Table.from_pandas):
+        table = kind(frame()[:2])
+        found = Asked(given.__getitem__).processor().map_table(table, output="label")["label"]
+        values = found.to_pylist() if isinstance(table, pa.Table) else found.to_list()
+        assert values == ['"2024-01-01"', '"2024-01-01T05:00:00"']
+
+
 @pytest.mark.parametrize("table", [*TABLES, pytest.param(frame().to_dict("records"), id="dicts")])
 def test_fields_that_are_called_like_a_column_take_none_of_the_input_away(table: Any) -> None:
     asked = Asked(lambda text: {"note": text * 2, "cottonpalm_note": text * 3})

@@ -21,6 +21,7 @@ from cottonpalm.cli.commands.shards import (
     ShardTask,
     is_sharded,
     shards_of,
+    unread_folders,
     why_not_done,
     word_on,
 )
@@ -277,7 +278,10 @@ class Whole:
             self._screen.command(summary.resume_command(list(self._where.argv)))
 
     def _say_beside(self) -> None:
-        """Say what the output folder holds of files that have left the input: whoever reads the folder reads it too."""
+        """Say what the output folder holds of files that have left the input, and which folders were not read.
+
+        Whoever reads the output folder reads the first too, and misses the others.
+        """
         info, store = self._store.info(self._where.run), self._store
         ours = {run_of(self._where.run, row["input"]) for row in self._rows}
         left = (
@@ -287,11 +291,18 @@ class Whole:
             Path(part.name).name for part in left if (Path(self._job.output) / Path(part.name).name).exists()
         ]
         if names:
-            others = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
             self._screen.say(
-                f"note: {shown(self._job.output)} also holds {names[0]}{others}, of what"
+                f"note: {shown(self._job.output)} also holds {_first_of(names)}, of what"
                 f" {shown(self._job.input)} does not hold any more"
             )
+        if unread := unread_folders(self._job.input, self._job.output):
+            self._screen.say(
+                f"note: files in folders within {shown(self._job.input)} are not read: {_first_of(unread)}"
+            )
+
+
+def _first_of(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1:,} more"
 
 
 def _ended(statuses: Sequence[int], files: int) -> str:

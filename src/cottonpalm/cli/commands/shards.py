@@ -78,6 +78,20 @@ def shards_of(path: str) -> list[str]:
     return found
 
 
+def unread_folders(path: str, output: str) -> list[str]:
+    """Return the folders in an input folder that hold Parquet files too, but for the output: nothing reads those."""
+    if not (folder := Path(path)).is_dir():
+        return []
+    inner = (part for part in folder.iterdir() if part.is_dir() and not part.name.startswith((".", "_")))
+    return sorted(
+        part.name
+        for part in inner
+        if part.suffix.lower() not in SUFFIXES
+        and part.resolve() != Path(output).resolve()
+        and any(file.suffix.lower() in SUFFIXES for file in part.rglob("*"))
+    )
+
+
 @dataclass(frozen=True)
 class ShardTask:
     """Does one file after the other, as a chain whose rows are files. It travels to the workers.

@@ -8,30 +8,26 @@ from typing import Any
 from cottonpalm.cli.files.plain_arrays import plain_array
 
 
-def in_python(batch: Any) -> Any:
-    """Return the batch with values that Python can hold.
+def in_python(column: Any) -> list[Any]:
+    """Return the values of a column as Python can hold them.
 
     Nanoseconds become microseconds. If that would lose digits, they become text (for a duration: the nanoseconds).
+    Each value is judged by itself: what a row says does not depend on the rows beside it.
     """
     import pyarrow as pa
 
-    schema = batch.schema
-    coarse = _without_nanos(schema, text=False)
-    if coarse.equals(schema):
-        return batch
+    if (coarse := _coarse(column.type, text=False)).equals(column.type):
+        return list(column.to_pylist())
     try:
-        return batch.cast(coarse)
+        return list(column.cast(coarse).to_pylist())
     except pa.ArrowInvalid:
-        return batch.cast(_without_nanos(schema, text=True))
+        short = column.cast(coarse, safe=False)
+        long = column.cast(_coarse(column.type, text=True)).to_pylist()
+        kept = (one.equals(other) for one, other in zip(short.cast(column.type), column, strict=True))
+        return [one if same else text for one, same, text in zip(short.to_pylist(), kept, long, strict=True)]
 
 
 @cache
-def _without_nanos(schema: Any, *, text: bool) -> Any:
-    import pyarrow as pa
-
-    return pa.schema([field.with_type(_coarse(field.type, text=text)) for field in schema])
-
-
 def _coarse(kind: Any, *, text: bool) -> Any:
     """Return the type without nanoseconds, at any depth."""
     import pyarrow as pa
@@ -42,6 +38,11 @@ def _coarse(kind: Any, *, text: bool) -> Any:
     for is_kind, make in ((types.is_list, pa.list_), (types.is_large_list, pa.large_list)):
         if is_kind(kind):
             return make(kind.value_field.with_type(_coarse(kind.value_type, text=text)))
+    if types.is_fixed_size_list(kind):
+        return pa.list_(kind.value_field.with_type(_coarse(kind.value_type, text=text)), kind.list_size)
+    if types.is_map(kind):
+        key, item = (_coarse(part, text=text) for part in (kind.key_type, kind.item_type))
+        return pa.map_(kind.key_field.with_type(key), kind.item_field.with_type(item))
     return _without_nanos_of_its_own(kind, text=text)
 
 
@@ -61,7 +62,7 @@ def to_arrow(values: list[Any], kind: Any) -> Any:
     """Return values as an array of a type. It takes what `in_python` made, and empty text for no value.
 
     Raises:
-        pyarrow.ArrowInvalid, pyarrow.ArrowTypeError: this type cannot hold one of the values.
+        pyarrow.ArrowInvalid, TypeError, NotImplementedError, OverflowError: this type cannot hold one of the values.
     """
     import pyarrow as pa
 
@@ -71,7 +72,7 @@ def to_arrow(values: list[Any], kind: Any) -> Any:
         return plain
     try:
         return pa.array(values, type=kind)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError):
+    except (pa.ArrowInvalid, TypeError, NotImplementedError):
         parts = [_one(value, kind) for value in values]
         return pa.concat_arrays(parts) if parts else pa.array([], type=kind)
 
@@ -88,5 +89,16 @@ def _one(value: Any, kind: Any) -> Any:
 
     try:
         return pa.array([value], type=kind)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError):
-        return pa.array([value]).cast(kind)
+    except (pa.ArrowInvalid, TypeError, NotImplementedError):
+        if isinstance(kind, pa.BaseExtensionType):
+            return kind.wrap_array(_one(value, kind.storage_type))
+        if pa.types.is_time64(kind) and isinstance(value, str):  # Arrow reads no time of day
+            return pa.array([_nanos_of(value)]).cast(kind)
+        text = _coarse(kind, text=True)
+        return pa.array([value], None if text.equals(kind) else text).cast(kind)
+
+
+def _nanos_of(clock: str) -> int:
+    """Return the nanoseconds since midnight of a time such as 12:30:00.000000001, which has all nine digits."""
+    hours, minutes, nanos = clock.replace(".", "").split(":")
+    return (int(hours) * 60 + int(minutes)) * 60 * 10**9 + int(nanos)

@@ -89,10 +89,11 @@ class Parquet(InputRows):
 
     def _rows_of(self, batch: Any) -> Iterator[Row | BadRow]:
         try:
-            rows: list[Row] = in_python(batch).to_pylist()
+            columns = [in_python(column) for column in batch.columns]
         except Exception:  # noqa: BLE001 - some value has no form in Python: which one?
             return (_row_or_why(batch.slice(at, 1)) for at in range(batch.num_rows))
-        return iter(rows)
+        names = batch.schema.names
+        return (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
 
     def _unreadable(self, error: Exception) -> Exception:
         if isinstance(error, Problem):
@@ -116,9 +117,9 @@ def _batch_rows(meta: Any) -> int:
 def _row_or_why(one: Any) -> Row | BadRow:
     """Return the only row of a batch, or an error that names the column whose value Python cannot hold."""
     row: Row = {}
-    for number, name in enumerate(one.schema.names):
+    for name, column in zip(one.schema.names, one.columns, strict=True):
         try:
-            row.update(in_python(one.select([number])).to_pylist()[0])
+            row[name] = in_python(column)[0]
         except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this value
             return BadRow(f"the value of {name!r} cannot be read: {(str(error).splitlines() or ['?'])[0]}")
     return row

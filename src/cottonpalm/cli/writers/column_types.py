@@ -8,6 +8,8 @@ from decimal import Decimal
 from functools import reduce
 from typing import Any, Final
 
+from cottonpalm.stores.codec.kinds import is_unicode
+
 EXACT: Final = 2**53  # a float holds integers up to here exactly
 WORD: Final = 2**63
 
@@ -61,7 +63,7 @@ def shape_of(value: Any) -> Shape:
 
 
 def _struct(value: dict[Any, Any]) -> Shape:
-    if not value or not all(type(name) is str for name in value):
+    if not value or not all(type(name) is str and is_unicode(name) for name in value):
         return JSON
     return _joined("struct", tuple(map(shape_of, value.values())), tuple(value))
 

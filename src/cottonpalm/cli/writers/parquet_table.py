@@ -34,7 +34,8 @@ def write_parquet(file: BinaryIO, table: Table) -> list[str]:
     pa = extra("pyarrow", "parquet", "a Parquet file")
     try:
         _write(file, table)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):  # some stored rows do not fit the input's present types
+    except (pa.ArrowInvalid, TypeError, NotImplementedError, OverflowError):
+        # some stored rows do not fit the input's present types, or Arrow has no way back to these
         if table.schema is None:
             raise
         file.seek(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel
@@ -131,9 +132,11 @@ def pandas_column(cells: list[Any], index: Any) -> Any:
     """Return a column; pandas from 3 on keeps texts in Arrow, and half a pair of surrogates as its number."""
     series = index.to_series().__class__  # pandas' own class, of whichever pandas the frame is
     try:
-        return series(cells, index=index)
+        made = series(cells, index=index)
     except UnicodeEncodeError:
         return series(list(map(text_or_none, cells)), index=index)
+    # beside a gap pandas makes floats of integers, which hold no long ones
+    return made if _all_kept(made.tolist(), cells) else series(cells, index=index, dtype=object)
 
 
 def polars_column(name: str, cells: list[Any]) -> Any:
@@ -142,10 +145,22 @@ def polars_column(name: str, cells: list[Any]) -> Any:
 
     if all(value is None for value in cells):
         return pl.Series(name, cells, dtype=pl.Float64 if name.endswith("cost_usd") else pl.String)
-    try:
-        return pl.Series(name, cells)
-    except (TypeError, ValueError, pl.exceptions.PolarsError):
-        return pl.Series(name, list(map(text_or_none, cells)))
+    for make in (pl.Series, _whole_polars_column):
+        try:
+            made = make(name, cells)
+        except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
+            continue
+        if _all_kept(made.to_list(), cells):
+            return made
+    return pl.Series(name, list(map(text_or_none, cells)))
+
+
+def _whole_polars_column(name: str, cells: list[Any]) -> Any:
+    """Do it with a type for all cells: a series takes that of the first, and drops what later dicts have besides."""
+    import polars as pl  # noqa: PLC0415 - only for such a frame
+
+    rows = [[value] for value in cells]
+    return pl.DataFrame(rows, schema=[name], orient="row", infer_schema_length=None).to_series()
 
 
 def arrow_column(name: str, cells: list[Any]) -> Any:
@@ -154,10 +169,29 @@ def arrow_column(name: str, cells: list[Any]) -> Any:
 
     if all(value is None for value in cells):
         return pa.array(cells, pa.float64() if name.endswith("cost_usd") else pa.string())
-    try:
-        return pa.array(cells)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        return pa.array(list(map(text_or_none, cells)))
+    with suppress(pa.ArrowException, TypeError, ValueError, OverflowError):
+        made = pa.array(cells)
+        if _all_kept(made.to_pylist(), cells):
+            return made
+    return pa.array(list(map(text_or_none, cells)))
+
+
+def _all_kept(found: list[Any], cells: list[Any]) -> bool:
+    return all(map(_kept, found, cells))
+
+
+def _kept(found: Any, cell: Any) -> bool:
+    """Whether a column gives the value of a cell back; a field that a dict lacks is None there."""
+    if found is cell or cell is None:
+        return True
+    if isinstance(cell, dict):
+        return isinstance(found, dict) and all(_kept(found.get(name), cell[name]) for name in cell)
+    if isinstance(cell, list | tuple):
+        return isinstance(found, list | tuple) and len(found) == len(cell) and all(map(_kept, found, cell))
+    if isinstance(cell, bool) != isinstance(found, bool):
+        return False
+    equal = found == cell  # of an array: an array, and no table changes those
+    return equal is not False or (cell != cell and found != found)  # noqa: PLR0124 - NaN
 
 
 def text_or_none(value: Any) -> str | None:
