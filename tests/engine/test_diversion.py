@@ -112,6 +112,7 @@ def test_rows_whose_last_fallback_is_down_too_go_back_to_the_first_that_is_up(
             fallbacks=[chains[2]],
             retry=RetryPolicy(base_s=0.01, cap_s=0.1, retries=20),
             limits=Limits(),
+            timeout=20,
             stall_timeout=20,
         )
         rows = ROWS[:60]  # all of them wait: no new one comes that would be answered
