@@ -12,6 +12,7 @@ from tests.cli.conftest import lines, rows
 from tests.support.replies import bad_key, unknown_model
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.cli.conftest import Command
@@ -147,6 +148,64 @@ def test_where_a_proxy_refuses_the_proxy_is_to_be_mended(
     said = cottonpalm(*words, "--base-url", "http://far.invalid/v1").err
     assert "requests go by a proxy: mend HTTPS_PROXY and HTTP_PROXY" in said
     assert "nobody listens there" not in said
+
+
+class Gate(http.server.BaseHTTPRequestHandler):
+    """A proxy that refuses everybody with the status of its server."""
+
+    def do_POST(self) -> None:
+        self.send_response(self.server.status)  # type: ignore[attr-defined]
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    do_CONNECT = do_POST
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[http.server.ThreadingHTTPServer]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Gate) as proxy:
+        for name in ("HTTP_PROXY", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.server_address[1]}")
+        monkeypatch.setenv("NO_PROXY", "")
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        yield proxy
+        proxy.shutdown()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_asks_for_a_password_stops_the_run_and_costs_no_row(
+    cottonpalm: Command,
+    folder: Path,
+    server: Loopback,
+    gate: http.server.ThreadingHTTPServer,
+    monkeypatch: pytest.MonkeyPatch,
+    scheme: str,
+) -> None:
+    gate.status = 407  # type: ignore[attr-defined]
+    rows(folder / "in.jsonl", 40)
+    words = ("run", "in.jsonl", "-o", "out.jsonl", "-m", "openai:m", "-p", "{text}", "-c", "2", "--base-url")
+    said = cottonpalm(*words, server.openai_url.replace("http", scheme, 1))
+    assert (said.code, "the run stopped" in said.err) == (4, True)
+    assert "407 Proxy Authentication Required" in said.err
+    assert len(lines(folder / "out.jsonl")) <= 2
+    monkeypatch.setenv("NO_PROXY", "*")
+    # by another name: langchain_openai keeps the client of an address, with its proxy
+    assert cottonpalm(*words, server.openai_url.replace("127.0.0.1", "localhost")).code == 0
+    assert {row["status"] for row in lines(folder / "out.jsonl")} == {"ok"}
+
+
+def test_what_a_proxy_says_that_does_not_connect_is_told_with_what_to_mend(
+    cottonpalm: Command, folder: Path, gate: http.server.ThreadingHTTPServer
+) -> None:
+    gate.status = 403  # type: ignore[attr-defined]
+    rows(folder / "in.jsonl", 1)
+    words = ("run", "in.jsonl", "-o", "out.jsonl", "-m", "openai:m", "-p", "{text}", "--retries", "0")
+    said = cottonpalm(*words, "--base-url", "https://far.invalid/v1").err
+    assert f"403 Forbidden at far.invalid, by the proxy 127.0.0.1:{gate.server_address[1]}" in said
+    assert "requests go by a proxy: mend HTTPS_PROXY and HTTP_PROXY" in said
 
 
 def test_https_to_a_server_without_tls_is_told_in_words(

@@ -90,10 +90,18 @@ def test_a_key_on_the_command_line_is_refused_without_repeating_it(key: str) -> 
     assert "sk-very-secret" not in str(caught.value)
 
 
+def test_a_proxys_password_on_the_command_line_is_refused_without_repeating_it() -> None:
+    with pytest.raises(Problem, match="belongs in HTTPS_PROXY") as caught:
+        parse_options(["openai_proxy=http://me:hidden@gate:3128"])
+    assert "hidden" not in str(caught.value)
+    assert parse_options(["openai_proxy=http://gate:3128/?a@b"]) == {"openai_proxy": "http://gate:3128/?a@b"}
+
+
 def test_options_that_may_hold_secrets_are_not_kept() -> None:
     options = {"temperature": 0, "default_headers": {"x": "y"}, "extra_body": {"grammar": "g"}}
     assert keepable(options) == ({"temperature": 0, "extra_body": {"grammar": "g"}}, ["default_headers"])
     assert keepable({"extra_body": {"a": {"api_key": "s"}}})[1] == ["extra_body"]
+    assert keepable({"extra_body": {"a": "http://me:hidden@gate"}})[1] == ["extra_body"]
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://x", "http://"])

@@ -83,3 +83,37 @@ def test_the_first_is_used_again_once_it_is_up() -> None:
                 assert outcome.status == "ok"
                 if up.is_set() and flapping.requests - good.requests > 200:
                     break
+
+
+@pytest.mark.parametrize("equals", [0, 1])
+@pytest.mark.parametrize("on_threads", [False, True])
+def test_rows_whose_last_fallback_is_down_too_go_back_to_the_first_that_is_up(
+    on_threads: bool, equals: int
+) -> None:
+    up = threading.Event()
+
+    def flaps(_request: Request) -> Reply | None:
+        return None if up.is_set() else Reply(500)
+
+    def gone(request: Request) -> Reply:
+        if request.seq >= 10:  # rows wait by now
+            up.set()
+        return fails(500)
+
+    with (
+        Loopback(script=lambda _: fails(500)) as dead,
+        Loopback(script=flaps) as flapping,
+        Loopback(script=gone) as last,
+    ):
+        chains = [chain_at(one.openai_url, on_threads=on_threads) for one in (flapping, dead, last)]
+        processor = BatchProcessor(
+            chains[0],
+            replicas=chains[1 : 1 + equals],
+            fallbacks=[chains[2]],
+            retry=RetryPolicy(base_s=0.01, cap_s=0.1, retries=20),
+            limits=Limits(),
+            timeout=20,
+            stall_timeout=20,
+        )
+        rows = ROWS[:60]  # all of them wait: no new one comes that would be answered
+        assert processor.batch(rows) == [f"answer to: {row}" for row in rows]

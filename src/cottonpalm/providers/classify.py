@@ -25,6 +25,7 @@ BY_STATUS: Final[dict[int, Kind]] = {
     402: Kind.STOP_RUN,
     403: Kind.FAIL_ROW,  # one flagged input, say: only named codes stop a run, and bare ones that repeat
     404: Kind.FAIL_ROW,
+    407: Kind.STOP_RUN,  # of a proxy on the way, which lets no row through
     408: Kind.TRANSIENT,
     409: Kind.TRANSIENT,
     413: Kind.DEGRADE,
@@ -83,6 +84,8 @@ def classify(exc: BaseException) -> Fault:
     """
     if any(map(_has_no_header, _causes(exc))):
         return _of(Kind.FAIL_ROW, exc)
+    if any(map(_is_kept_out_by_a_proxy, _causes(exc))):
+        return _of(Kind.STOP_RUN, exc)
     frames: list[FrameType] = []
     for link in _causes(exc):
         if (ours := _lost_in_litellm(link)) is not None:
@@ -292,6 +295,11 @@ def _has_no_header(exc: BaseException) -> bool:
     if not any(_is(exc, name, "LocalProtocolError") for name in _HTTP):
         return False
     return words_of(exc).startswith(_NO_HEADER)
+
+
+def _is_kept_out_by_a_proxy(exc: BaseException) -> bool:
+    """A proxy that connects to the server asks for a password. SDKs call it a broken connection."""
+    return any(_is(exc, name, "ProxyError") for name in _HTTP) and words_of(exc).startswith("407 ")
 
 
 def _no_answer_by_urllib(exc: BaseException) -> bool:

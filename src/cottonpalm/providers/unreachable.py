@@ -58,6 +58,8 @@ def why_unreachable(error: BaseException | None) -> str | None:
             return _UNKNOWN
         if isinstance(link, ssl.SSLError) and link.reason == "WRONG_VERSION_NUMBER":
             return "no TLS (http:// in place of https://?)"
+        if type(link).__name__ == "ProxyError":  # it does not connect; its words are its status
+            return str(link)
         if type(link).__name__ == "ConnectTimeout":  # of either HTTP library
             return "no connection in time (with https://: does the server speak TLS?)"
         if isinstance(link, OSError) and (words := _WORDS.get(link.errno or 0)) is not None:

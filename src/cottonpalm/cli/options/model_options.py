@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SECRET: Final = re.compile(r"(api_?key|token|secret|password|authorization|credential)s?$", re.IGNORECASE)
 MAY_HOLD_SECRETS: Final = re.compile(r"headers|query|cookie|client", re.IGNORECASE)
+WITH_A_USER: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#]*@", re.IGNORECASE)  # such as a proxy's address
 COUNTS: Final = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens"})
 
 PROVIDERS: Final = (  # whose models `--model` names, for completion in the shell
@@ -69,6 +70,11 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
                 f"--model-option {key}: a key on the command line can be read by every user of this machine; "
                 "set the provider's environment variable instead"
             )
+        if WITH_A_USER.match(value):
+            raise Problem(
+                f"--model-option {key}: a password on the command line can be read by every user of this machine; "
+                "that of a proxy belongs in HTTPS_PROXY or HTTP_PROXY"
+            )
         try:
             options[key] = orjson.loads(value)
         except orjson.JSONDecodeError:
@@ -85,6 +91,8 @@ def keepable(options: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 def _may_be_secret(key: str, value: Any) -> bool:
     if MAY_HOLD_SECRETS.search(key) or (SECRET.search(key) and key not in COUNTS):
         return True
+    if isinstance(value, str):
+        return WITH_A_USER.match(value) is not None
     return isinstance(value, dict) and any(_may_be_secret(name, part) for name, part in value.items())
 
 

@@ -17,6 +17,8 @@ ANOTHER_MAY_DO_IT: Final = frozenset({Kind.DEGRADE, Kind.THROTTLE, Kind.TRANSIEN
 class Fallback:
     """Tries the callers in order until one answers; raises the first one's exception when none does.
 
+    A row that leaves the last one, whose provider is down, begins anew with the first: one before may be back.
+
     Args:
         callers: how to call each chain, the run's own first.
         judge: exception -> Fault.
@@ -34,14 +36,14 @@ class Fallback:
     async def __call__(self, item: Item, inner: Inner) -> Any:
         """Return the first good answer."""
         first: Exception | None = None
-        for caller in self._callers:
-            item.caller, item.account.spare = caller, caller is not self._callers[-1]
-            try:
-                return await inner(item)
-            except Exception as exc:  # noqa: BLE001 - classified at once
-                first = first or exc
-                if item.shown or self._hopeless(exc) or self._judge(exc).kind not in ANOTHER_MAY_DO_IT:
-                    raise first from first.__cause__
-                item.account.fresh()
-        assert first is not None
+        while first is None or item.account.goes_back():
+            for caller in self._callers:
+                item.caller, item.account.spare = caller, caller is not self._callers[-1]
+                try:
+                    return await inner(item)
+                except Exception as exc:  # noqa: BLE001 - classified at once
+                    first = first or exc
+                    if item.shown or self._hopeless(exc) or self._judge(exc).kind not in ANOTHER_MAY_DO_IT:
+                        raise first from first.__cause__
+                    item.account.fresh()
         raise first

@@ -199,11 +199,14 @@ def _next(row: RowAccount, tries: Tries, ending: Settlement, fault: Fault, *, un
     dead = limiter.circuit.is_open(limiter.good)
     if stay is not None and stay.failing(fault, ending.number, dead=dead, unsent=unsent):
         return tries.elsewhere(limiter, probe=ending.probe)
-    spare = row.divertible
+    spare = row.divertible if row.replaceable else dead and row.may_go_back(asking=ending.probe)
     alone = stay is not None and stay.hopeless
     waits = unsent and (stay is None or alone) and not row.replaceable  # nobody else could answer it
     then = tries.after(fault, run, limiter, probe=ending.probe, spare=spare, alone=alone, waits=waits)
-    if spare and limiter.circuit.is_open(limiter.good):
+    down = limiter.circuit.is_open(limiter.good)
+    if then.sleep_s is None and fault.kind is Kind.TRANSIENT and (row.spare or spare):
+        row.passes(limiter, down=down)
+    if down and (spare or ending.probe):
         run.failover.send_away(limiter.key)
     if stay is not None and then.sleep_s is None:
         stay.failed(fault)

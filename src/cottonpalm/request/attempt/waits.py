@@ -75,6 +75,7 @@ def _permitted(
         assert isinstance(permit, Permit)
     except ProviderDown as error:
         money.give_back()
+        row.passes(row.run.flow.limiter(call.key), down=True)
         row.remember(call, KeptFailure(error), Fault(Kind.TRANSIENT, "ProviderDown", str(error), cause=error))
         raise
     except BaseException:  # also if the task is cancelled while it waits

@@ -1,17 +1,22 @@
-"""Sends rows away from a provider that is down: a row that has a fallback chain does not wait for the provider."""
+"""Sends rows away from a provider that is down: a row that has a fallback chain does not wait for the provider.
+
+Where the last fallback's provider is down as well, its rows go back to the first chain once one that they left answers.
+"""
 
 from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from cottonpalm import clock
 from cottonpalm.providers import ProviderDown, dressed
 from cottonpalm.runtime.wait_queue import RowClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from cottonpalm.request.endpoints.endpoints import Team
     from cottonpalm.request.limiter.limiter import Limiter
     from cottonpalm.runtime.wait_queue import Place
 
@@ -36,15 +41,41 @@ class Divertible(Protocol):
         """The row's stay, if there are several endpoints."""
 
     @property
+    def replaceable(self) -> bool:
+        """Whether another chain is left."""
+
+    @property
     def divertible(self) -> bool:
         """Whether the row has another chain and may leave now."""
+
+
+class Passed(NamedTuple):
+    """The provider that a row has left for another chain; with its equals, where there are several endpoints."""
+
+    limiter: Limiter
+    team: Team | None
+
+    @property
+    def is_back(self) -> bool:
+        """Whether it counts as down no more."""
+        if self.team is not None:
+            return any(not endpoint.health.ill for endpoint in self.team.endpoints)
+        return not self.limiter.circuit.is_open(self.limiter.good)
+
+    @property
+    def may_be_asked(self) -> bool:
+        """Whether it is back, or somebody is to find out now."""
+        if self.team is not None:
+            return any(endpoint.health.has_rested(clock.now()) for endpoint in self.team.endpoints)
+        return not self.limiter.shut
 
 
 class Failover:
     """Keeps the requests of one run that wait in line and whose rows have another chain. Thread-safe."""
 
     def __init__(self) -> None:
-        self._places: dict[str, set[Place]] = {}  # key of the limiter -> places in its queue
+        # key of the limiter -> places in its queue, with the row that leaves only if it may; None: it leaves
+        self._places: dict[str, dict[Place, Divertible | None]] = {}
         self._lock = threading.Lock()
 
     @contextmanager
@@ -62,15 +93,16 @@ class Failover:
             ProviderDown: the provider went down.
         """
         with self._lock:
-            places = self._places.setdefault(limiter.key, set())
+            places = self._places.setdefault(limiter.key, {})
         mine: set[Place] = set()
+        asks = None if row.replaceable else row
 
         def on_wait(place: Place) -> None:
             mine.add(place)
             if also is not None:
                 also(place)
             with self._lock:
-                places.add(place)
+                places[place] = asks
             if limiter.shut and row.divertible:  # it may have gone down since we looked last
                 place.abandon()
 
@@ -82,14 +114,16 @@ class Failover:
             raise down(limiter) from closed
         finally:
             with self._lock:
-                places -= mine
+                for place in mine:
+                    places.pop(place, None)
 
     def send_away(self, key: str) -> None:
         """The provider is down: make the rows that wait there go to another chain."""
         with self._lock:
-            places = tuple(self._places.get(key, ()))
-        for place in places:
-            place.abandon()
+            places = tuple(self._places.get(key, {}).items())
+        for place, row in places:
+            if row is None or row.divertible:
+                place.abandon()
 
 
 def check_up(limiter: Limiter) -> None:
