@@ -33,7 +33,7 @@ def in_line(
         Moved: the row goes to another endpoint.
         ProviderDown: the row goes to another chain.
     """
-    stay, replaceable = row.stay, row.replaceable or bool(row.passed)
+    stay, replaceable = row.stay, row.replaceable or row.back is not None
     row.run.flow.queue(+1, again=+again)
     began = clock.now()
     paused = limiter.paused_until > began

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cottonpalm.providers import dressed
-from cottonpalm.request.endpoints.failover import Passed
+from cottonpalm.request.endpoints.way_back import WayBack
 from cottonpalm.request.loose_ends import LooseEnds
 from cottonpalm.request.row_usage import RowUsage
 from cottonpalm.runtime.wait_queue import RowClosed
@@ -54,8 +54,7 @@ class RowAccount(RowUsage):
         ended: True: the row has ended, and with it what it held open; a row whose run is left may still read an answer.
         refused: one was.
         spare: True: another chain is left that may answer the row.
-        passed: the providers that it left for another chain, as they failed it.
-        returns: True: it leaves the last chain, whose provider is down, for the first.
+        back: its way back to the first chain; None: it has left no provider for another chain.
         stay: the row's stay at one of several endpoints; None: there is only one.
         recording: its requests are answered from it, or recorded and held back; None: they are sent.
     """
@@ -66,11 +65,11 @@ class RowAccount(RowUsage):
         "_idle",
         "_open",
         "_permit",
-        "_returned",
         "_short",
         "_stepped",
         "adopts",
         "aside",
+        "back",
         "calling",
         "closed",
         "ended",
@@ -80,11 +79,9 @@ class RowAccount(RowUsage):
         "on_wire",
         "parent",
         "partial",
-        "passed",
         "priority",
         "recording",
         "refused",
-        "returns",
         "run",
         "spare",
         "spent",
@@ -103,8 +100,7 @@ class RowAccount(RowUsage):
         self.truncated = False
         self.partial: str | None = None
         self.spare = run.has_fallbacks
-        self.passed: tuple[Passed, ...] = ()
-        self.returns = self._returned = False
+        self.back: WayBack | None = None
         self.spent: Fault | None = None
         self.aside = False
         self.on_aside: Callable[[bool], None] | None = None
@@ -191,28 +187,15 @@ class RowAccount(RowUsage):
         """
         if self.replaceable:
             return self.stay is None or self.stay.only_hope
-        return self.may_go_back()
-
-    def may_go_back(self, *, asking: bool = False) -> bool:
-        """Whether a provider is back that it left for another chain; `asking`: or is to be asked whether it is."""
-        return any(passed.is_back or (asking and passed.may_be_asked) for passed in self.passed)
+        return self.back is not None and self.back.is_open()
 
     def passes(self, limiter: Limiter, *, down: bool) -> None:
-        """It leaves this provider, which fails it, for another chain.
-
-        It comes back only once to one that is not down, as it may be bad itself.
-        """
+        """It leaves this provider, which fails it, for another chain."""
         if self.spare:
-            if down or not self._returned:
-                team = None if self.stay is None else self.run.team
-                self.passed = (*self.passed, Passed(limiter, team))
-        elif self.passed and not self.replaceable:
-            self.returns = True
-
-    def goes_back(self) -> bool:
-        """Whether it is now to be asked of the first chain again; said once."""
-        self._returned, self.returns, self.passed = self.returns, False, ()
-        return self._returned
+            self.back = self.back or WayBack()
+            self.back.left(limiter, None if self.stay is None else self.run.team, down=down)
+        elif self.back is not None and not self.replaceable:
+            self.back.ends()
 
     @property
     def replaceable(self) -> bool:

@@ -36,7 +36,7 @@ class Fallback:
     async def __call__(self, item: Item, inner: Inner) -> Any:
         """Return the first good answer."""
         first: Exception | None = None
-        while first is None or item.account.goes_back():
+        while first is None or ((back := item.account.back) is not None and back.is_taken()):
             for caller in self._callers:
                 item.caller, item.account.spare = caller, caller is not self._callers[-1]
                 try:

@@ -199,7 +199,8 @@ def _next(row: RowAccount, tries: Tries, ending: Settlement, fault: Fault, *, un
     dead = limiter.circuit.is_open(limiter.good)
     if stay is not None and stay.failing(fault, ending.number, dead=dead, unsent=unsent):
         return tries.elsewhere(limiter, probe=ending.probe)
-    spare = row.divertible if row.replaceable else dead and row.may_go_back(asking=ending.probe)
+    goes_back = dead and row.back is not None and row.back.is_open(asking=ending.probe)
+    spare = row.divertible if row.replaceable else goes_back
     alone = stay is not None and stay.hopeless
     waits = unsent and (stay is None or alone) and not row.replaceable  # nobody else could answer it
     then = tries.after(fault, run, limiter, probe=ending.probe, spare=spare, alone=alone, waits=waits)

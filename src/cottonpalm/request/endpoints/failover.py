@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from cottonpalm import clock
 from cottonpalm.providers import ProviderDown, dressed
 from cottonpalm.runtime.wait_queue import RowClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cottonpalm.request.endpoints.endpoints import Team
     from cottonpalm.request.limiter.limiter import Limiter
     from cottonpalm.runtime.wait_queue import Place
 
@@ -47,27 +45,6 @@ class Divertible(Protocol):
     @property
     def divertible(self) -> bool:
         """Whether the row has another chain and may leave now."""
-
-
-class Passed(NamedTuple):
-    """The provider that a row has left for another chain; with its equals, where there are several endpoints."""
-
-    limiter: Limiter
-    team: Team | None
-
-    @property
-    def is_back(self) -> bool:
-        """Whether it counts as down no more."""
-        if self.team is not None:
-            return any(not endpoint.health.ill for endpoint in self.team.endpoints)
-        return not self.limiter.circuit.is_open(self.limiter.good)
-
-    @property
-    def may_be_asked(self) -> bool:
-        """Whether it is back, or somebody is to find out now."""
-        if self.team is not None:
-            return any(endpoint.health.has_rested(clock.now()) for endpoint in self.team.endpoints)
-        return not self.limiter.shut
 
 
 class Failover:
