@@ -788,11 +788,14 @@ def test_a_run_that_is_looked_at_while_it_is_opened_is_opened_once(tmp_path: Pat
     """Each look opened it anew, and the run was refused as one that somebody works on: itself."""
 
     async def main(name: str) -> tuple[int, int]:
-        run = BatchProcessor(Probe(0), store=tmp_path / "s.db", run=name).astart(range(5))
+        looked = asyncio.Event()  # however late a thread looks, no row is done by then
+        chain = RunnableLambda(lambda row: row, afunc=lambda _: looked.wait())
+        run = BatchProcessor(chain, store=tmp_path / "s.db", run=name).astart(range(5))
         begins = asyncio.ensure_future(run.__aenter__())
         await asyncio.sleep(0)  # from now on a thread opens it
         seen = run.stats if by == "the loop" else await asyncio.to_thread(lambda: run.stats)
-        assert seen.total == 5, "of which a thread that comes late sees some done"
+        assert (seen.total, seen.ok) == (5, 0)
+        looked.set()
         async with await begins:
             outcomes, error = await aread(run)
             assert error is None
