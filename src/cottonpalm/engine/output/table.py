@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cottonpalm.types import Outcome
 
 BESIDE: Final = ("status", "error", "cost_usd")  # these columns follow the answer
+PLAIN: Final = frozenset({str, int, float, type(None)})  # equal ones are the same, as True and 1 are not
 
 
 def names_of(columns: Sequence[str], fields: Sequence[str] | None) -> list[str]:
@@ -177,6 +178,9 @@ def arrow_column(name: str, cells: list[Any]) -> Any:
 
 
 def _all_kept(found: list[Any], cells: list[Any]) -> bool:
+    # as in most columns, in a fifth of the time
+    if {*map(type, found), *map(type, cells)} <= PLAIN and found == cells:
+        return True
     return all(map(_kept, found, cells))
 
 
