@@ -208,13 +208,13 @@ def test() -> int:
     ]
     if newer:
         beside.append(("pytest, core suite, Python 3.13", [newer, "-m", "pytest", "-m", "core", *CORE]))
-    # tests wait a good half of their time, so four workers keep two cores busy. Files in the order of their names:
+    # tests wait a good half of their time, so three workers keep two cores busy. Files in the order of their names:
     # the unit tests, which are short, come last and let all workers end together
-    spread = ["-n", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
+    spread = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
     version = ".".join(map(str, version_of(str(inner)) or ()))
     with ThreadPoolExecutor(1) as aside:
         begun = aside.map(lambda named: quietly(*named), beside)
-        # what four workers would compile at the same time, each for itself, is compiled once
+        # what three workers would compile at the same time, each for itself, is compiled once
         run(inner, "-m", "pytest", "--collect-only", quiet=True)
         everything = check(f"pytest, Python {version}", [inner, "-m", "pytest", *spread])
         results = [*begun, everything]
