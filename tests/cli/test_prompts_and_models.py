@@ -161,6 +161,7 @@ def test_a_server_of_ones_own_needs_no_key() -> None:
         ("openai", {}, "name the model too, for instance openai:gpt-4o-mini"),
         ("openai:x", {"temprature": 0}, "no option 'temprature'; did you mean temperature?"),
         ("openai:x", {"temperature": "hot"}, "temperature"),
+        ("openai:x", {"base_url": "http://127.0.0.1:2/v1"}, "write --base-url URL instead"),
         ("anthropic:x", {"max_token": 0}, "no option 'max_token'; did you mean max_tokens"),
     ],
 )

@@ -179,6 +179,26 @@ def test_a_budget_holds_over_all_files_and_the_rest_is_done_with_a_higher_one(
     assert answers(folder / "out") == {text: f"answer to: say {text}" for text in texts}
 
 
+def test_a_spent_budget_is_not_asked_for_each_of_the_other_files(
+    ask: Command, folder: Path, server: Loopback
+) -> None:
+    shards(folder / "in", [2] * 20)
+    money = (
+        "--max-output-tokens",
+        "50",
+        "--budget",
+        "0.00004",
+        "--price",
+        "0.15:0.6",
+    )  # less than one request's
+    said = ask("in", "-o", "out", *money, *ONE_WORKER)
+    assert said.code == 4, said.err
+    assert "the run stopped: the budget is spent" in said.err
+    tried = set(re.findall(r"part-\d+\.parquet: 0 rows ok", said.err))
+    assert 4 <= len(tried) <= 6
+    assert server.requests == 0
+
+
 def test_what_cannot_be_done_file_by_file_is_said_in_one_line_before_any_call(
     ask: Command, folder: Path, server: Loopback
 ) -> None:

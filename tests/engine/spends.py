@@ -16,7 +16,8 @@ def spend(store: str, url: str, dollars: float, rows: int) -> None:
         model, budget=Budget(total=dollars), prices={"*": (1, 2)}, store=store, run="spends", concurrency=16
     )
     with suppress(RunStopped):
-        processor.batch([f"row {n} " + "word " * (n % 40) for n in range(rows)])
+        # all of one size: money that is not enough for one of them is enough for none
+        processor.batch([f"row {n:05} " + "word " * 20 for n in range(rows)])
 
 
 if __name__ == "__main__":

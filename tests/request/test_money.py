@@ -219,7 +219,7 @@ def test_a_free_model_needs_no_maximum() -> None:
 
 
 @pytest.mark.parametrize("threads", [False, True], ids=["async", "sync"])
-def test_the_ceiling_is_never_passed_and_the_run_is_told(threads: bool) -> None:
+def test_the_ceiling_is_never_passed_and_rows_that_do_not_fit_say_so(threads: bool) -> None:
     async def main() -> None:
         faults = replies.faulty(
             3, [(0.1, replies.fails(500)), (0.1, replies.too_many()), (0.1, replies.resets())]
@@ -243,8 +243,10 @@ def test_the_ceiling_is_never_passed_and_the_run_is_told(threads: bool) -> None:
                 assert refused
                 assert isinstance(refused[0], openai_sdk.OpenAIError)
                 assert isinstance(refused[0], anthropic_sdk.AnthropicError)
-                assert len(stops) == 1
-                assert stops[0].kind is classify(refused[0]).kind is Kind.STOP_RUN
+                assert classify(refused[0]).kind is Kind.STOP_RUN
+                left = [row.too_dear for result, row in results if isinstance(result, BudgetReached)]
+                assert all(error is not None and error.least > run.ledger.unspent() for error in left)
+                assert stops == [], "a row that costs less may still be paid"
                 assert run.ledger.overshoot == 0
                 seen = server.billed
                 assert run.spending.reported == seen.input_tokens * IN + seen.output_tokens * OUT

@@ -158,12 +158,34 @@ def test_a_worker_that_is_lent_nothing_asks_no_more_and_keeps_nothing() -> None:
         worker.purse.told(idle=False)
         worker.purse.grant(0)
         assert await waiting == 0
-        assert isinstance(worker.purse.failure, NoMoreMoney)
+        assert isinstance(worker.purse.refusal, NoMoreMoney)
         woken = worker.woken
         assert worker.ask(500) is Grant.STOP
         assert (worker.woken, worker.purse.asks) == (woken, False)
         worker.ledger.settle(100, 0, 0, worker.purse)
         assert worker.purse.told(idle=False).back == 100, "whatever comes free later"
+
+    virtual_run(main())
+
+
+def test_a_request_that_needs_less_than_one_that_was_refused_asks_for_itself() -> None:
+    async def main() -> None:
+        worker = Worker()
+        large = asyncio.create_task(worker.ledger.agrant(ALL, account=worker.purse))
+        small = asyncio.create_task(worker.ledger.agrant(Ask(60, 60), account=worker.purse))
+        await asyncio.sleep(0)
+        asked = worker.purse.told(idle=False).asked
+        assert asked is not None
+        assert asked.least == 500
+        worker.purse.grant(0, "too dear")
+        assert await large == 0
+        asked = worker.purse.told(idle=False).asked
+        assert asked is not None
+        assert asked.least == 60
+        worker.purse.grant(200)
+        assert await small == 60
+        assert worker.purse.refusal is None
+        assert worker.ask(500) is Grant.WAIT, "where there is money again, the large one asks again"
 
     virtual_run(main())
 

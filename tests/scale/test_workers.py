@@ -78,6 +78,29 @@ def test_the_same_job_gives_equal_outputs_ledger_and_report_as_on_one_process(
     assert peaks[1] <= 6
 
 
+@pytest.mark.timeout(400)
+def test_a_row_that_the_budget_does_not_cover_is_left_by_its_worker(
+    spread: Callable[..., Any], tmp_path: Path, place: str
+) -> None:
+    asked = rows(60)
+    for large in (3, 30, 31):
+        asked[large]["x"] += "word " * 20_000  # may cost three tenths of a cent
+    with LoopbackProcess() as server:
+        for dollars in (0.002, 0.002, 1.0):
+            processor = spread(
+                asking(server.openai_url), store=place, run="r", budget=Budget(total=dollars), concurrency=4
+            )
+            answers = processor.batch(asked, return_exceptions=True)
+            left = [number for number, answer in enumerate(answers) if isinstance(answer, RunStopped)]
+            if dollars == 1.0:
+                assert (left, server.stats().requests) == ([], 60)
+            else:
+                assert (left, server.stats().requests) == ([3, 30, 31], 57)
+                assert processor.last_run.stopped.reason == "budget"
+                assert "3 rows are left" in str(processor.last_run.stopped)
+                assert "which can cost $0.0" in str(processor.last_run.stopped)
+
+
 def test_a_maximum_is_that_of_all_workers_together(processes: Callable[..., Any]) -> None:
     """Each worker had it for itself: with eight of them, eight times as many were in flight as one had allowed."""
     with LoopbackProcess(latency=0.05) as server:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx2
 
 from cottonpalm.config import AdaptiveConcurrency, RetryPolicy
+from cottonpalm.engine.unpaid import Unpaid
 from cottonpalm.request.attempt.steps import Done, Reply
 from cottonpalm.request.limiter.limiters import Limiters
 from cottonpalm.request.money.ledger import Ledger
@@ -176,12 +177,18 @@ async def _spend(provider: Provider, slots: int, budget: int, most_tokens: int, 
         tighten=tighten,
     )
     rows = iter(range(10**6))
+    unpaid = Unpaid()
+    over = [False]
     done = [0]
 
     async def worker() -> None:
-        while run.alerts.stopped is None:
-            await _row(run, provider, next(rows), most_tokens)
+        while not over[0]:
+            row = await _row(run, provider, next(rows), most_tokens)
             done[0] += 1
+            if row.too_dear is None:
+                unpaid.answered()
+            else:
+                over[0] = unpaid.add(row.too_dear) or over[0]
 
     async with asyncio.TaskGroup() as group:
         for _ in range(slots + slots // 4):
@@ -189,7 +196,7 @@ async def _spend(provider: Provider, slots: int, budget: int, most_tokens: int, 
     return Result(budget, provider, ledger, run.spending, run.pricing.repeated, done[0])
 
 
-async def _row(run: RunAccount, provider: Provider, index: int, most_tokens: int) -> None:
+async def _row(run: RunAccount, provider: Provider, index: int, most_tokens: int) -> RowAccount:
     row = RowAccount(run, index)
     token = ROW.set(row)
     try:
@@ -197,12 +204,13 @@ async def _row(run: RunAccount, provider: Provider, index: int, most_tokens: int
             call = a_call(model, index, most_tokens)
             done = await drive(row, call, Wire(provider, call.content))  # type: ignore[arg-type]
             if done.raw is None or row.spent is None:
-                return
-    except Exception:  # out of money
-        return
+                break
+    except Exception:  # out of money, or an answer that got lost
+        return row
     finally:
         row.close()
         ROW.reset(token)
+    return row
 
 
 def a_call(model: str, index: int, most_tokens: int = MOST_TOKENS) -> Call:

@@ -21,6 +21,7 @@ class _Open:
     ok: int = 0
     failed: int = 0
     stored: int = 0
+    skipped: int = 0
     closed: bool = False  # True: no more rows of this chunk will be read
 
 
@@ -41,7 +42,7 @@ class Chunking:
         self._newest = -1  # the chunk of the last row that was read
 
     def under_way(self, chunk: int) -> bool:
-        """Whether some rows of this chunk were read, and the chunk is not finished."""
+        """Whether some rows of this chunk were read, and not all of its rows have ended."""
         return chunk in self._open
 
     def read(self, first: int, count: int = 1, *, stored: bool = False) -> list[ChunkFinished]:
@@ -74,14 +75,16 @@ class Chunking:
             chunk.began_s = now_s
 
     def ended(self, index: int, status: Status, now_s: float, *, stored: bool = False) -> list[ChunkFinished]:
-        """A row that was read has ended. A skipped row is still to be done, so its chunk stays unfinished."""
+        """A row that was read has ended. A skipped row is still to be done, so its chunk is over and not finished."""
         number = index // self.size
         chunk = self._open.get(number)
-        if chunk is None or status == "skipped":
+        if chunk is None:
             return []
         chunk.ended_s = now_s
         if stored:
             chunk.stored += 1
+        elif status == "skipped":
+            chunk.skipped += 1
         elif status == "ok":
             chunk.ok += 1
         else:
@@ -90,9 +93,13 @@ class Chunking:
 
     def _if_finished(self, number: int) -> list[ChunkFinished]:
         chunk = self._open.get(number)
-        if chunk is None or not chunk.closed or chunk.ok + chunk.failed + chunk.stored < chunk.read:
+        if chunk is None or not chunk.closed:
+            return []
+        if chunk.ok + chunk.failed + chunk.stored + chunk.skipped < chunk.read:
             return []
         del self._open[number]
+        if chunk.skipped:
+            return []
         self.finished += 1
         seconds = 0.0 if chunk.began_s is None else max(0.0, chunk.ended_s - chunk.began_s)
         return [ChunkFinished(number, chunk.read, chunk.ok, chunk.failed, chunk.stored, seconds)]

@@ -157,6 +157,7 @@ class Engine:
         rows.closing = self.stopped is not None
         try:
             await executor.run(rows)
+            self._stopping.all_asked()
         finally:
             stall.close()
             self._view.close()
@@ -253,6 +254,7 @@ class Engine:
         self.outbox.on_credit(self._loop.nudge)
         self.account.flow.on_change = self._loop.nudge
         self.account.alerts.on_stop = self._stopping.out_of_money
+        self._stopping.on_left = partial(self.account.alerts.warn, "left")
         self.account.alerts.emit = self._emit_from_anywhere if self._telling else None
 
     def _take_orders(self) -> None:
@@ -367,6 +369,8 @@ class Engine:
         self._loop.call(partial(self._stopping.stop, reason, why))
 
     def _stops(self) -> None:
+        if self._stopping.reason == "budget" and self.account.ledger is not None:
+            self.account.alerts.tell_share(1.0, self.account.ledger)
         if self._rows is not None:
             self._rows.closing = True
             self._loop.nudge()

@@ -6,9 +6,10 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from cottonpalm.engine.unpaid import Unpaid
 from cottonpalm.errors import CannotStore, RunStopped, StoreError
 from cottonpalm.protocols import OK
-from cottonpalm.providers.raised import BudgetReached
+from cottonpalm.providers.raised import BudgetReached, TooDear
 from cottonpalm.runtime.signal_handlers import raised_by_handler
 from cottonpalm.stats import FirstRows, Tally, goes_on
 from cottonpalm.stores.codec.records import pack
@@ -37,6 +38,7 @@ class Stopping:
         unstored: answers that arrived, but that the store could not make durable.
         on_stop: called when the run stops.
         on_row: called with every row that was asked; None: nobody looks.
+        on_left: called with what there is to say of the first row that the budget does not cover.
         takes_paid: called when no money is left, with why and its cause: whether answers that are paid for are taken
             first. Then it stops the run once they are.
         under_way: when each row began that is not over.
@@ -52,10 +54,12 @@ class Stopping:
         self.unstored: list[Outcome] = []
         self.on_stop: Callable[[], None] = lambda: None
         self.on_row: Callable[[Item, Outcome], None] | None = None
+        self.on_left: Callable[[str], None] = lambda _: None
         self.takes_paid: Callable[[str, BaseException | None], bool] = lambda _why, _cause: False
         self._job, self._reader, self._judge, self._store, self._loop = job, reader, judge, store, loop
         self._store_error: BaseException | None = None  # the first
         self._kept_in: dict[str, None] = {}  # files that hold what is unstored
+        self._unpaid: Unpaid | None = None
         self._first = None if goes_on(job.settings.max_failures) else FirstRows()
         self.why = ""
 
@@ -91,6 +95,10 @@ class Stopping:
         if item.stored is not None:  # such a row was counted when it was read
             return
         self.tally.add(outcome)
+        if isinstance(outcome.exception, TooDear):
+            self._left(item, outcome.exception)
+        elif self._unpaid is not None and outcome.status == "ok":
+            self._unpaid.answered()
         if self._first is not None and item.broken is None:
             self._first.add(outcome, began_s=item.began_s)
             if self._first.mixed:
@@ -154,6 +162,20 @@ class Stopping:
             if self.tally.ok + self.tally.failed < FIRST:
                 self.stop("store", f"{numbered(outcome.index)}: {exc}", exc)
             raise
+
+    def _left(self, item: Item, error: TooDear) -> None:
+        """What is left of the budget does not cover this row; the run goes on as long as it covers others."""
+        if self._unpaid is None:
+            self._unpaid = Unpaid()
+            if self._job.many and not self._loop.finished:
+                self.on_left(f"{numbered(item.index)} is left: {error}")
+        if self._unpaid.add(error) or not self._job.many:
+            self._without_money(str(self._unpaid.cheapest), self._unpaid.cheapest)
+
+    def all_asked(self) -> None:
+        """No row is left to be asked; those that were too dear keep the run from being complete."""
+        if self.stopped is None and self._unpaid is not None:
+            self._without_money(self._unpaid.told(), self._unpaid.cheapest)
 
     # -- something that all rows need is gone
 

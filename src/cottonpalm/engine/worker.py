@@ -99,7 +99,7 @@ class Worker:
         self._rows.extend(order.rows)
         self._received += len(order.rows)
         if order.money is not None and self._purse is not None:
-            self._purse.grant(order.money)
+            self._purse.grant(order.money, order.why)
         if order.stop:
             self._stop = True
             self._engine.stop()

@@ -10,6 +10,7 @@ from cottonpalm.providers.raised import (
     FilteredAnswer,
     ProviderDown,
     SignatureExpired,
+    TooDear,
     dressed,
 )
 
@@ -21,6 +22,7 @@ __all__ = [
     "FilteredAnswer",
     "ProviderDown",
     "SignatureExpired",
+    "TooDear",
     "classify",
     "dressed",
     "retry_after_s",

@@ -29,6 +29,16 @@ class BudgetReached(CottonpalmError):
     """No money is left for this request; it was not sent."""
 
 
+class TooDear(BudgetReached):
+    """What is left of the budget does not cover this request; it may cover one that costs less.
+
+    Attributes:
+        least: the most that it can cost with the smallest useful maximum of tokens, in pico-dollars.
+    """
+
+    least: int = 0
+
+
 class BudgetBusy(BudgetReached):
     """Money may come back, but a sync call on a running loop cannot wait for it; ask again later."""
 

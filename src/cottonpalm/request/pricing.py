@@ -167,14 +167,14 @@ class Pricing:
 
     def why_no_money(self, whom: str, least: Callable[[], int], *, streams: bool = False) -> str:
         """Say why a request, or a streaming one, was not sent whose bound is at least `least()` pico-dollars."""
-        if isinstance(failure := self._spending.failure, NoMoreMoney):
+        failure = self._spending.failure or self._spending.refusal
+        if isinstance(failure, NoMoreMoney):
             return str(failure)  # whoever lends the money says why
         if failure is not None:
             return f"what is spent cannot be made durable, and so no request is sent: {failure}"
         why = f"the budget does not allow for another request to {whom}"
         if self._ledger is None:
             return why
-        self._alerts.tell_share(1.0, self._ledger)
         bound, left = least(), self._ledger.unspent()  # what is reserved did not keep it from waiting
         if left is None or left >= bound:  # money was freed since, but too late for this request
             return why

@@ -16,6 +16,7 @@ from cottonpalm.types import Fault, Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from cottonpalm.providers import TooDear
     from cottonpalm.providers.call import Call
     from cottonpalm.request.endpoints.endpoints import Stay
     from cottonpalm.request.limiter.limiter import Limiter, Permit
@@ -53,6 +54,7 @@ class RowAccount(RowUsage):
         closed: True: the row has ended, or its run is left: requests that still come from it are refused.
         ended: True: the row has ended, and with it what it held open; a row whose run is left may still read an answer.
         refused: one was.
+        too_dear: what was said of one that what is left of the budget does not cover; None: none was.
         spare: True: another chain is left that may answer the row.
         back: its way back to the first chain; None: it has left no provider for another chain.
         stay: the row's stay at one of several endpoints; None: there is only one.
@@ -86,6 +88,7 @@ class RowAccount(RowUsage):
         "spare",
         "spent",
         "stay",
+        "too_dear",
         "truncated",
     )
 
@@ -109,6 +112,7 @@ class RowAccount(RowUsage):
         self.calling = False
         self.closed = self.ended = self.adopts = self.refused = False
         self.stay: Stay | None = None
+        self.too_dear: TooDear | None = None
         self.recording: Recording | None = None
         self._permit: Permit | None = None
         # These are made when first needed: there are many rows, and most of them need none of these.

@@ -90,6 +90,8 @@ def build_model(
         LocalModelError: the embedded model cannot be had; one line that says what to do.
     """
     provider, name = check_model(spec, flag)
+    if provider in PROVIDERS and "base_url" in options:
+        raise Problem("--model-option base_url: write --base-url URL instead")
     wish = Wish(name, dict(options), base_url, flag, quiet, unasked)
     try:
         if provider in PROVIDERS:

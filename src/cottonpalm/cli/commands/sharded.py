@@ -20,6 +20,7 @@ from cottonpalm.cli.commands.shards import (
     SUFFIXES,
     ShardTask,
     is_sharded,
+    is_unpaid,
     shards_of,
     unread_folders,
     why_not_done,
@@ -57,6 +58,9 @@ if TYPE_CHECKING:
 
 ANY_TIME_S: Final = 1e9
 FIRST: Final = 5  # files whose failure is shown
+IN_VAIN: Final = (
+    4  # after so many files that were not all paid for, and none that was, the budget counts as spent
+)
 # files of a worker: one ends, another goes on
 AT_ONCE: Final = AdaptiveConcurrency(initial=2, minimum=2, maximum=2)
 __all__ = ["is_sharded", "run_sharded"]
@@ -153,6 +157,8 @@ class Whole:
     ) -> None:
         self._job, self._where, self._store, self._screen, self._rows = job, where, store, screen, rows
         self._failed: list[str] = []
+        self._unpaid = 0  # files with rows that the budget did not cover...
+        self._in_succession = 0  # ...since one ended well
 
     def run(self, described: str) -> Code:
         """Do the files that are not done."""
@@ -212,6 +218,12 @@ class Whole:
 
     def _take(self, run: Run) -> None:
         for outcome in run:
+            self._in_succession *= outcome.status != "ok"
+            if is_unpaid(outcome.error):
+                self._unpaid += 1
+                self._in_succession += 1
+                if self._in_succession >= IN_VAIN:
+                    run._engine.stop("budget", "the budget is spent")  # noqa: SLF001 - no user says why he stops it
             if outcome.error is not None:
                 name = Path(self._rows[outcome.index]["input"]).name
                 self._failed.append(f"{name}: {why_not_done(outcome.error)}")
@@ -248,6 +260,8 @@ class Whole:
             return signal
         if stopped is not None:
             return Code.INTERRUPTED if stopped.reason == "interrupted" else Code.STOPPED
+        if self._unpaid:
+            return Code.STOPPED
         return Code.OK if all(status == OK for status in files.values()) else Code.SOME_FAILED
 
     def _say_end(

@@ -45,6 +45,10 @@ class ShardUnfinished(CottonpalmError):
     """A file whose rows are not all done, or not all well; the same command does the rest."""
 
 
+class ShardUnpaid(ShardUnfinished):
+    """A file with rows that what is left of the budget does not cover."""
+
+
 class ShardFailed(CottonpalmError):
     """A file some rows of which failed for good: `cottonpalm retry` does them again."""
 
@@ -117,6 +121,7 @@ class ShardTask:
 
         Raises:
             ShardUnfinished: it was stopped, or has rows that can be tried again.
+        ShardUnpaid: it was stopped by the budget.
             ShardFailed: it has rows that failed for good.
             Problem: it cannot be read or written.
         """
@@ -136,7 +141,8 @@ class ShardTask:
         finally:
             if lent is not None:
                 lent.stops.discard(stopping)
-        return self._ended(shard["input"], code)
+        purse = None if lent is None or lent.purse is None else lent.purse[1]
+        return self._ended(shard["input"], code, unpaid=purse is not None and purse.refusal is not None)
 
     def _carried_out(self, shard: str, stopping: _Stop) -> Code:
         name, file = run_of(self.run, shard), Path(shard).name
@@ -154,7 +160,7 @@ class ShardTask:
                     raise
                 stopping.said.wait(LOOK_S)
 
-    def _ended(self, shard: str, code: Code) -> dict[str, Any]:
+    def _ended(self, shard: str, code: Code, *, unpaid: bool) -> dict[str, Any]:
         name = run_of(self.run, shard)
         with existing_store(self.store) as store:
             info = store.known(name)
@@ -163,13 +169,18 @@ class ShardTask:
         said = f"{info.ok:,} rows ok, {info.failed:,} failed: {command_on('status', name, self.store)}"
         if code is Code.SOME_FAILED and not info.retryable:
             raise ShardFailed(said)
-        raise ShardUnfinished(said)
+        raise ShardUnpaid(said) if code is Code.STOPPED and unpaid else ShardUnfinished(said)
 
 
 def why_not_done(error: ErrorRecord) -> str:
     """Say why a file is not done; that it has rows which are not is said in words of its own."""
-    counted = error.type in (ShardUnfinished.__name__, ShardFailed.__name__)
+    counted = error.type in {each.__name__ for each in (ShardUnfinished, ShardUnpaid, ShardFailed)}
     return error.message if counted else told(error)
+
+
+def is_unpaid(error: ErrorRecord | None) -> bool:
+    """Whether this is what a file ended with, some rows of which the budget did not cover."""
+    return error is not None and error.type == ShardUnpaid.__name__
 
 
 def word_on(exc: BaseException) -> Kind | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cottonpalm.providers import BudgetReached, ProviderDown, dressed
+from cottonpalm.providers import BudgetReached, ProviderDown, TooDear, dressed
 from cottonpalm.request.attempt.reservation import Reservation
 from cottonpalm.request.attempt.steps import AskMoney, AskPermit, Hold, KeptFailure
 from cottonpalm.request.endpoints.failover import check_up
@@ -99,10 +99,18 @@ def reserve(row: RowAccount, call: Call, money: Reservation, ledger: Ledger) -> 
         granted = yield AskMoney(money.ask())
         assert isinstance(granted, int)
         if not (amount := granted):
-            raise _stop(
-                row, row.run.pricing.why_no_money(repr(call.model), money.least, streams=call.streams)
-            )
+            raise _no_money(row, call, money)
     money.granted(amount)
+
+
+def _no_money(row: RowAccount, call: Call, money: Reservation) -> BudgetReached:
+    """What is left does not cover the request. That is no word on others, unless nothing can be spent any more."""
+    why = row.run.pricing.why_no_money(repr(call.model), money.least, streams=call.streams)
+    if row.run.spending.failure is not None:
+        return _stop(row, why)
+    row.refused, row.too_dear = True, TooDear(why)
+    row.too_dear.least = money.least()
+    return dressed(TooDear, why)
 
 
 def _stop(row: RowAccount, message: str) -> BudgetReached:

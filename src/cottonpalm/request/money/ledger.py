@@ -311,7 +311,7 @@ class Ledger(Sums, WaitQueue[int]):
         if wanted.ask.batched and account.failure is None:
             account.set_aside(answer)
         elif not account.covers(answer):
-            if account.failure is not None:
+            if account.refuses(answer):
                 return Grant.STOP
             self._short.append(wanted)
             return Grant.WAIT

@@ -24,7 +24,7 @@ NO_LIMIT: Final = 1 << 62  # pico-dollars: the worker's own ledger limits nothin
 
 
 class NoMoreMoney(CottonpalmError):
-    """The budget grants a worker nothing more."""
+    """The budget grants a worker nothing more, or not as much as a request needs."""
 
 
 class MoneyAsked(NamedTuple):
@@ -71,6 +71,8 @@ class Purse(Spending):
         self.lasting, self._ledger = True, ledger
         self._wake = wake
         self._wants: MoneyAsked | None = None
+        self._needed = 0  # by the request that what was asked last is for
+        self._least_refused = 0  # what a request needed that was refused since a lump came
         self._dones: list[Callable[[], None]] = []
         self._said = (0, 0)
         self._blocked = False  # a request waits for an answer to what was asked
@@ -91,14 +93,17 @@ class Purse(Spending):
         with self._held:
             ahead = self._ahead()
             self._dones.append(done)
-            self._wants = MoneyAsked(amount, amount + ahead)
+            self._wants, self._needed = MoneyAsked(amount, amount + ahead), amount
             self._asked = 1
             self._measure_anew()
         self._wake()
 
-    def grant(self, amount: int) -> None:
-        """The budget's answer to what was asked; 0: there will be no more."""
-        self._answered(amount, None if amount else NoMoreMoney("the budget is spent"))
+    def grant(self, amount: int, why: str = "") -> None:
+        """The budget's answer to what was asked; 0: there is not enough for that, nor for what needs more, and why."""
+        refusal = None if amount else NoMoreMoney(why or "the budget is spent")
+        with self._ledger.lock, self._held:
+            self.refusal, self._least_refused = refusal, self._needed
+        self._answered(amount, None)
 
     def refuse(self, why: str) -> None:
         """There will be no more, for this reason."""
@@ -112,6 +117,10 @@ class Purse(Spending):
             dones, self._dones = self._dones, []
         for done in dones:
             done()
+
+    def refuses(self, amount: int) -> bool:
+        """See `Spending`."""
+        return super().refuses(amount) or (self.refusal is not None and amount >= self._least_refused)
 
     def lower_lease(self) -> None:
         """See `Spending`: what is not needed goes back to who lent it, by `told` alone: else it would be lost."""
@@ -133,7 +142,8 @@ class Purse(Spending):
             if asked is not None:
                 # what is left is too little for it, and may be enough for others
                 self._blocked = asked.least > 0
-            needless = idle or self._blocked or self.failure is not None or clock.now() - self._since > KEPT_S
+            none_left = self.failure is not None or self.refusal is not None
+            needless = idle or self._blocked or none_left or clock.now() - self._since > KEPT_S
             keep = 0 if needless else 2 * self._ahead()
             back = max(0, unused - keep)
             self._leased -= back

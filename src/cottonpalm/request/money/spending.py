@@ -48,9 +48,11 @@ class Spending:
         unbounded: how many requests got no answer and had no bound for their cost.
         failure: the error because of which a lease did not become durable.
         lent: True: another process leases, and may have to wait for the money itself.
+        refusal: why that one leases no more for a request like the last that asked for it; None: it does.
     """
 
     lent = False
+    refusal: BaseException | None = None
 
     def __init__(self, store: RunStore | None = None, *, timed: bool = False, out: int = 0) -> None:
         self._store, self.timed, self._out = store, timed, out
@@ -123,6 +125,10 @@ class Spending:
                 self._steps[step] = self._steps.get(step, 0) + reported + uncertain
 
     # -- in the store
+
+    def refuses(self, amount: int) -> bool:  # noqa: ARG002 - see `Purse`
+        """Whether no lease will be given for a request of this size."""
+        return self.failure is not None
 
     def wants_lease(self, amount: int, most: int | None) -> bool:
         """Whether to lease more now: for a request of this size that waits, or (0) before the lease is used up."""

@@ -292,6 +292,8 @@ class LocalExecutor:
         if isinstance(outcome, Outcome):
             if account is not None:
                 note(outcome, item)
+                if account.too_dear is not None and outcome.status == "skipped":
+                    outcome.exception = account.too_dear
             if item.stored is None:
                 outcome.latency_s = clock.now() - started
         item.account = None

@@ -22,6 +22,7 @@ from cottonpalm.engine.executors.workers.mates import Mates
 from cottonpalm.engine.executors.workers.news import News
 from cottonpalm.engine.executors.workers.suspects import Suspects, to_blame
 from cottonpalm.errors import ConfigError
+from cottonpalm.providers.raised import TooDear
 from cottonpalm.request.money.remote import Lumps, MoneyTold
 from cottonpalm.types import Outcome
 
@@ -333,7 +334,8 @@ class WorkersExecutor:
             self.mates.answered += 1
             self._deaths = 0
             self._suspects.answered(outcome.index)
-            if outcome.status == "skipped" and not self._rows.closing:
+            left = outcome.status == "skipped" and not isinstance(outcome.exception, TooDear)
+            if left and not self._rows.closing:
                 self._again.append(item)  # its worker stopped before it began
                 continue
             self._rows.finish(item, outcome)
@@ -343,16 +345,15 @@ class WorkersExecutor:
         self.fill()
 
     async def _grant(self, mate: Mate, heard: Heard) -> None:
-        """Answer a request for money; where there will be none, the run stops."""
+        """Answer a request for money, or say why there is not enough for it."""
         asked = heard.money.asked
         assert asked is not None
         amount = await mate.lumps.grant(asked)
         if mate in self.mates:
-            mate.say(Order(money=amount))
+            why = "" if amount else self._account.pricing.why_no_money("the model", lambda: asked.least)
+            mate.say(Order(money=amount, why=why))
         else:
             mate.lumps.book(MoneyTold(back=amount))
-        if not amount:
-            self._stop("budget", self._account.pricing.why_no_money("the model", lambda: asked.least))
 
     def _blame(self, mate: Mate, lost: WorkerLost) -> None:
         """It died: a row that it had alone fails, and of the others it keeps those that are not suspected."""

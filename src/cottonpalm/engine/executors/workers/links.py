@@ -62,13 +62,15 @@ class Order(NamedTuple):
 
     Attributes:
         rows: to be answered.
-        money: the answer to what it asked for; 0: there will be no more; None: no answer.
+        money: the answer to what it asked for; 0: there is not enough for it; None: no answer.
+        why: why there is not.
         stop: begin nothing more, and end when what is under way is done.
         leave: end now; only rows that have their answers may end in order.
     """
 
     rows: Sequence[WorkerRow] = ()
     money: int | None = None
+    why: str = ""
     stop: bool = False
     leave: bool = False
 
