@@ -176,7 +176,8 @@ def test_a_job_that_gets_no_more_money_says_why(tmp_path: Path, gone: bool) -> N
             for file in tmp_path.iterdir():
                 file.unlink()
         why = "what is spent cannot be made durable, and so no request is sent: .* was moved, deleted or replaced"
-        with pytest.raises(RunStopped, match=f"after 0 rows: {why if gone else 'the budget is spent'}"):
+        too_little = "3 rows are left: what is left of the budget does not cover the request"
+        with pytest.raises(RunStopped, match=f"after 0 rows: {why if gone else too_little}"):
             await processor.abatch(rows(3))
         drawing._task.cancel()
 

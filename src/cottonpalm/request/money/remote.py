@@ -100,7 +100,9 @@ class Purse(Spending):
 
     def grant(self, amount: int, why: str = "") -> None:
         """The budget's answer to what was asked; 0: there is not enough for that, nor for what needs more, and why."""
-        refusal = None if amount else NoMoreMoney(why or "the budget is spent")
+        refusal = (
+            None if amount else NoMoreMoney(why or "what is left of the budget does not cover the request")
+        )
         with self._ledger.lock, self._held:
             self.refusal, self._least_refused = refusal, self._needed
         self._answered(amount, None)
