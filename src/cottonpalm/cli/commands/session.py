@@ -97,7 +97,7 @@ class Session:
         ):
             signals.over(run)
             if self._where.shard is not None:
-                self._where.shard(run.stop)
+                self._where.shard(run)
             if progress is not None:
                 if not self._where.again:  # else these are asked again
                     progress.failed_before = self._store.kept.counts().get(FAILED, 0)

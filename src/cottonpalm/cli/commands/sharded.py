@@ -58,9 +58,8 @@ if TYPE_CHECKING:
 
 ANY_TIME_S: Final = 1e9
 FIRST: Final = 5  # files whose failure is shown
-IN_VAIN: Final = (
-    4  # after so many files that were not all paid for, and none that was, the budget counts as spent
-)
+# after so many files, one after the other, that were not all paid for, the budget counts as spent
+IN_VAIN: Final = 4
 # files of a worker: one ends, another goes on
 AT_ONCE: Final = AdaptiveConcurrency(initial=2, minimum=2, maximum=2)
 __all__ = ["is_sharded", "run_sharded"]

@@ -30,9 +30,8 @@ from cottonpalm.types import Kind
 from cottonpalm.urls import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from cottonpalm.cli.options.spec import RunSpec
+    from cottonpalm.run import Run
     from cottonpalm.types import ErrorRecord
 
 SUFFIXES: Final = (".parquet", ".pq")
@@ -121,7 +120,7 @@ class ShardTask:
 
         Raises:
             ShardUnfinished: it was stopped, or has rows that can be tried again.
-        ShardUnpaid: it was stopped by the budget.
+            ShardUnpaid: it was stopped by the budget.
             ShardFailed: it has rows that failed for good.
             Problem: it cannot be read or written.
         """
@@ -141,8 +140,7 @@ class ShardTask:
         finally:
             if lent is not None:
                 lent.stops.discard(stopping)
-        purse = None if lent is None or lent.purse is None else lent.purse[1]
-        return self._ended(shard["input"], code, unpaid=purse is not None and purse.refusal is not None)
+        return self._ended(shard["input"], code, unpaid=stopping.reason == "budget")
 
     def _carried_out(self, shard: str, stopping: _Stop) -> Code:
         name, file = run_of(self.run, shard), Path(shard).name
@@ -169,7 +167,7 @@ class ShardTask:
         said = f"{info.ok:,} rows ok, {info.failed:,} failed: {command_on('status', name, self.store)}"
         if code is Code.SOME_FAILED and not info.retryable:
             raise ShardFailed(said)
-        raise ShardUnpaid(said) if code is Code.STOPPED and unpaid else ShardUnfinished(said)
+        raise ShardUnpaid(said) if unpaid else ShardUnfinished(said)
 
 
 def why_not_done(error: ErrorRecord) -> str:
@@ -195,15 +193,21 @@ class _Stop:
 
     def __init__(self) -> None:
         self.said = threading.Event()
-        self._stop: Callable[[], None] | None = None
+        self._run: Run | None = None
 
-    def over(self, stop: Callable[[], None]) -> None:
-        """Name what stops the run."""
-        self._stop = stop
+    def over(self, run: Run) -> None:
+        """This is the run."""
+        self._run = run
         if self.said.is_set():
-            stop()
+            run.stop()
 
     def __call__(self) -> None:
         self.said.set()
-        if self._stop is not None:
-            self._stop()
+        if self._run is not None:
+            self._run.stop()
+
+    @property
+    def reason(self) -> str:
+        """Why the run stopped early; "" where it did not."""
+        stopped = None if self._run is None else self._run.stopped
+        return "" if stopped is None else stopped.reason

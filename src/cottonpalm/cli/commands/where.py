@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from cottonpalm.run import Run
+    from cottonpalm.types import Outcome
+
 
 @dataclass(frozen=True, slots=True)
 class Where:
@@ -25,8 +28,8 @@ class Where:
     cancel: bool = False  # only stop the batches that are out
     live: str | None = None  # the port of the live page, as it was typed
     stream: bool = False  # answers stream, and a few of them are shown as they come
-    # part of a larger run; gets what stops this one
-    shard: Callable[[Callable[[], None]], None] | None = None
+    # part of a larger run, which is given this one
+    shard: Callable[[Run[Outcome]], None] | None = None
 
     @property
     def named(self) -> bool:
