@@ -75,6 +75,24 @@ def test_the_first_such_row_is_named_while_the_run_goes_on_and_the_budget_is_not
     assert said.count(True) > 20, "it was said before the others were answered"
 
 
+def test_a_request_without_a_bound_stops_the_run_and_nothing_is_said_to_be_spent() -> None:
+    events: list[Event] = []
+
+    class Observer:
+        def see(self, event: Event) -> None:
+            events.append(event)
+
+    with Loopback() as server:
+        unknown = model(server).model_copy(update={"model_name": "nobody-knows-me"})
+        lines = BatchProcessor(unknown, budget=Budget(total=1.0), observers=[Observer()])
+        with pytest.raises(RunStopped, match="nobody-knows-me") as stopped:
+            lines.batch(rows(30))
+        assert server.requests == 0
+    assert stopped.value.reason == "budget"
+    assert events
+    assert not [event for event in events if isinstance(event, BudgetShare)]
+
+
 def test_a_budget_that_is_spent_is_not_asked_for_each_of_the_other_rows() -> None:
     asked: list[str] = []
 

@@ -369,8 +369,9 @@ class Engine:
         self._loop.call(partial(self._stopping.stop, reason, why))
 
     def _stops(self) -> None:
-        if self._stopping.reason == "budget" and self.account.ledger is not None:
-            self.account.alerts.tell_share(1.0, self.account.ledger)
+        ledger = self.account.ledger
+        if self._stopping.reason == "budget" and self._stopping.unpaid is not None and ledger is not None:
+            self.account.alerts.tell_share(1.0, ledger)
         if self._rows is not None:
             self._rows.closing = True
             self._loop.nudge()

@@ -42,6 +42,7 @@ class Stopping:
         takes_paid: called when no money is left, with why and its cause: whether answers that are paid for are taken
             first. Then it stops the run once they are.
         under_way: when each row began that is not over.
+        unpaid: the rows that the budget does not cover; None: there are none yet.
     """
 
     under_way: Callable[[], Iterable[float]]
@@ -59,7 +60,7 @@ class Stopping:
         self._job, self._reader, self._judge, self._store, self._loop = job, reader, judge, store, loop
         self._store_error: BaseException | None = None  # the first
         self._kept_in: dict[str, None] = {}  # files that hold what is unstored
-        self._unpaid: Unpaid | None = None
+        self.unpaid: Unpaid | None = None
         self._first = None if goes_on(job.settings.max_failures) else FirstRows()
         self.why = ""
 
@@ -97,8 +98,8 @@ class Stopping:
         self.tally.add(outcome)
         if isinstance(outcome.exception, TooDear):
             self._left(item, outcome.exception)
-        elif self._unpaid is not None and outcome.status == "ok":
-            self._unpaid.answered()
+        elif self.unpaid is not None and outcome.status == "ok":
+            self.unpaid.answered()
         if self._first is not None and item.broken is None:
             self._first.add(outcome, began_s=item.began_s)
             if self._first.mixed:
@@ -165,17 +166,17 @@ class Stopping:
 
     def _left(self, item: Item, error: TooDear) -> None:
         """What is left of the budget does not cover this row; the run goes on as long as it covers others."""
-        if self._unpaid is None:
-            self._unpaid = Unpaid()
-            if self._job.many and not self._loop.finished:
+        if self.unpaid is None:
+            self.unpaid = Unpaid()
+            if self._job.many:
                 self.on_left(f"{numbered(item.index)} is left: {error}")
-        if self._unpaid.add(error) or not self._job.many:
-            self._without_money(str(self._unpaid.cheapest), self._unpaid.cheapest)
+        if self.unpaid.add(error) or not self._job.many:
+            self._without_money(str(self.unpaid.cheapest), self.unpaid.cheapest)
 
     def all_asked(self) -> None:
         """No row is left to be asked; those that were too dear keep the run from being complete."""
-        if self.stopped is None and self._unpaid is not None:
-            self._without_money(self._unpaid.told(), self._unpaid.cheapest)
+        if self.stopped is None and self.unpaid is not None:
+            self._without_money(self.unpaid.told(), self.unpaid.cheapest)
 
     # -- something that all rows need is gone
 

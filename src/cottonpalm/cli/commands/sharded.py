@@ -156,8 +156,8 @@ class Whole:
     ) -> None:
         self._job, self._where, self._store, self._screen, self._rows = job, where, store, screen, rows
         self._failed: list[str] = []
-        self._unpaid = 0  # files with rows that the budget did not cover...
-        self._in_succession = 0  # ...since one ended well
+        self._unpaid = False  # there are files with rows that the budget did not cover...
+        self._in_succession = 0  # ...so many since one ended well
 
     def run(self, described: str) -> Code:
         """Do the files that are not done."""
@@ -217,9 +217,10 @@ class Whole:
 
     def _take(self, run: Run) -> None:
         for outcome in run:
-            self._in_succession *= outcome.status != "ok"
-            if is_unpaid(outcome.error):
-                self._unpaid += 1
+            if outcome.status == "ok":
+                self._in_succession = 0
+            elif is_unpaid(outcome.error):
+                self._unpaid = True
                 self._in_succession += 1
                 if self._in_succession >= IN_VAIN:
                     run._engine.stop("budget", "the budget is spent")  # noqa: SLF001 - no user says why he stops it

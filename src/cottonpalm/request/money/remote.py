@@ -100,22 +100,21 @@ class Purse(Spending):
 
     def grant(self, amount: int, why: str = "") -> None:
         """The budget's answer to what was asked; 0: there is not enough for that, nor for what needs more, and why."""
-        refusal = (
-            None if amount else NoMoreMoney(why or "what is left of the budget does not cover the request")
-        )
-        with self._ledger.lock, self._held:
-            self.refusal, self._least_refused = refusal, self._needed
-        self._answered(amount, None)
+        why = why or "what is left of the budget does not cover the request"
+        self._answered(amount, refusal=None if amount else NoMoreMoney(why))
 
     def refuse(self, why: str) -> None:
         """There will be no more, for this reason."""
-        self._answered(0, NoMoreMoney(why))
+        self._answered(0, failure=NoMoreMoney(why))
 
-    def _answered(self, amount: int, failure: NoMoreMoney | None) -> None:
+    def _answered(
+        self, amount: int, *, failure: NoMoreMoney | None = None, refusal: NoMoreMoney | None = None
+    ) -> None:
         with self._ledger.lock, self._held:
             self._asked, self._blocked = 0, False
             self._leased += amount
             self.failure = failure or self.failure
+            self.refusal, self._least_refused = refusal, self._needed
             dones, self._dones = self._dones, []
         for done in dones:
             done()
