@@ -5,15 +5,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import TYPE_CHECKING
+
+from tests.support.loopback import Loopback
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SLOW = {"rich", "pydantic", "langchain_core", "openai", "markdown_it", "pygments", "sqlite3", "orjson"}
 
 
-def loaded(program: str, **environment: str) -> list[str]:
+def loaded(program: str, folder: Path | None = None, **environment: str) -> list[str]:
     """The modules whose names a program prints in its last line."""
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, **environment},
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=60,
@@ -62,3 +69,24 @@ def test_a_processor_is_imported_with_nothing_but_langchains_runnables_and_few_m
     ours = [name for name in new if name.startswith("cottonpalm")]
     assert set(new) - set(ours) <= {"gc"}
     assert 0 < len(ours) < 55
+
+
+def test_a_run_loads_little_more_than_the_model_that_it_asks(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"text": "hi"}\n')
+    model = loaded("import sys, langchain_openai, openai.resources.chat\nprint(*sys.modules)")
+    with Loopback() as server:
+        words = ["run", "in.jsonl", "-o", "out.jsonl", "--prompt", "say {text}"]
+        words += ["--model", "openai:gpt-4o-mini", "--base-url", server.openai_url, "--no-progress"]
+        new = set(loaded(COMMAND.format(words=words), tmp_path)) - set(model)
+    assert server.requests == 1
+    assert not {name for name in new if name.startswith("cottonpalm.presets")}
+    libraries = {name.partition(".")[0] for name in new}
+    assert not libraries & {
+        "httpx",
+        "pyarrow",
+        "numpy",
+        "pygments",
+        "starlette",
+        "prometheus_client",
+        "opentelemetry",
+    }

@@ -23,6 +23,7 @@ from tests.support.replies import fails
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
     from types import ModuleType
 
 pytestmark = pytest.mark.core
@@ -188,16 +189,83 @@ print("ok")
     assert in_a_new_process(code, COTTONPALM_NO_HOOK="1") == "ok"
 
 
-def test_httpx2_is_patched_also_when_it_is_imported_later() -> None:
-    code = """
-import sys
+@pytest.mark.parametrize("name", ["httpx", "httpx2"])
+def test_a_library_is_patched_also_when_it_is_imported_later(name: str) -> None:
+    code = f"""
+import importlib, sys, threading
+from importlib.machinery import SourceFileLoader
 from cottonpalm.request.transport import hook
 hook.install()
-import httpx2
-assert hasattr(httpx2.Client.send, "__wrapped__") and hook.reaches()
+assert "{name}" not in sys.modules, "nobody who does without it waits for it"
+assert hook.reaches()
+seen = []
+def imports():
+    import {name}
+    seen.append(hasattr({name}.Client.send, "__wrapped__"))
+threads = [threading.Thread(target=imports) for _ in range(8)]
+[t.start() for t in threads]; [t.join() for t in threads]
+import {name}
+assert seen == [True] * 8 and hook.reaches()
+assert not hasattr({name}.Client.send.__wrapped__, "__wrapped__"), "one wrapper"
+assert type({name}.__spec__.loader) is type({name}.__loader__) is SourceFileLoader
+hook.install()
+before = {name}.Client.send
+importlib.reload({name})
+assert {name}.Client.send is before
 print("ok")
 """
     assert in_a_new_process(code) == "ok"
+
+
+def test_a_library_that_cannot_be_imported_says_so_as_without_the_hook(tmp_path: Path) -> None:
+    (tmp_path / "httpx2.py").write_text("raise RuntimeError('broken')")
+    code = f"""
+import sys
+from cottonpalm.request.transport import hook
+sys.path.insert(0, {str(tmp_path)!r})
+hook.install()
+for _ in range(2):
+    try:
+        import httpx2
+    except RuntimeError as exc:
+        assert str(exc) == "broken"
+    else:
+        raise AssertionError
+assert hook.reaches()
+del sys.path[0]
+import httpx2
+assert hasattr(httpx2.Client.send, "__wrapped__")
+try:
+    import no_such_module
+except ModuleNotFoundError:
+    print("ok")
+"""
+    assert in_a_new_process(code) == "ok"
+
+
+def test_a_row_that_is_the_first_to_import_its_client_is_retried_like_any_other() -> None:
+    code = """
+import sys
+from langchain_core.runnables import RunnableLambda
+from cottonpalm import BatchProcessor
+def ask(text):
+    import httpx
+    body = {"model": "m", "messages": [{"role": "user", "content": text}]}
+    reply = httpx.post(sys.argv[-1] + "/chat/completions", json=body)
+    return reply.json()["choices"][0]["message"]["content"]
+before = "httpx" in sys.modules
+print(before, BatchProcessor(RunnableLambda(ask), retry=3).batch(["hi", "you"]))
+"""
+    with Loopback(script=[fails(500), fails(503)]) as server:
+        said = subprocess.run(
+            [sys.executable, "-c", code, server.openai_url],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert said.stdout == "False ['answer to: hi', 'answer to: you']\n", said.stderr
+    assert server.requests == 4
 
 
 def test_a_run_without_the_hook_leaves_its_requests_alone() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cottonpalm.engine.output.stream_events import RowChunk
+from cottonpalm.engine.output.texts import text_of
 from cottonpalm.events import RowFinished, RowRestarted
-from cottonpalm.presets.base import text_of
 from cottonpalm.types import Outcome
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The common part of the ten classes: a chain, the `BatchProcessor` that does the work, and the text of outputs."""
+"""The common part of the ten classes: a chain, and the `BatchProcessor` that does the work."""
 
 from __future__ import annotations
 
@@ -159,19 +159,3 @@ def _config(max_concurrency: int | None) -> RunnableConfig | None:
     if max_concurrency is None:
         return None
     return {"max_concurrency": counting(max_concurrency, "max_concurrency")}
-
-
-def text_of(output: Any) -> str:
-    """Return a string itself, the text of a message or of its content blocks, or `str` of any other output."""
-    content = getattr(output, "content", output)
-    if isinstance(content, list):
-        return "".join(map(_text_of_block, content))
-    return content if isinstance(content, str) else "" if content is None else str(content)
-
-
-def _text_of_block(block: Any) -> str:
-    """Return a block's text; a block that is not text (tool call, reasoning, image) has none."""
-    if isinstance(block, dict):
-        text = block.get("text") if block.get("type") in ("text", None) else None
-        return text if isinstance(text, str) else ""
-    return block if isinstance(block, str) else ""

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 from cottonpalm import clock
 from cottonpalm.config import Budget
 from cottonpalm.engine.input.frames import list_in
+from cottonpalm.engine.output.texts import text_of
 from cottonpalm.errors import ConfigError, RunStopped
 from cottonpalm.observers.words.formatting import money
-from cottonpalm.presets.base import Preset, log, text_of
+from cottonpalm.presets.base import Preset, log
 from cottonpalm.presets.estimates import EstimateGate, Hour
 from cottonpalm.setting_checks import budget_of
 from cottonpalm.types import PICO

@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Unpack
 
-from cottonpalm.presets.base import Preset, counting, text_of
+from cottonpalm.engine.output.texts import text_of
+from cottonpalm.presets.base import Preset, counting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -1,14 +1,14 @@
 """The only patch we make: it wraps `send` of the two HTTP libraries that LangChain's integrations use.
 
 It acts only on model requests of a row; any other request passes through it unchanged. It is installed once per
-process and stays, since code that patches `send` later may keep a reference to it.
+process and stays, since code that patches `send` later may keep a reference to it. A library that nobody has imported
+yet gets it when somebody does.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
 import os
 import threading
 from contextvars import ContextVar
@@ -20,6 +20,7 @@ from cottonpalm.request.active_runs import LIVE, shadow_row
 from cottonpalm.request.row_account import ROW, RowAccount
 from cottonpalm.request.transport.client_loops import at_home, on_a_bridge
 from cottonpalm.request.transport.drivers import drive, drive_sync
+from cottonpalm.request.transport.imports import when_imported
 from cottonpalm.request.transport.replay import LOOK, REPLAY
 from cottonpalm.request.transport.sender import INSIDE, Sender
 from cottonpalm.request.transports import BY_SDK, STREAMED, StockCall
@@ -36,28 +37,36 @@ _lock: Final = threading.Lock()
 # The functions put into each library's clients. We do not mark the functions: a later wrapper would hide the mark.
 _installed: Final[dict[str, tuple[Any, Any]]] = {}
 _probing = 0
+_wanted = False
 
 
 def install() -> None:
     """Patch `send` of httpx and httpx2, once. Do nothing if COTTONPALM_NO_HOOK is set."""
+    global _wanted  # noqa: PLW0603 - as `_installed`, of the process
     if os.environ.get(OPT_OUT, "") not in ("", "0"):
         return
-    with _lock:
-        for name in _CLIENTS:
-            if name not in _installed and importlib.util.find_spec(name) is not None:
-                _installed[name] = _patch(importlib.import_module(name))
+    _wanted = True
+    for name in _CLIENTS:
+        if name not in _installed:
+            when_imported(name, _patch_once)
 
 
 def reaches() -> bool:
     """Whether a request through each library still reaches the hook: other code may have put the old `send` back."""
     with _lock:
         names = sorted(_installed)
-    return bool(names) and all(_reached(importlib.import_module(name)) for name in names)
+    return _wanted and all(_reached(importlib.import_module(name)) for name in names)
 
 
 def is_ours(send: Any) -> bool:
     """Whether this function is the hook itself."""
     return any(send in ours for ours in _installed.values())
+
+
+def _patch_once(http: ModuleType) -> None:
+    with _lock:
+        if http.__name__ not in _installed:
+            _installed[http.__name__] = _patch(http)
 
 
 def _patch(http: ModuleType) -> tuple[Any, Any]:
