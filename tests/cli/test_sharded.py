@@ -164,7 +164,9 @@ def test_a_budget_holds_over_all_files_and_the_rest_is_done_with_a_higher_one(
     assert "budget" in said.err
     assert "it was asked to" not in said.err, "who asks says why"
     unfinished = re.findall(
-        r"cottonpalm: (part-\d\.parquet): \d+ rows ok, 0 failed: (cottonpalm .*)", said.err
+        r"cottonpalm: (part-\d\.parquet): \d+ rows ok, 0 failed(?:; stopped: .*the budget does not .*)?: "
+        r"(cottonpalm .*)",
+        said.err,
     )
     assert unfinished
     for part, command in unfinished:
@@ -197,6 +199,47 @@ def test_a_spent_budget_is_not_asked_for_each_of_the_other_files(
     tried = set(re.findall(r"part-\d+\.parquet: 0 rows ok", said.err))
     assert 4 <= len(tried) <= 6
     assert server.requests == 0
+
+
+def test_a_key_that_is_refused_is_said_with_its_file_and_not_tried_with_each_of_the_others(
+    cottonpalm: Command, folder: Path
+) -> None:
+    texts, good = shards(folder / "in", [3] * 12), []
+    with Loopback(lambda _: None if good else fails(401)) as server:
+        model = ("--model", "openai:gpt-4o-mini", "--base-url", server.openai_url, "--prompt", "say {text}")
+        command = ("run", "in", "-o", "out", *model, "--concurrency", "1", *ONE_WORKER)
+        said = cottonpalm(*command)
+        asked = server.requests
+        good.append("key")
+        again = cottonpalm(*command)
+    assert said.code == 4, said.err
+    told = re.findall(
+        r"cottonpalm: part-\d+\.parquet: 0 rows ok, \d failed; stopped: no row can be answered: .*"
+        r"\(check OPENAI_API_KEY\): cottonpalm status out/part-",
+        said.err,
+    )
+    assert 4 <= len(told) <= 5, said.err
+    assert said.err.count("no row can be answered") == len(told), "each file's once"
+    assert "the run stopped: 4 files stopped, one after the other\n" in said.err
+    assert 4 <= asked <= 6 * 3
+    assert again.code == 0, again.err
+    assert answers(folder / "out") == {text: f"answer to: say {text}" for text in texts}
+
+
+def test_a_file_that_stops_among_others_stops_none_of_them(
+    ask: Command, folder: Path, server: Loopback, faults: set[str]
+) -> None:
+    texts = shards(folder / "in", [12] * 4)
+    faults.update(f"say {text}" for text in texts[12:24])
+    said = ask("in", "-o", "out", "--max-failures", "3", *ONE_WORKER)
+    assert said.code == 4, said.err
+    assert re.search(
+        r"part-1\.parquet: \d+ rows ok, 4 failed; stopped: 4 rows failed, more than --max-failures 3: ",
+        said.err,
+    )
+    assert {text: said for text, said in answers(folder / "out").items() if said is not None} == {
+        text: f"answer to: say {text}" for text in texts[:12] + texts[24:]
+    }
 
 
 def test_what_cannot_be_done_file_by_file_is_said_in_one_line_before_any_call(

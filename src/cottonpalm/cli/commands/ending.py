@@ -189,14 +189,11 @@ class Ending:
             self.work.screen.error(f"{self.unread}; the rows read before are done")
         elif self.stopped is not None and self.stopped.reason in _AS_ASKED:
             self.work.screen.say(wording.why(self.stopped).partition(": ")[2])
-        elif self.stopped is not None and self.signal is None and not self._by_the_whole(self.stopped):
+        elif self.stopped is not None and self.signal is None and self.work.where.shard is None:
+            # the run of all files says it, with the file's name
             self.work.screen.error(wording.why(self.stopped))
         elif self.stopped is None and not self.tally.rows:
             self.work.screen.say(f"nothing to do: run {self.work.where.run} has done all its rows already")
-
-    def _by_the_whole(self, stopped: RunStopped) -> bool:
-        """Whether it is the run of one file that the run of all files has stopped, which says why itself."""
-        return self.work.where.shard is not None and stopped.reason == "interrupted"
 
     def _code(self, failed: int) -> Code:
         if self.signal is not None:

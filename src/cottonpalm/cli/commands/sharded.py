@@ -20,6 +20,7 @@ from cottonpalm.cli.commands.shards import (
     SUFFIXES,
     ShardTask,
     is_sharded,
+    is_stopped,
     is_unpaid,
     shards_of,
     unread_folders,
@@ -54,12 +55,11 @@ if TYPE_CHECKING:
     from cottonpalm.observers.terminal.progress import Progress
     from cottonpalm.protocols import RunInfo
     from cottonpalm.run import Run
-    from cottonpalm.types import Outcome
+    from cottonpalm.types import ErrorRecord, Outcome
 
 ANY_TIME_S: Final = 1e9
 FIRST: Final = 5  # files whose failure is shown
-# after so many files, one after the other, that were not all paid for, the budget counts as spent
-IN_VAIN: Final = 4
+IN_VAIN: Final = 4  # after so many files, one after the other, whose runs stopped, no other is begun
 # files of a worker: one ends, another goes on
 AT_ONCE: Final = AdaptiveConcurrency(initial=2, minimum=2, maximum=2)
 __all__ = ["is_sharded", "run_sharded"]
@@ -156,8 +156,8 @@ class Whole:
     ) -> None:
         self._job, self._where, self._store, self._screen, self._rows = job, where, store, screen, rows
         self._failed: list[str] = []
-        self._unpaid = False  # there are files with rows that the budget did not cover...
-        self._in_succession = 0  # ...so many since one ended well
+        self._stopped = False  # there are files whose runs stopped
+        self._in_vain = 0  # files whose runs stopped, since one ended otherwise
 
     def run(self, described: str) -> Code:
         """Do the files that are not done."""
@@ -218,15 +218,20 @@ class Whole:
     def _take(self, run: Run) -> None:
         for outcome in run:
             if outcome.status == "ok":
-                self._in_succession = 0
-            elif is_unpaid(outcome.error):
-                self._unpaid = True
-                self._in_succession += 1
-                if self._in_succession >= IN_VAIN:
-                    run._engine.stop("budget", "the budget is spent")  # noqa: SLF001 - no user says why he stops it
+                self._in_vain = 0
             if outcome.error is not None:
                 name = Path(self._rows[outcome.index]["input"]).name
                 self._failed.append(f"{name}: {why_not_done(outcome.error)}")
+                self._see_why(run, outcome.error)
+
+    def _see_why(self, run: Run, error: ErrorRecord) -> None:
+        """Begin no other file where one after the other stops: a key that is refused, say, is so for all."""
+        stopped, unpaid = is_stopped(error), is_unpaid(error)
+        self._stopped = self._stopped or stopped
+        self._in_vain = self._in_vain + 1 if stopped else 0
+        if self._in_vain >= IN_VAIN:
+            why = "the budget is spent" if unpaid else f"{IN_VAIN} files stopped, one after the other"
+            run._engine.stop("budget" if unpaid else "fatal", why)  # noqa: SLF001 - no user says why he stops it
 
     def _forget(self) -> None:
         """Forget what the files hold, once: a worker that takes over from a dead one must not."""
@@ -260,7 +265,7 @@ class Whole:
             return signal
         if stopped is not None:
             return Code.INTERRUPTED if stopped.reason == "interrupted" else Code.STOPPED
-        if self._unpaid:
+        if self._stopped:
             return Code.STOPPED
         return Code.OK if all(status == OK for status in files.values()) else Code.SOME_FAILED
 

@@ -20,6 +20,7 @@ from cottonpalm.cli.commands.run import carry_out
 from cottonpalm.cli.commands.where import Where
 from cottonpalm.cli.problems import NoRows, Problem
 from cottonpalm.cli.screen.screen import Screen
+from cottonpalm.cli.screen.wording import ended_by_budget, why
 from cottonpalm.cli.store.held_store import existing_store
 from cottonpalm.engine.shared import LENT
 from cottonpalm.errors import CottonpalmError, RunBusy
@@ -31,6 +32,7 @@ from cottonpalm.urls import shown
 
 if TYPE_CHECKING:
     from cottonpalm.cli.options.spec import RunSpec
+    from cottonpalm.errors import RunStopped
     from cottonpalm.run import Run
     from cottonpalm.types import ErrorRecord
 
@@ -44,7 +46,11 @@ class ShardUnfinished(CottonpalmError):
     """A file whose rows are not all done, or not all well; the same command does the rest."""
 
 
-class ShardUnpaid(ShardUnfinished):
+class ShardStopped(ShardUnfinished):
+    """A file whose run stopped before its end: its key was refused, say, or too many of its rows failed."""
+
+
+class ShardUnpaid(ShardStopped):
     """A file with rows that what is left of the budget does not cover."""
 
 
@@ -119,8 +125,9 @@ class ShardTask:
         """Do the file `shard["input"]`; return how its rows ended.
 
         Raises:
-            ShardUnfinished: it was stopped, or has rows that can be tried again.
-            ShardUnpaid: it was stopped by the budget.
+            ShardUnfinished: it was interrupted, or has rows that can be tried again.
+            ShardStopped: its run stopped by itself.
+            ShardUnpaid: so it did, by the budget.
             ShardFailed: it has rows that failed for good.
             Problem: it cannot be read or written.
         """
@@ -140,7 +147,7 @@ class ShardTask:
         finally:
             if lent is not None:
                 lent.stops.discard(stopping)
-        return self._ended(shard["input"], code, unpaid=stopping.reason == "budget")
+        return self._ended(shard["input"], code, stopping.stopped)
 
     def _carried_out(self, shard: str, stopping: _Stop) -> Code:
         name, file = run_of(self.run, shard), Path(shard).name
@@ -158,27 +165,37 @@ class ShardTask:
                     raise
                 stopping.said.wait(LOOK_S)
 
-    def _ended(self, shard: str, code: Code, *, unpaid: bool) -> dict[str, Any]:
+    def _ended(self, shard: str, code: Code, stopped: RunStopped | None) -> dict[str, Any]:
         name = run_of(self.run, shard)
         with existing_store(self.store) as store:
             info = store.known(name)
         if code is Code.OK:
             return {"ok": info.ok, "failed": info.failed}
-        said = f"{info.ok:,} rows ok, {info.failed:,} failed: {command_on('status', name, self.store)}"
+        said, more = f"{info.ok:,} rows ok, {info.failed:,} failed", command_on("status", name, self.store)
         if code is Code.SOME_FAILED and not info.retryable:
-            raise ShardFailed(said)
-        raise ShardUnpaid(said) if unpaid else ShardUnfinished(said)
+            raise ShardFailed(f"{said}: {more}")
+        if stopped is None or stopped.reason == "interrupted":
+            raise ShardUnfinished(f"{said}: {more}")
+        kind = ShardUnpaid if ended_by_budget(stopped) else ShardStopped
+        raise kind(f"{said}; {why(stopped).removeprefix('the run ')}: {more}")
 
 
 def why_not_done(error: ErrorRecord) -> str:
     """Say why a file is not done; that it has rows which are not is said in words of its own."""
-    counted = error.type in {each.__name__ for each in (ShardUnfinished, ShardUnpaid, ShardFailed)}
+    counted = error.type in {
+        each.__name__ for each in (ShardUnfinished, ShardStopped, ShardUnpaid, ShardFailed)
+    }
     return error.message if counted else told(error)
 
 
-def is_unpaid(error: ErrorRecord | None) -> bool:
+def is_unpaid(error: ErrorRecord) -> bool:
     """Whether this is what a file ended with, some rows of which the budget did not cover."""
-    return error is not None and error.type == ShardUnpaid.__name__
+    return error.type == ShardUnpaid.__name__
+
+
+def is_stopped(error: ErrorRecord) -> bool:
+    """Whether this is what a file ended with whose run stopped by itself, by the budget or otherwise."""
+    return error.type in {ShardStopped.__name__, ShardUnpaid.__name__}
 
 
 def word_on(exc: BaseException) -> Kind | None:
@@ -207,7 +224,6 @@ class _Stop:
             self._run.stop()
 
     @property
-    def reason(self) -> str:
-        """Why the run stopped early; "" where it did not."""
-        stopped = None if self._run is None else self._run.stopped
-        return "" if stopped is None else stopped.reason
+    def stopped(self) -> RunStopped | None:
+        """Why the run stopped early; None where it did not."""
+        return None if self._run is None else self._run.stopped

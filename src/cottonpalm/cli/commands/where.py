@@ -28,7 +28,7 @@ class Where:
     cancel: bool = False  # only stop the batches that are out
     live: str | None = None  # the port of the live page, as it was typed
     stream: bool = False  # answers stream, and a few of them are shown as they come
-    # part of a larger run, which is given this one
+    # part of a larger run, which is given this one and says how it ended
     shard: Callable[[Run[Outcome]], None] | None = None
 
     @property
