@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from tests.batches.kit import PROVIDERS, Disk, results
 from tests.batches.worker import ROWS
 from tests.support.batch_provider import by_chance
 from tests.support.loopback import ROOT
+from tests.support.programs import Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,14 +28,15 @@ def test_killed_processes_pay_no_row_twice_and_leave_none_unanswered(
     rng, path = Random(f"kill {provider}"), tmp_path / "store.db"
     server.script = lambda number, rows: by_chance(rng, rows)
     told = json.dumps({"provider": provider, "urls": {name: server.url(name) for name in PROVIDERS}})
-    command = [sys.executable, "-m", "tests.batches.worker", str(path), told]
+    command = ["tests.batches.worker", str(path), told]
     for _ in range(KILLS):
         target = server.asked + rng.randint(1, 6)
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+        with Program(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
             eventually(lambda: server.asked >= target or process.poll() is not None)  # noqa: B023
             process.kill()
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.stdout == "done\n", done.stderr
+    with Program(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        out, err = process.communicate()
+    assert out == "done\n", err
     disk = Disk(path)
     found = results(disk.book, ROWS)
     over = [batch.over for batch in disk.book.batches()]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 from tests.cli.conftest import rows
+from tests.support import programs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,16 +29,10 @@ chain = RunnableLambda(warn)
 
 def said(folder: Path, *words: str, setup: str = "") -> str:
     (folder / "cp_warns.py").write_text(WARNS.format(setup=setup))
-    command = [sys.executable, "-m", "cottonpalm", "run", "in.jsonl", "-o", "out.jsonl", "--fresh"]
-    done = subprocess.run(
-        [*command, "--chain", "cp_warns:chain", *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    return done.stderr
+    command = ["run", "in.jsonl", "-o", "out.jsonl", "--fresh", "--chain", "cp_warns:chain", *words]
+    done = programs.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 0
+    return str(done.stderr)
 
 
 def test_what_is_logged_is_said_in_the_words_of_the_command_line(folder: Path) -> None:

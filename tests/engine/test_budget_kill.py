@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 from cottonpalm.request.money.spending import Spending
@@ -12,6 +10,7 @@ from cottonpalm.types import PICO
 from tests.engine.spends import spend
 from tests.support import replies
 from tests.support.loopback import ROOT, Loopback
+from tests.support.programs import Program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,16 +43,8 @@ def accounted(path: Path) -> Spent:
 
 def killed_once(path: Path, server: Loopback, more: int) -> None:
     """A life that is killed after so many more requests."""
-    command = [
-        sys.executable,
-        "-m",
-        "tests.engine.spends",
-        str(path),
-        server.openai_url,
-        str(DOLLARS),
-        str(ROWS),
-    ]
-    process = subprocess.Popen(command, cwd=ROOT)
+    command = ["tests.engine.spends", str(path), server.openai_url, str(DOLLARS), str(ROWS)]
+    process = Program(command, cwd=ROOT)
     try:
         server.wait(requests=server.requests + more, timeout_s=100)
     finally:

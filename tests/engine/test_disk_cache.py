@@ -10,7 +10,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import threading
 from contextlib import closing
 from random import Random
@@ -29,6 +28,7 @@ from cottonpalm.types import pico
 from tests.engine.helpers import Watch
 from tests.engine.sharing import chain_of
 from tests.support.loopback import ROOT, Loopback, LoopbackProcess
+from tests.support.programs import Program
 from tests.support.replies import Reply
 
 if TYPE_CHECKING:
@@ -331,8 +331,8 @@ class Sharer:
     """A process that runs rows over the cache at `path`; see `sharing.py`."""
 
     def __init__(self, server: LoopbackProcess, path: Path, seed: int, count: int) -> None:
-        words = [sys.executable, "-m", "tests.engine.sharing", server.openai_url, path, seed, count]
-        self.process = subprocess.Popen([*map(str, words)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        words = ["tests.engine.sharing", server.openai_url, path, seed, count]
+        self.process = Program([*map(str, words)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
     def said(self) -> dict[str, Any]:
         out, _ = self.process.communicate(timeout=120)

@@ -7,7 +7,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import threading
 import warnings
 from random import Random
@@ -42,6 +41,7 @@ from cottonpalm.types import Kind
 from tests.engine.helpers import Probe, aread, read
 from tests.engine.killed import rows as texts
 from tests.support.loopback import ROOT, Loopback
+from tests.support.programs import Program
 from tests.support.replies import Reply, uniform
 
 if TYPE_CHECKING:
@@ -524,9 +524,10 @@ def test_without_a_store_any_answer_goes() -> None:
 # -- other processes
 
 
-def program(*args: object, python: str = sys.executable, **more: Any) -> subprocess.Popen[str]:
-    command = [python, "-m", "tests.engine.killed", *map(str, args)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, **more)
+def program(*args: object, **more: Any) -> subprocess.Popen[str]:
+    return Program(
+        ["tests.engine.killed", *map(str, args)], cwd=ROOT, stdout=subprocess.PIPE, text=True, **more
+    )
 
 
 def test_a_second_process_on_the_same_run_is_refused_and_told_who_has_it(tmp_path: Path) -> None:

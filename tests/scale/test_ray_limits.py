@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 
 def secret(database: ActorDatabase, db: Any) -> bytes:
+    """What the actor keeps; its process may take long to begin, as for workers, which ask again."""
+    import ray
+
+    from cottonpalm.engine.executors.workers.ray.limits import limits_actor
+
+    ray.get(limits_actor().pid.remote(), timeout=120)
     return in_transaction(database, db, lambda: share_rows.secret_of(db), Turnwise.SHARES)
 
 

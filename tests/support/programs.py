@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -42,17 +43,17 @@ def at_end(process: Any, call: Callable[[], object]) -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-class Cottonpalm(subprocess.Popen[Any]):
-    """`python -m cottonpalm` as a process of its own, with the options of `Popen`, that is loaded when it begins.
+class Program(subprocess.Popen[Any]):
+    """`python -m MODULE WORDS` as a process of its own, with the options of `Popen`, that is loaded when it begins.
 
     Args:
-        words: what follows `cottonpalm`.
+        words: the module's name, and its arguments.
         options: `stdin`, `stdout`, `stderr`, `cwd`, `env`, `text`, `start_new_session`, and `preexec_fn`, a function
             that can be pickled.
     """
 
     def __init__(self, words: Sequence[str], **options: Any) -> None:
-        super().__init__(["cottonpalm", *words], **options)
+        super().__init__(list(map(str, words)), **options)
 
     def _execute_child(self, args: list[str], *given: Any) -> None:  # type: ignore[override,unused-ignore]
         _, first, _, _, cwd, env = given[:6]
@@ -82,6 +83,13 @@ class Cottonpalm(subprocess.Popen[Any]):
         if code is not None:
             self.returncode, self._status = code, code << 8 if code >= 0 else -code
         return code is not None
+
+
+class Cottonpalm(Program):
+    """`cottonpalm WORDS`."""
+
+    def __init__(self, words: Sequence[str], **options: Any) -> None:
+        super().__init__(["cottonpalm", *words], **options)
 
 
 def run(words: Sequence[str], *, given: Any = None, **options: Any) -> subprocess.CompletedProcess[Any]:
@@ -119,7 +127,7 @@ class Beginning(NamedTuple):
 
 
 def _become(begins: Beginning) -> None:
-    """What the fork does: it is the command from here on."""
+    """What the fork does: it is the program from here on."""
     assert all(name in sys.modules for name in WARM), "the server could not import what is used"
     signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal...
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ...and not under `nohup`, as the tests may be
@@ -136,10 +144,8 @@ def _become(begins: Beginning) -> None:
     sys.stdin, sys.stdout, sys.stderr = _opened(0, "r"), _opened(1, "w"), _opened(2, "w", buffering=1)
     sys.path.insert(0, begins.folder)
     sys.argv = begins.args
-    from cottonpalm.__main__ import main
-
     try:
-        sys.exit(main())
+        runpy.run_module(begins.args[0], run_name="__main__", alter_sys=True)
     finally:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
