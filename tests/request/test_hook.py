@@ -217,6 +217,21 @@ print("ok")
     assert in_a_new_process(code) == "ok"
 
 
+def test_a_library_that_is_kept_from_being_imported_is_left_alone() -> None:
+    code = """
+import sys
+sys.modules["httpx2"] = None
+from cottonpalm.request.transport import hook
+hook.install()
+assert hook.reaches()
+try:
+    import httpx2
+except ImportError:
+    print("ok")
+"""
+    assert in_a_new_process(code) == "ok"
+
+
 def test_a_library_that_cannot_be_imported_says_so_as_without_the_hook(tmp_path: Path) -> None:
     (tmp_path / "httpx2.py").write_text("raise RuntimeError('broken')")
     code = f"""

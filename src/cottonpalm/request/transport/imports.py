@@ -27,7 +27,7 @@ def when_imported(name: str, then: Callable[[ModuleType], None]) -> None:
     _awaited[name] = then
     if not any(finder is _Watch for finder in sys.meta_path):
         sys.meta_path.insert(0, _Watch)
-    if name in sys.modules:
+    if sys.modules.get(name) is not None:  # None: somebody keeps it from being imported
         then(importlib.import_module(name))  # which waits for another thread that is loading it
 
 
