@@ -28,7 +28,7 @@ def test_killed_processes_pay_no_row_twice_and_leave_none_unanswered(
     rng, path = Random(f"kill {provider}"), tmp_path / "store.db"
     server.script = lambda number, rows: by_chance(rng, rows)
     told = json.dumps({"provider": provider, "urls": {name: server.url(name) for name in PROVIDERS}})
-    command = ["tests.batches.worker", str(path), told]
+    command = ["tests.batches.worker", path, told]
     for _ in range(KILLS):
         target = server.asked + rng.randint(1, 6)
         with Program(command, cwd=ROOT, stdout=subprocess.PIPE) as process:

@@ -43,7 +43,7 @@ def accounted(path: Path) -> Spent:
 
 def killed_once(path: Path, server: Loopback, more: int) -> None:
     """A life that is killed after so many more requests."""
-    command = ["tests.engine.spends", str(path), server.openai_url, str(DOLLARS), str(ROWS)]
+    command = ["tests.engine.spends", path, server.openai_url, DOLLARS, ROWS]
     process = Program(command, cwd=ROOT)
     try:
         server.wait(requests=server.requests + more, timeout_s=100)

@@ -332,7 +332,7 @@ class Sharer:
 
     def __init__(self, server: LoopbackProcess, path: Path, seed: int, count: int) -> None:
         words = ["tests.engine.sharing", server.openai_url, path, seed, count]
-        self.process = Program([*map(str, words)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        self.process = Program(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
     def said(self) -> dict[str, Any]:
         out, _ = self.process.communicate(timeout=120)

@@ -525,9 +525,7 @@ def test_without_a_store_any_answer_goes() -> None:
 
 
 def program(*args: object, **more: Any) -> subprocess.Popen[str]:
-    return Program(
-        ["tests.engine.killed", *map(str, args)], cwd=ROOT, stdout=subprocess.PIPE, text=True, **more
-    )
+    return Program(["tests.engine.killed", *args], cwd=ROOT, stdout=subprocess.PIPE, text=True, **more)
 
 
 def test_a_second_process_on_the_same_run_is_refused_and_told_who_has_it(tmp_path: Path) -> None:

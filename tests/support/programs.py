@@ -47,12 +47,12 @@ class Program(subprocess.Popen[Any]):
     """`python -m MODULE WORDS` as a process of its own, with the options of `Popen`, that is loaded when it begins.
 
     Args:
-        words: the module's name, and its arguments.
+        words: the module's name, and its arguments, which become text.
         options: `stdin`, `stdout`, `stderr`, `cwd`, `env`, `text`, `start_new_session`, and `preexec_fn`, a function
             that can be pickled.
     """
 
-    def __init__(self, words: Sequence[str], **options: Any) -> None:
+    def __init__(self, words: Sequence[object], **options: Any) -> None:
         super().__init__(list(map(str, words)), **options)
 
     def _execute_child(self, args: list[str], *given: Any) -> None:  # type: ignore[override,unused-ignore]
