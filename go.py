@@ -200,7 +200,9 @@ def test() -> int:
         inner = set_up(".venv", python, "dev.txt")
     newer = other.result() if other else None
     tools = inner.parent
+    version = ".".join(map(str, version_of(str(inner)) or ()))
     beside: list[tuple[str, list[str | Path]]] = [
+        (f"pytest, what mostly waits, Python {version}", [inner, "-m", "pytest", "-m", "waits"]),
         ("ruff check", [tools / "ruff", "check", "."]),
         ("ruff format", [tools / "ruff", "format", "--check", "."]),
         ("mypy", [tools / "mypy"]),
@@ -208,15 +210,14 @@ def test() -> int:
     ]
     if newer:
         beside.append(("pytest, core suite, Python 3.13", [newer, "-m", "pytest", "-m", "core", *CORE]))
-    # tests wait a good half of their time, so three workers keep two cores busy. Files in the order of their names:
+    # these too wait for a third of their time, so three workers keep two cores busy. Files in the order of their names:
     # the unit tests, which are short, come last and let all workers end together
-    spread = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
-    version = ".".join(map(str, version_of(str(inner)) or ()))
-    with ThreadPoolExecutor(1) as aside:
+    spread = ["-m", "not waits", "-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
+    with ThreadPoolExecutor(2) as aside:  # the first thread waits, the other one checks
         begun = aside.map(lambda named: quietly(*named), beside)
         # what three workers would compile at the same time, each for itself, is compiled once
         run(inner, "-m", "pytest", "--collect-only", quiet=True)
-        everything = check(f"pytest, Python {version}", [inner, "-m", "pytest", *spread])
+        everything = check(f"pytest, all others, Python {version}", [inner, "-m", "pytest", *spread])
         results = [*begun, everything]
     say("\n== summary\n" + "\n".join(line for _, line in results))
     if not newest:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from tests.cli.conftest import Command
 
+pytestmark = pytest.mark.waits
+
 
 @pytest.fixture
 def server() -> Iterator[BatchProvider]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from cottonpalm.types import Outcome
     from tests.support.batch_provider import BatchProvider
 
+pytestmark = pytest.mark.waits
+
 MODEL = "gpt-5-mini"  # in the price list: 0.25 and 2 dollars for a million tokens, half of that at flex and in batches
 PICO = {MODEL: (250_000, 2_000_000)}
 

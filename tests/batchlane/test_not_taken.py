@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from tests.support.batch_provider import BatchProvider
 
+pytestmark = pytest.mark.waits
+
 
 def lanes(server: BatchProvider) -> Counter[str]:
     return Counter(bill.lane for bill in server.bills)

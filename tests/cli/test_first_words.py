@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Command
     from tests.support.loopback import Loopback
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.waits]
 CHAINS = """
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda

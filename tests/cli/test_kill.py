@@ -12,6 +12,8 @@ from tests.cli.killing import Killed
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.waits
+
 
 @pytest.mark.timeout(300)
 def test_five_kills_lose_nothing_double_nothing_and_repay_nothing_stored(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import sqlite3
 import subprocess
 from typing import TYPE_CHECKING
 
+import pytest
+
 from cottonpalm.cli.store.held_store import HeldStore
 from cottonpalm.store_extras import SharesLimits
 from cottonpalm.stores import open_store
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.loopback import Loopback
+
+pytestmark = pytest.mark.waits
 
 RPM = 20
 MORE = 4  # requests of both together that are watched after the first minute

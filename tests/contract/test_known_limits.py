@@ -20,6 +20,8 @@ from tests.support.lean import asks
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.waits
+
 KEY = "sk-0123456789abcdef"
 
 

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from tests.conftest import Eventually
     from tests.support.postgres import Server
 
+pytestmark = pytest.mark.waits
+
 PASSWORD = "p%40ss-w0rd"
 _SLEEPS = "FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'"
 _OTHERS = "FROM pg_stat_activity WHERE application_name = 'cottonpalm'"

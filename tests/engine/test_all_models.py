@@ -13,6 +13,8 @@ from cottonpalm import AdaptiveConcurrency, BatchProcessor, Limits
 from tests.support.loopback import Loopback
 from tests.support.replies import Request, fails
 
+pytestmark = pytest.mark.waits
+
 ROWS = [f"row {n}" for n in range(12)]
 
 

@@ -23,6 +23,8 @@ from tests.support.loopback import Loopback
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.waits
+
 ROWS = 800
 MODEL = "gpt-4o-mini"
 TIMEOUT_S = 2.0  # for the rows that hang; all other answers come at once

@@ -12,6 +12,8 @@ from bench.admission.scaled import BY_NAME
 from bench.admission.small_worlds import fits, small
 from bench.admission.virtual import ideal
 
+pytestmark = pytest.mark.waits
+
 WAITED = 0.03  # of the time, for a core; these worlds are ten times as quick as life, so a little matters
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from tests.conftest import Eventually
 
+pytestmark = pytest.mark.waits
+
 MOST = 6
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.waits
+
 PATIENCE_S = 60.0
 HEAD = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 

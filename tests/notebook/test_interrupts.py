@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 manager = pytest.importorskip("jupyter_client.manager")
 pytest.importorskip("ipykernel")
 
-pytestmark = [pytest.mark.filterwarnings("ignore")]  # the kernel's own packages warn of themselves
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # the kernel's own packages warn of themselves
+    pytest.mark.waits,
+]
 ROWS = 40
 BEFORE = 8  # calls, then the interrupt is sent
 MAKE = f"""

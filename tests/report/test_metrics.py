@@ -44,7 +44,7 @@ from tests.support.prometheus_text import faults, promtool_says
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.waits]
 MODEL = "gpt-4o-mini"
 KEY = f"api.openai.com/{MODEL}"
 

@@ -19,6 +19,8 @@ from tests.support.replies import Reply, fails, no_usage, too_many
 if TYPE_CHECKING:
     from tests.support.replies import Request, Script
 
+pytestmark = pytest.mark.waits
+
 ROWS = ["a", "b", "c"]
 SOON_S = 20.0  # a minute each would be what a guess of a thousand tokens costs
 

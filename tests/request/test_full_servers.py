@@ -15,6 +15,8 @@ from tests.support.replies import Reply
 if TYPE_CHECKING:
     from tests.support.replies import Request
 
+pytestmark = pytest.mark.waits
+
 ROOM, ROWS = 5, 400
 PAGE = "<html><head><title>503 Service Temporarily Unavailable</title></head><body>nginx</body></html>"
 BUSY = '{"error": "server busy, please try again. maximum pending requests exceeded"}'

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from tests.conftest import Eventually
 
+pytestmark = pytest.mark.waits
+
 
 @pytest.mark.timeout(400)  # a cluster may take its time to begin
 @pytest.mark.usefixtures("cluster")

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from tests.conftest import Eventually
 
+pytestmark = pytest.mark.waits
+
 
 def told(processor: Any) -> dict[str, Any]:
     """What a run says of itself that must not depend on who did it."""
