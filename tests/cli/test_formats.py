@@ -141,6 +141,19 @@ def test_lone_surrogates_pass_through_json_and_are_spelt_out_elsewhere(app: Path
     assert read(app / "names.parquet")[0]["output"] == r'{"\ud800": 1}'
 
 
+def test_a_column_whose_name_has_half_a_pair_of_surrogates_is_kept_under_its_number(app: Path) -> None:
+    (app / "in.jsonl").write_bytes(b'{"text": "a", "k\\ud800": "v"}\n')
+    for ending in ("jsonl", "csv", "parquet"):
+        assert run(app / "in.jsonl", app / f"out.{ending}", "--store", str(app / f"{ending}.db")) == 0
+    assert b'"k\\ud800": "v"' in (app / "out.jsonl").read_bytes()
+    for ending in ("csv", "parquet"):
+        assert read(app / f"out.{ending}")[0][r"k\ud800"] == "v"
+    store = str(app / "jsonl.db")
+    assert main(["export", "out", "-o", str(app / "again.parquet"), "--store", store]) == 0
+    assert main(["status", "out", "--store", store]) == 0
+    assert read(app / "again.parquet")[0][r"k\ud800"] == "v"
+
+
 def test_formulas_are_said_and_guarded_when_asked(app: Path, cottonpalm: Command) -> None:
     write(app / "in.csv", [{"text": "=1+1"}, {"text": "-5"}, {"text": "x"}])
     said = cottonpalm("run", "in.csv", "-o", "out.csv", "--chain", "echo:same", "--no-progress")

@@ -537,6 +537,12 @@ def test_an_answer_with_half_a_pair_of_surrogates_stands_in_every_table(table: A
         assert run.to_polars()["output"].to_list()[1] == "half \\ud83d"
 
 
+def test_a_name_with_half_a_pair_of_surrogates_stands_in_every_frame() -> None:
+    with Asked().processor().start([{"text": "a", "k\ud83d": "v"}]) as run:
+        frames = run.to_polars().to_dicts(), run.to_arrow().to_pylist(), run.to_pandas().to_dict("records")
+    assert [rows[0]["k\\ud83d"] for rows in frames] == ["v", "v", "v"]
+
+
 def test_a_dataset_takes_answers_of_several_types() -> None:
     datasets = pytest.importorskip("datasets")
     table = datasets.Dataset.from_list([{"text": "a"}, {"text": "b"}, {"text": "c"}])

@@ -12,7 +12,7 @@ import orjson
 from cottonpalm.cli.files.arrow_types import to_arrow
 from cottonpalm.cli.problems import extra
 from cottonpalm.cli.writers.column_types import JSON, NULL, SIMPLE, Shape, merged, shape_of
-from cottonpalm.engine.output.table import beside, row_of
+from cottonpalm.engine.output.table import beside, encodable, row_of
 from cottonpalm.stores.codec.as_json import dumped
 
 if TYPE_CHECKING:
@@ -79,7 +79,9 @@ def _schema(table: Table, shapes: list[Shape]) -> Any:
     import pyarrow as pa
 
     return pa.schema(
-        table.schema.field(name).with_nullable(True) if shape is OWN else pa.field(name, arrow_type(shape))
+        table.schema.field(name).with_nullable(True)
+        if shape is OWN
+        else pa.field(encodable(name), arrow_type(shape))
         for name, shape in zip(table.names(), shapes, strict=True)
     )
 
@@ -160,9 +162,9 @@ def _array(values: list[Any], kind: Any) -> Any:
 
 
 def _encodable(value: Any) -> Any:
-    """Write lone surrogates as their numbers, since UTF-8 has none."""
+    """Write lone surrogates within a value as their numbers."""
     if isinstance(value, str):
-        return value.encode(errors="backslashreplace").decode()
+        return encodable(value)
     if isinstance(value, list):
         return [_encodable(part) for part in value]
     if isinstance(value, dict):

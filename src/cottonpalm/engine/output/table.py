@@ -95,7 +95,7 @@ def columns_of(outcomes: Sequence[Outcome]) -> dict[str, list[Any]]:
         [*(row.get(name) for name in columns), *answers_of(outcome, fields), *beside(outcome)]
         for row, outcome in zip(rows, outcomes, strict=True)
     ]
-    names = names_of([str(name) for name in columns], fields)
+    names = list(map(encodable, names_of([str(name) for name in columns], fields)))
     found = {name: [line[place] for line in lines] for place, name in enumerate(names)}
     return found | {name: _with_gaps(found[name]) for name in names[: len(columns)]}
 
@@ -199,12 +199,15 @@ def _kept(found: Any, cell: Any) -> bool:
 
 
 def text_or_none(value: Any) -> str | None:
-    """Return a value as text: JSON, except for what is text already; lone surrogates as numbers, as UTF-8 has none."""
+    """Return a value as text: JSON, except for what is text already."""
     if value is None:
         return None
-    return (
-        value.encode(errors="backslashreplace").decode() if isinstance(value, str) else dumped(value).decode()
-    )
+    return encodable(value) if isinstance(value, str) else dumped(value).decode()
+
+
+def encodable(text: str) -> str:
+    """Return the text with its lone surrogates as their numbers, since UTF-8 has none."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _object(value: Any) -> Mapping[str, Any] | None:

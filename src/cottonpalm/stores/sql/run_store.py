@@ -8,10 +8,8 @@ from _thread import start_new_thread
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import orjson
-
 from cottonpalm.errors import StoreError
-from cottonpalm.stores.sql import order_rows, run_rows, spending_rows
+from cottonpalm.stores.sql import facts, order_rows, run_rows, spending_rows
 from cottonpalm.stores.sql.database import BUSY_S, SLOT_BITS
 from cottonpalm.stores.sql.writer import Group, Writer
 
@@ -136,7 +134,7 @@ class SqlRunStore:
         found = self._reader.rows("SELECT meta FROM run WHERE id = ?", (self._run,))
         if not found:
             raise StoreError(run_rows.GONE)
-        return orjson.loads(found[0][0])  # type: ignore[no-any-return]
+        return facts.read(found[0][0])
 
     def set_meta(self, **values: Any) -> None:
         """See `protocols.RunStore`."""
@@ -190,8 +188,7 @@ def _merge_meta(db: Connection, run: int, values: dict[str, Any]) -> None:
     found = db.execute("SELECT meta FROM run WHERE id = ?", (run,)).fetchone()
     if found is None:
         raise StoreError(run_rows.GONE)
-    merged = orjson.dumps(orjson.loads(found[0]) | values).decode()
-    db.execute("UPDATE run SET meta = ? WHERE id = ?", (merged, run))
+    db.execute("UPDATE run SET meta = ? WHERE id = ?", (facts.merged(found[0], values), run))
 
 
 def _abandon(home: Home, writer: Writer, lease: Lease) -> None:

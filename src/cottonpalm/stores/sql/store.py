@@ -16,7 +16,7 @@ from cottonpalm.protocols import RunInfo, RunStore, Spent, StoredRows
 from cottonpalm.runtime import process_end
 from cottonpalm.store_extras import Orders
 from cottonpalm.stores.opening import renews
-from cottonpalm.stores.sql import batch_rows, order_rows, run_rows, share_rows, spending_rows
+from cottonpalm.stores.sql import batch_rows, facts, order_rows, run_rows, share_rows, spending_rows
 from cottonpalm.stores.sql.database import BUSY_S, SLOT_BITS
 from cottonpalm.stores.sql.lease import busy, holder_of, is_gone, is_leaving
 from cottonpalm.stores.sql.reader import Reader
@@ -148,7 +148,7 @@ class SqlStore:
         uncertain = spent.uncertain if shown else max(spent.uncertain, spent.leased - spent.reported)
         cost = max(cost, spent.reported)  # also of answers whose rows are not done
         return RunInfo(
-            name, created, ok, retryable + final, retryable, cost, orjson.loads(meta), shown, uncertain
+            name, created, ok, retryable + final, retryable, cost, facts.read(meta), shown, uncertain
         )
 
     def known_limits(self) -> list[Known]:
