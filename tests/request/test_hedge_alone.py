@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cottonpalm.request.attempt.steps import Reply
-from cottonpalm.request.hedges import LEARNT_AFTER, AnswerPace, Hedges, Ticket
+from cottonpalm.request.hedges import FEWEST, LEARNT_AFTER, AnswerPace, Hedges, Ticket
 from cottonpalm.request.row_account import RowAccount
 from cottonpalm.request.transport.hedging import Hedge
 from cottonpalm.testing import virtual_run
@@ -113,7 +113,7 @@ def test_one_that_is_answered_in_time_has_no_copy() -> None:
     assert (sent.asked_s, sent.run.hedges.sent, sent.measured.overtook) == ([], 0, 0)
 
 
-def test_before_a_hundred_answers_nobody_knows_what_is_late_and_it_is_told_to_those_under_way() -> None:
+def test_what_is_late_before_anybody_knows_it_is_told_once_answers_have_come() -> None:
     sent = Sent((100.0, GOOD), (1.0, GOOD), slowest_s=0.0)
 
     async def main() -> Reply:
@@ -177,6 +177,7 @@ def test_a_copy_that_raises_leaves_the_original_alone() -> None:
 
 def test_where_no_more_copies_are_allowed_it_is_looked_at_again_until_one_is() -> None:
     sent = Sent((100.0, GOOD), (1.0, GOOD), requests=10)
+    assert sent.run.hedges.take(10), "the one that any run may send"
 
     async def main() -> Reply:
         going = asyncio.ensure_future(sent.go())
@@ -210,13 +211,18 @@ def test_nothing_is_watched_when_it_is_over() -> None:
 # -- what a run allows
 
 
-def test_a_pace_is_the_slowest_of_a_hundred_answers() -> None:
-    pace = AnswerPace()
-    told = [pace.after(seconds) for seconds in [3.0] + [1.0] * 100]
-    assert told.index(True) == LEARNT_AFTER - 1
-    assert told.count(True) == 1
-    assert pace.late_s == 6.0
-    assert AnswerPace(LEARNT_AFTER - 1, 9.0).late_s is None
+def test_a_pace_is_the_slowest_answer_the_less_sure_the_fewer_there_are() -> None:
+    pace, late = AnswerPace(), list[float | None]()
+    told = list[bool]()
+    for seconds in [3.0] + [1.0] * (LEARNT_AFTER + 20):
+        told.append(pace.after(seconds))
+        late.append(pace.late_s)
+    assert late[: FEWEST - 1] == [None] * (FEWEST - 1)
+    known = [seconds for seconds in late if seconds is not None]
+    assert known[0] == pytest.approx(2 * 3.0 * (LEARNT_AFTER / FEWEST) ** 0.5)
+    assert known == sorted(known, reverse=True)
+    assert set(late[LEARNT_AFTER - 1 :]) == {6.0}
+    assert [n for n, look in enumerate(told, 1) if look] == list(range(FEWEST, LEARNT_AFTER + 1, FEWEST))
 
 
 def test_copies_are_counted_taken_and_given_back_by_key() -> None:
