@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from cottonpalm.request.limiter.rules.sent import Sent
 
 MORE: Final = 0.5  # of as much more: what more in flight have to do, over that they do no more
-WIDE: Final = 1.5  # one number in flight over the other, while nobody knows where the knee is; then its root
+WIDE: Final = (
+    2.0  # one number in flight over the other, while nobody knows where the knee is; then its fourth root
+)
 ROOT_2: Final = math.sqrt(2)
 MANY: Final = 64  # answers that are worked in together
 NONE: Final = (0, 0.0, 0.0)
@@ -321,7 +323,7 @@ class Knee:
         assert here is not None
         self._there = False
         apart = abs(math.log(seen.crowd / here.crowd))
-        if apart < 0.25 * math.log(WIDE):  # as many as before: no trial at all
+        if apart < 0.5 * math.log(self._ratio):  # nearly as many as before: no trial at all
             self._up = True
             return self.level
         self._sum += self._ratio_of(here, seen) if self._up else self._ratio_of(seen, here)
@@ -329,14 +331,14 @@ class Knee:
         if abs(self._sum) < SURE:
             if self._pairs >= ENOUGH:  # the knee is here
                 self._quiet, self._rest = self._rest, min(HOLD, 2 * self._rest)
-                self._ratio, self._sum, self._pairs, self._up = math.sqrt(WIDE), 0.0, 0, not self._up
+                self._ratio, self._sum, self._pairs, self._up = WIDE**0.25, 0.0, 0, not self._up
             return self.level
         if (self._sum > 0) is self._up:
             self.level, self._here, self._there = other, seen, True
             self._ratio, self._rest = min(WIDE, self._ratio**1.5), 1
             other = self._other()
         else:
-            self._up, self._ratio = not self._up, math.sqrt(WIDE)
+            self._up, self._ratio = not self._up, WIDE**0.25
             other = self.level
         self._sum, self._pairs = 0.0, 0
         return other
