@@ -90,11 +90,16 @@ def test_a_stored_run_goes_on_with_the_keys_it_was_begun_with(
         )
 
 
+@pytest.mark.parametrize("in_file", [False, True])
 def test_what_is_blank_round_a_key_is_no_part_of_it(
-    cottonpalm: Command, folder: Path, server: Loopback, monkeypatch: pytest.MonkeyPatch
+    cottonpalm: Command, folder: Path, server: Loopback, monkeypatch: pytest.MonkeyPatch, in_file: bool
 ) -> None:
     rows(folder / "in.jsonl", 1)
-    monkeypatch.setenv("OPENAI_API_KEY", " sk-pasted\r\n")
+    told(monkeypatch, "OPENAI_API_KEY")
+    if in_file:
+        (folder / ".env").write_text('OPENAI_API_KEY=" sk-pasted  "\n')
+    else:
+        monkeypatch.setenv("OPENAI_API_KEY", " sk-pasted\r\n")
     heads: list[bytes] = []
     server.script(lambda request: heads.append(request.head))  # type: ignore[func-returns-value]
     words = ("--model", "openai:gpt-4o-mini", "--base-url", server.openai_url, "--prompt", "{text}")

@@ -31,7 +31,7 @@ def take_keys(folder: str) -> str | None:
 
 
 def _bare(value: str) -> str:
-    """The value without quotes, or without the comment behind it."""
+    """The value without quotes and what is blank within them, or without the comment behind it."""
     if value[:1] in ("'", '"') and value.find(value[0], 1) > 0:
-        return value[1 : value.find(value[0], 1)]
+        return value[1 : value.find(value[0], 1)].strip()
     return value.partition(" #")[0].strip()
