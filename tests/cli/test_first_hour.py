@@ -161,6 +161,14 @@ def test_a_no_in_the_file_means_no(ask: Command, server: Loopback, folder: Path,
         ('[run]\nbudget = "five"\n', "Invalid value for '--budget': Input should be a valid number"),
         ("[run]\nretries = 2.5\n", "Invalid value for '--retries': Input should be a valid integer"),
         ("[profile.trial]\nlimit = 0\n", "Invalid value for '--limit': "),
+        (
+            '[run]\nprofile = "dear"\n',
+            "profile stands in the file that it chooses from: say --profile on",
+        ),
+        (
+            '[profile.trial]\nconfig = "x.toml"\n',
+            "config stands in the file that it chooses from: say --config on",
+        ),
         ("[run]\nlimit = true\n", "limit = true: this option takes a value, not true or false"),
     ],
 )
