@@ -58,12 +58,14 @@ def test_what_langchain_knows_besides_names_the_package_to_install(folder: Path)
 
 
 @pytest.mark.core
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])  # the last by `>` in PowerShell
 def test_keys_come_from_an_env_file_which_is_named(
-    cottonpalm: Command, folder: Path, server: Loopback, monkeypatch: pytest.MonkeyPatch
+    cottonpalm: Command, folder: Path, server: Loopback, monkeypatch: pytest.MonkeyPatch, encoding: str
 ) -> None:
     told(monkeypatch, KEY)
     rows(folder / "in.jsonl", 1)
-    (folder / ".env").write_text(f"export {KEY}='sk-from-file' # mine\nOTHER_SECRET=no\n")
+    kept = f"export {KEY}='sk-from-file' # mine\nOTHER_SECRET=no\n"
+    (folder / ".env").write_text(kept, encoding=encoding)
     heads: list[bytes] = []
     server.script(lambda request: heads.append(request.head))  # type: ignore[func-returns-value]
     words = ("--model", "deepseek:x", "--base-url", server.openai_url, "--prompt", "{text}")
