@@ -41,5 +41,10 @@ def check_keywords(caller: str, given: Iterable[str], known: list[str]) -> None:
     for name in given:
         if name not in known:
             near = get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(known[2:])}"
+            hint = f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(_to_name(known))}"
             raise TypeError(f"{caller}() takes no keyword {name!r}{hint}")
+
+
+def _to_name(known: list[str]) -> list[str]:
+    """The keywords in their order, each once, without those that are always given."""
+    return [name for name in dict.fromkeys(known) if name not in ("self", "chain")]

@@ -14,6 +14,7 @@ from langchain_core.runnables import RunnableLambda
 
 from cottonpalm import BatchProcessor
 from tests.cli.conftest import lines, rows
+from tests.support.replies import fails
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,6 +90,22 @@ def test_rows_that_could_not_be_asked_are_exported_too(
     assert ask("in.jsonl", "-o", "out.jsonl").code == 3
     assert cottonpalm("export", "out", "-o", "a.jsonl").code == 0
     assert lines(folder / "a.jsonl") == sorted(lines(folder / "out.jsonl"), key=lambda line: line["index"])
+
+
+def test_a_run_whose_input_was_moved_is_told_how_it_goes_on(
+    ask: Command, cottonpalm: Command, folder: Path, server: Loopback
+) -> None:
+    rows(folder / "in.jsonl", 2)
+    server.script([fails(400)])
+    assert ask("in.jsonl", "-o", "out.jsonl").code == 3
+    (folder / "in.jsonl").rename(folder / "moved.jsonl")
+    for command in ("retry", "collect", "cancel"):
+        said = cottonpalm(command, "out")
+        assert said.code == 2
+        assert "cannot read in.jsonl: No such file or directory" in said.one_line
+        assert "give the run's command with its new place and --run out" in said.one_line
+    assert ask("moved.jsonl", "-o", "out.jsonl", "--run", "out").code == 3
+    assert cottonpalm("retry", "out").code == 0
 
 
 def test_an_input_that_is_gone_can_be_named_again_or_done_without(

@@ -58,12 +58,14 @@ def test_what_langchain_knows_besides_names_the_package_to_install(folder: Path)
 
 
 @pytest.mark.core
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])  # the last by `>` in PowerShell
 def test_keys_come_from_an_env_file_which_is_named(
-    cottonpalm: Command, folder: Path, server: Loopback, monkeypatch: pytest.MonkeyPatch
+    cottonpalm: Command, folder: Path, server: Loopback, monkeypatch: pytest.MonkeyPatch, encoding: str
 ) -> None:
     told(monkeypatch, KEY)
     rows(folder / "in.jsonl", 1)
-    (folder / ".env").write_text(f"export {KEY}='sk-from-file' # mine\nOTHER_SECRET=no\n")
+    kept = f"export {KEY}='sk-from-file' # mine\nOTHER_SECRET=no\n"
+    (folder / ".env").write_text(kept, encoding=encoding)
     heads: list[bytes] = []
     server.script(lambda request: heads.append(request.head))  # type: ignore[func-returns-value]
     words = ("--model", "deepseek:x", "--base-url", server.openai_url, "--prompt", "{text}")
@@ -90,11 +92,16 @@ def test_a_stored_run_goes_on_with_the_keys_it_was_begun_with(
         )
 
 
+@pytest.mark.parametrize("in_file", [False, True])
 def test_what_is_blank_round_a_key_is_no_part_of_it(
-    cottonpalm: Command, folder: Path, server: Loopback, monkeypatch: pytest.MonkeyPatch
+    cottonpalm: Command, folder: Path, server: Loopback, monkeypatch: pytest.MonkeyPatch, in_file: bool
 ) -> None:
     rows(folder / "in.jsonl", 1)
-    monkeypatch.setenv("OPENAI_API_KEY", " sk-pasted\r\n")
+    told(monkeypatch, "OPENAI_API_KEY")
+    if in_file:
+        (folder / ".env").write_text('OPENAI_API_KEY=" sk-pasted  "\n')
+    else:
+        monkeypatch.setenv("OPENAI_API_KEY", " sk-pasted\r\n")
     heads: list[bytes] = []
     server.script(lambda request: heads.append(request.head))  # type: ignore[func-returns-value]
     words = ("--model", "openai:gpt-4o-mini", "--base-url", server.openai_url, "--prompt", "{text}")
@@ -156,6 +163,14 @@ def test_a_no_in_the_file_means_no(ask: Command, server: Loopback, folder: Path,
         ('[run]\nbudget = "five"\n', "Invalid value for '--budget': Input should be a valid number"),
         ("[run]\nretries = 2.5\n", "Invalid value for '--retries': Input should be a valid integer"),
         ("[profile.trial]\nlimit = 0\n", "Invalid value for '--limit': "),
+        (
+            '[run]\nprofile = "dear"\n',
+            "profile stands in the file that it chooses from: say --profile on",
+        ),
+        (
+            '[profile.trial]\nconfig = "x.toml"\n',
+            "config stands in the file that it chooses from: say --config on",
+        ),
         ("[run]\nlimit = true\n", "limit = true: this option takes a value, not true or false"),
     ],
 )

@@ -83,6 +83,11 @@ def test_what_is_no_message_is_said_with_its_column(value: Any) -> None:
         messages_of(value, "talk")
 
 
+def test_of_a_cell_of_messages_that_is_null_it_is_said_that_it_is_empty() -> None:
+    with pytest.raises(ValueError, match="'talk' holds no messages: it is empty"):
+        messages_of(None, "talk")
+
+
 def test_a_column_of_messages_is_asked_as_it_stands_and_a_bad_one_fails_alone(
     run: Command, folder: Path, bodies: list[dict[str, Any]]
 ) -> None:

@@ -14,6 +14,24 @@ if TYPE_CHECKING:
 
     from tests.cli.conftest import Command
 
+FAULTS = """
+def raises(*given, **options):
+    raise RuntimeError("not today")
+
+
+def no_model(name, **options):
+    return 3
+"""
+OF_FAULTS = """
+late = faults:raises
+[cottonpalm.writers]
+halfway = faults:raises
+[cottonpalm.providers]
+down = faults:raises
+number = faults:no_model
+[cottonpalm.observers]
+murky = faults:raises
+"""
 PACKAGE = ROOT / "examples" / "plugins"
 
 
@@ -31,8 +49,9 @@ def site(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
         f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in of.items()) for group, of in groups
     ]
     (info / "entry_points.txt").write_text(
-        "\n".join([*said, "[cottonpalm.readers]", "bad = no_such_module:f", ""])
+        "\n".join([*said, "[cottonpalm.readers]", "bad = no_such_module:f", OF_FAULTS, ""])
     )
+    (folder / "faults.py").write_text(FAULTS)
     (folder / f"{name}.py").write_bytes((PACKAGE / f"{name}.py").read_bytes())
     monkeypatch.syspath_prepend(str(folder))
     return folder
@@ -75,3 +94,40 @@ def test_a_plugin_that_is_not_there_or_does_not_work_is_one_line(
     assert "an echo has no server" in server
     (folder / "in.ltsv").write_text("no label\n")
     assert "in.ltsv cannot be read: ValueError" in cottonpalm("run", "in.ltsv", *asked).one_line
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--model", "down:x"), "--model down:x: RuntimeError: not today"),
+        (("--model", "number:x"), "--model number:x: the plugin made no chat model of it (int)"),
+        (("--model", "ecko:loud"), "unknown provider 'ecko'; did you mean echo?"),
+        (("--model", "echo:loud", "--observer", "murky"), "--observer murky: RuntimeError: not today"),
+    ],
+)
+def test_a_plugin_that_fails_is_named(
+    site: Path, cottonpalm: Command, folder: Path, words: tuple[str, ...], said: str
+) -> None:
+    (folder / "in.csv").write_text("id,text\n1,hello\n")
+    told = cottonpalm("run", "in.csv", "-p", "{text}", "-o", "out.csv", *words)
+    assert told.code == 2
+    assert said in told.one_line
+
+
+def test_a_reader_that_fails_as_it_opens_its_file_names_the_file(
+    site: Path, cottonpalm: Command, folder: Path
+) -> None:
+    (folder / "in.late").write_text("")
+    told = cottonpalm("run", "in.late", "-p", "{text}", "-o", "out.csv", "--model", "echo:loud")
+    assert told.code == 2
+    assert "in.late cannot be read: RuntimeError: not today" in told.one_line
+
+
+def test_a_writer_that_fails_names_the_file_and_where_the_answers_are(
+    site: Path, cottonpalm: Command, folder: Path
+) -> None:
+    (folder / "in.csv").write_text("id,text\n1,hello\n")
+    told = cottonpalm("run", "in.csv", "-p", "{text}", "-o", "out.halfway", "--model", "echo:loud")
+    assert told.code == 4
+    assert "cannot write to out.halfway: RuntimeError: not today; the results are safe in" in told.err
+    assert "1 row: 1 ok" in told.err

@@ -15,9 +15,8 @@ import pytest
 import zstandard
 
 from cottonpalm.cli.problems import Problem
-from cottonpalm.cli.readers.csv_rows import CHECKED
 from cottonpalm.cli.readers.encodings import HINT
-from cottonpalm.cli.readers.open_rows import open_rows
+from cottonpalm.cli.readers.open_rows import CHECKED, Reading, open_rows
 from cottonpalm.engine.input.reader import Broken
 
 if TYPE_CHECKING:
@@ -117,6 +116,26 @@ def test_a_quote_that_is_never_closed_is_refused_with_the_line_of_its_cell_befor
         "a.csv line 4: a quoted cell begins here and never ends; it takes in the 2 lines after it: "
         "close the quote, or double it where it is text"
     )
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "utf-16"])
+def test_a_quote_that_is_never_closed_is_seen_before_any_row_in_any_encoding(
+    tmp_path: Path, encoding: str
+) -> None:
+    path = write(tmp_path, "a.csv", 'text\n好\n"没有\n完\n'.encode(encoding))
+    how = Reading(encoding=encoding if encoding == "gbk" else None)
+    with pytest.raises(Problem, match="line 3: a quoted cell begins here and never ends"):
+        open_rows(path, how=how)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_a_byte_that_is_not_of_the_encoding_is_named_before_any_row_however_late_it_comes(
+    tmp_path: Path, name: str
+) -> None:
+    line = b'{"text": "x"}\n' if name == "a.jsonl" else b"text\n"
+    path = write(tmp_path, name, line * 100_000 + b"\xff\xff\n")
+    with pytest.raises(Problem, match=f"byte {len(line) * 100_000 + 1:,} \\(0xff\\) is not gbk"):
+        open_rows(path, how=Reading(encoding="gbk"))
 
 
 def test_a_quote_that_is_never_closed_ends_the_reading_where_nobody_could_know(tmp_path: Path) -> None:

@@ -316,6 +316,16 @@ class TestCostAware:
                 processor.batch(rows_of(3))
             assert server.requests == 0
 
+    @pytest.mark.parametrize(
+        ("own", "given", "holds"), [(10.0, 1.0, 1.0), (10.0, 0.0, 0.0), (2.0, 5.0, 2.0), (2.0, None, 2.0)]
+    )
+    def test_of_two_hourly_budgets_the_smaller_one_holds(
+        self, own: float, given: float | None, holds: float
+    ) -> None:
+        budget = Budget(total=20.0, per_hour=given)
+        assert CostAwareBatchProcessor(echo(), own, budget=budget).budget_per_hour == holds
+        assert (budget.per_hour, budget.total) == (holds, 20.0)
+
     def test_without_the_hook_the_hour_is_counted_afterwards(self) -> None:
         with Loopback() as server:
             processor = CostAwareBatchProcessor(openai_chain(server), request_hook=False)

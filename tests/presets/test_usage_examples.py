@@ -172,6 +172,16 @@ def test_the_classes_take_every_keyword_of_the_processor_and_refuse_others(chain
             getattr(cottonpalm, name)(chain, retries=3)
 
 
+def test_an_unknown_keyword_is_answered_with_each_of_those_that_can_be_given(chain: Any) -> None:
+    with pytest.raises(
+        TypeError, match="takes no keyword 'qqq'; it takes chunk_size, concurrency, "
+    ) as refused:
+        cottonpalm.ChunkedBatchProcessor(chain, qqq=3)  # type: ignore[call-arg]
+    named = str(refused.value).partition("it takes ")[2].split(", ")
+    assert len(named) == len(set(named))
+    assert not {"self", "chain"} & set(named)
+
+
 def test_importing_the_package_loads_none_of_them() -> None:
     program = "import sys, cottonpalm; print([m for m in sys.modules if 'presets' in m or 'langchain' in m])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from cottonpalm.cli.problems import Problem
+from cottonpalm.shell import Code
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from importlib.metadata import EntryPoint
 
     from cottonpalm.protocols import Observer
@@ -38,6 +40,26 @@ def load(kind: Kind, name: str) -> Any:
         raise Problem(f"{name} of {package} cannot be imported: {type(error).__name__}: {error}") from error
 
 
+@contextmanager
+def named(what: str, code: Code = Code.USAGE, let: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Say with what a plugin's code failed, in one line.
+
+    Args:
+        what: what the user asked of it; the message begins with it.
+        code: the exit code.
+        let: errors that the caller tells of.
+
+    Raises:
+        Problem: it failed.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, (Problem, *let)):
+            raise
+        raise Problem(f"{what}: {type(error).__name__}: {error}", code) from error
+
+
 def _there_are(known: dict[str, EntryPoint]) -> str:
     return f"there are {', '.join(sorted(known))}" if known else "none is installed"
 
@@ -48,8 +70,13 @@ def observers_of(names: Sequence[str]) -> list[Observer]:
     Raises:
         Problem: there is none of that name, or it is no observer.
     """
-    made = [load("observers", name)() for name in names]
-    for name, observer in zip(names, made, strict=True):
-        if not callable(getattr(observer, "see", None)):
-            raise Problem(f"--observer {name}: it has no method see(event)")
+    return [_observer(name) for name in names]
+
+
+def _observer(name: str) -> Observer:
+    make = load("observers", name)
+    with named(f"--observer {name}"):
+        made: Observer = make()
+    if not callable(getattr(made, "see", None)):
+        raise Problem(f"--observer {name}: it has no method see(event)")
     return made

@@ -52,8 +52,9 @@ class CostAwareBatchProcessor(Preset):
     Args:
         chain: any Runnable.
         budget_per_hour: US dollars in any 3,600 seconds.
-        **options: every keyword of `BatchProcessor`. A `budget=` of yours gets this `per_hour`, and all who share
-            it spend from it; with one, requests that cannot be bounded are refused, as everywhere.
+        **options: every keyword of `BatchProcessor`. A `budget=` of yours gets this `per_hour`, unless its own is
+            smaller, and all who share it spend from it; with one, requests that cannot be bounded are refused, as
+            everywhere.
 
     Attributes:
         budget_per_hour: US dollars; may be changed at any time.
@@ -71,7 +72,9 @@ class CostAwareBatchProcessor(Preset):
             )
         given = budget_of(options.get("budget"), "budget")
         self._budget: Budget = given or Budget(per_hour=budget_per_hour)
-        self._budget.per_hour = budget_per_hour
+        # A smaller one of the budget stays: it would be raised to ten dollars, which the caller may not even have said.
+        hours = (budget_per_hour, self._budget.per_hour)
+        self._budget.per_hour = min(dollars for dollars in hours if dollars is not None)
         self._strict = given is not None
         self.estimated_cost = 0.0
         tracker = {"total_cost": 0.0, "start_time": clock.wall(), "request_count": 0}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from cottonpalm.cli.chains.models import PROVIDERS
+from cottonpalm.cli.readers.encodings import marked
 
 LINE: Final = re.compile(r"\s*(?:export\s+)?(\w+)\s*=\s*(.*?)\s*")
 NAME: Final = ".env"
@@ -21,7 +22,8 @@ def take_keys(folder: str) -> str | None:
     wanted = {name for known in PROVIDERS.values() for name in (*known.keys, *known.urls)}
     os.environ.update({name: os.environ[name].strip() for name in wanted & os.environ.keys()})
     try:
-        text = (Path(folder) / NAME).read_text(encoding="utf-8-sig")
+        data = (Path(folder) / NAME).read_bytes()
+        text = data.decode(marked(data) or "utf-8-sig")
     except (OSError, UnicodeDecodeError):
         return None
     found = [(match[1], _bare(match[2])) for line in text.splitlines() if (match := LINE.fullmatch(line))]
@@ -31,7 +33,7 @@ def take_keys(folder: str) -> str | None:
 
 
 def _bare(value: str) -> str:
-    """The value without quotes, or without the comment behind it."""
+    """The value without quotes and what is blank within them, or without the comment behind it."""
     if value[:1] in ("'", '"') and value.find(value[0], 1) > 0:
-        return value[1 : value.find(value[0], 1)]
+        return value[1 : value.find(value[0], 1)].strip()
     return value.partition(" #")[0].strip()

@@ -154,6 +154,8 @@ def messages_of(value: Any, column: str) -> list[BaseMessage]:
         return [value]
     if isinstance(value, dict):
         value = value.get("messages", [value])
+    if value is None:
+        value = []
     if hasattr(value, "tolist"):  # of a Parquet file
         value = value.tolist()
     try:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cottonpalm.cli.chains.compatible import BY_LANGCHAIN, COMPATIBLE
-from cottonpalm.cli.plugins import load, plugins
+from cottonpalm.cli.plugins import load, named, plugins
 from cottonpalm.cli.problems import Problem
 
 if TYPE_CHECKING:
@@ -118,7 +118,8 @@ def check_model(spec: str, flag: str = "--model") -> tuple[str, str]:
     """
     provider, colon, name = spec.partition(":")
     known = [*PROVIDERS, *BY_LANGCHAIN]
-    if provider not in known and provider not in plugins("providers"):
+    known += [brought for brought in plugins("providers") if brought not in known]
+    if provider not in known:
         if not colon and (maker := maker_of(spec)):
             return maker, spec
         raise Problem(f"{flag} {spec}: {_unknown(provider, name, known)}")
@@ -163,7 +164,11 @@ def _by_langchain(provider: str, wish: Wish) -> BaseChatModel:
 
 def _brought(provider: str, wish: Wish) -> BaseChatModel:
     """The model of a provider that another package brings."""
-    made: BaseChatModel = load("providers", provider)(wish.name, base_url=wish.base_url, **wish.options)
+    make, what = load("providers", provider), f"{wish.flag} {provider}:{wish.name}"
+    with named(what, let=(ValueError, TypeError)):
+        made: BaseChatModel = make(wish.name, base_url=wish.base_url, **wish.options)
+    if not hasattr(made, "ainvoke"):
+        raise Problem(f"{what}: the plugin made no chat model of it ({type(made).__name__})")
     return made
 
 

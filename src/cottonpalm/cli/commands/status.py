@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
+from cottonpalm.cli.commands.shards import is_sharded
 from cottonpalm.cli.options.spec import RunSpec
+from cottonpalm.cli.problems import Problem, os_problem
 from cottonpalm.cli.screen import screen
 from cottonpalm.cli.store.held_store import existing_store
 from cottonpalm.observers.words.formatting import clean, duration, money, rate
@@ -17,7 +20,7 @@ from cottonpalm.store_extras import FindsRows
 from cottonpalm.stores.codec.glances import glances
 from cottonpalm.stores.codec.records import unpack
 from cottonpalm.types import numbered
-from cottonpalm.urls import shown
+from cottonpalm.urls import is_url, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,10 +49,25 @@ def job_of(url: str, name: str) -> RunSpec:
     """What a run of the store does.
 
     Raises:
-        Problem: there is no such store or run, or it was made from Python.
+        Problem: there is no such store or run, it was made from Python, or its input is not where it was.
     """
     with existing_store(url) as store:
-        return RunSpec.of(store.known(name).meta, name)
+        job = RunSpec.of(store.known(name).meta, name)
+    if not (job.read_once or is_url(job.input) or is_sharded(job.input)):
+        _check_input(job.input, name)
+    return job
+
+
+def _check_input(path: str, name: str) -> None:
+    try:
+        Path(path).stat()
+    except FileNotFoundError as error:
+        raise Problem(
+            f"{os_problem('read', path, error)}; put it back, or give the run's command with its new place and "
+            f"--run {name}, and then this one again"
+        ) from error
+    except OSError:
+        return  # whoever opens it says what is wrong
 
 
 def show_status(url: str, name: str | None, *, verbose: bool) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 NAME: Final = "cottonpalm.toml"
+CHOOSING: Final = ("config", "profile")  # which file, and what of it
 BEGINNING: Final = """\
 # Options of `cottonpalm run` and `cottonpalm plan` in this folder: any flag, without its dashes.
 # What is said on the command line goes before what stands here.
@@ -108,7 +109,12 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 def _option(key: str, known: Mapping[str, Any], path: Path) -> Any:
     """Return the parameter that a key of the file means; None where only another command has it."""
-    if (word := key.replace("_", "-")) in known:
+    word = key.replace("_", "-")
+    if word in CHOOSING:  # it would be read too late, and nothing would come of it
+        raise Problem(
+            f"{path}: {word} stands in the file that it chooses from: say --{word} on the command line"
+        )
+    if word in known:
         return known[word]
     import difflib
 

@@ -89,7 +89,7 @@ ShowProgress = Annotated[
         help="Show how far the run is: live on a terminal, a line every ten seconds elsewhere.",
     ),
 ]
-Quiet = Annotated[bool, SEE("--quiet", "-q", metavar="", help="Say nothing but errors.")]
+Quiet = Annotated[bool, SEE("--quiet", "-q", metavar="", help="Say nothing but errors and warnings.")]
 Verbose = Annotated[
     bool,
     SEE(

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import csv
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from cottonpalm.cli.problems import Problem
-from cottonpalm.cli.readers.encodings import HINT
+from cottonpalm.cli.readers.encodings import HINT, chunks
 from cottonpalm.cli.readers.line_rows import LineRows
 from cottonpalm.cli.readers.rows import MORE, BadRow, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import io
+    from collections.abc import Callable, Iterator
 
 CELL_MAX: Final = 1 << 26  # characters: an unclosed quote must not swallow a whole file
-CHUNK: Final = 1 << 20
-CHECKED: Final = 1 << 28  # bytes: read in a fraction of a second
 QUOTE: Final = b'"'
 SEPARATORS: Final = (",", ";", "\t", "|")  # in doubt, the first
 SAID: Final = re.compile(rb'"?sep=([,;\t|])"?\s*')
@@ -203,23 +201,24 @@ def separator_in(header: bytes) -> str:
     return max(SEPARATORS, key=lambda mark: bare.count(mark.encode()))
 
 
-def check_quotes(name: str, path: str, delimiter: str | None) -> None:
+def check_quotes(name: str, opened: Callable[[], io.BufferedReader[Any]], delimiter: str | None) -> None:
     """Check that a file closes each quote that it opens, before its first row costs anything.
 
     It counts the quotes, which is fast. If their number is even, each one is closed; if it is odd, it reads the file.
-    A file of more than `CHECKED` bytes is not looked at: its first row shall not wait for its last. There the reading
-    ends at such a quote, when the rows before it are done.
+
+    Args:
+        name: for messages.
+        opened: opens it at its beginning, in UTF-8.
+        delimiter: what stands between two cells, if the user said it.
 
     Raises:
         Problem: a quote is never closed; the message names the line where its cell begins.
     """
-    if Path(path).stat().st_size > CHECKED:
-        return
-    with Path(path).open("rb", buffering=1 << 18) as file:
-        if sum(chunk.count(QUOTE) for chunk in iter(lambda: file.read(CHUNK), b"")) % 2 == 0:
+    with opened() as text:
+        if sum(chunk.count(QUOTE) for chunk in chunks(text)) % 2 == 0:
             return
-        file.seek(0)
-        for _ in Csv(name, file, delimiter=delimiter):
+    with opened() as text:
+        for _ in Csv(name, text, delimiter=delimiter):
             pass
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 from cottonpalm.cli.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 CHUNK: Final = 1 << 16
+BUFFER: Final = 1 << 18
 MARKS: Final = (
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -38,6 +39,18 @@ def check_encoding(name: str) -> str:
         raise Problem(
             f"--encoding {name}: there is no such encoding; common ones are utf-8, utf-16, gbk, cp1252, latin-1"
         ) from None
+
+
+def in_utf8(stream: io.BufferedReader[Any], encoding: str | None, name: str) -> io.BufferedReader[Any]:
+    """Return the stream itself if its text is UTF-8, else one that gives it in UTF-8."""
+    if encoding in (None, "utf-8"):
+        return stream
+    return io.BufferedReader(Recoded(stream.read1, encoding, name, stream.close), BUFFER)
+
+
+def chunks(stream: io.BufferedReader[Any]) -> Iterator[bytes]:
+    """Give the bytes of a stream to its end."""
+    return iter(lambda: stream.read(CHUNK), b"")
 
 
 class Recoded(io.RawIOBase):

@@ -19,7 +19,7 @@ from cottonpalm.cli.files.compression import Unpacked, Unpacker, packing_of
 from cottonpalm.cli.files.formats import format_of, is_tabbed, suffix_of
 from cottonpalm.cli.problems import Problem, os_problem
 from cottonpalm.cli.readers.csv_rows import Csv, check_quotes
-from cottonpalm.cli.readers.encodings import Recoded, check_encoding, marked
+from cottonpalm.cli.readers.encodings import BUFFER, Recoded, check_encoding, chunks, in_utf8, marked
 from cottonpalm.cli.readers.json_rows import JsonLines, Pipe, PipedLines
 from cottonpalm.cli.readers.rows import RowFields, request_column
 from cottonpalm.urls import file_name, is_url
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from cottonpalm.cli.readers.rows import InputRows
 
 Make: TypeAlias = "Callable[..., LineRows]"
-BUFFER: Final = 1 << 18
+CHECKED: Final = 1 << 28  # bytes: read in a fraction of a second
 STDIN: Final = "standard input"
 
 
@@ -116,12 +116,34 @@ def _file(path: str, form: Format, how: Reading) -> InputRows:
             return Xlsx(file_name(path), stream)
         if is_tabbed(path) and how.delimiter is None:
             how = how._replace(delimiter="\t")
-        encoding = how.encoding or marked(_peek(stream, file_name(path)))
-        if form == ("csv", "") and size is not None and not is_url(path) and encoding is None:
-            check_quotes(file_name(path), path, how.delimiter)
+        if not form.packing and not is_url(path) and size is not None and size <= CHECKED:
+            encoding = how.encoding or marked(_peek(stream, file_name(path)))
+            _check_whole(path, form.kind, how._replace(encoding=encoding))
         return _of_lines(
             _maker(form.kind, how), file_name(path), stream, size, form.packing, encoding=how.encoding
         )
+
+
+def _check_whole(path: str, kind: str, how: Reading) -> None:
+    """Read a file through, before its first row costs anything, for what would end the reading amid its rows.
+
+    A file of more than `CHECKED` bytes is not looked at: its first row shall not wait for its last. There the reading
+    ends at such a place, when the rows before it are done.
+
+    Raises:
+        Problem: a byte is not of its encoding, or a quote of a CSV is never closed.
+    """
+    name = file_name(path)
+
+    def opened() -> io.BufferedReader[Any]:
+        return in_utf8(io.BufferedReader(io.FileIO(path), BUFFER), how.encoding, name)
+
+    if kind == "csv":
+        check_quotes(name, opened, how.delimiter)
+    elif how.encoding is not None:
+        with opened() as text:
+            for _ in chunks(text):
+                pass
 
 
 def _maker(kind: str, how: Reading) -> Make:
@@ -159,8 +181,7 @@ def _of_lines(
     if found and found == packing:
         inner = io.BufferedReader(Unpacked(stream, Unpacker(packing, name)), BUFFER)
     encoding = encoding or marked(_peek(inner, name))
-    if encoding not in (None, "utf-8"):
-        inner = io.BufferedReader(Recoded(inner.read1, encoding, name, inner.close), BUFFER)
+    inner = in_utf8(inner, encoding, name)
     if inner is stream:
         return make(name, stream, size)
     return make(name, inner, size, stream.tell if size is not None else None)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cottonpalm.cli.plugins import load
-from cottonpalm.cli.problems import Problem
+from cottonpalm.cli.plugins import load, named
 from cottonpalm.cli.readers.rows import InputRows, Row
 
 if TYPE_CHECKING:
@@ -36,13 +35,13 @@ class PluginRows(InputRows):
 
     def _begin(self) -> None:
         path, suffix = self._opened
-        self._rows = iter(load("readers", suffix)(path))
+        read = load("readers", suffix)
+        with named(f"{self.name} cannot be read"):
+            self._rows = iter(read(path))
 
     def _next(self) -> Row | None:
-        try:
+        with named(f"{self.name} cannot be read"):
             row = next(self._rows, None)
-        except Exception as error:
-            raise Problem(f"{self.name} cannot be read: {type(error).__name__}: {error}") from error
         if row is None:
             return None
         self.begins += 1

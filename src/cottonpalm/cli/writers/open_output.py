@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cottonpalm import clock
 from cottonpalm.cli.files import output_file
-from cottonpalm.cli.files.formats import format_of, is_tabbed, stem_of, suffix_of
+from cottonpalm.cli.files.formats import format_of, is_tabbed, stem_of
 from cottonpalm.cli.files.output_file import Mark
 from cottonpalm.cli.files.remote import check_writable
 from cottonpalm.cli.problems import Problem, extra, os_problem
@@ -224,7 +224,7 @@ def whole_output(
     if form.kind == "plugin":
         from cottonpalm.cli.writers.plugin_table import write_with
 
-        write = write_with(suffix_of(path))
+        write = write_with(path)
     else:
         write = writer_of(form.kind, csv)
     return WholeOutput(

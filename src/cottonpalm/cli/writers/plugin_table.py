@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from cottonpalm.cli.plugins import load
+from cottonpalm.cli.files.formats import suffix_of
+from cottonpalm.cli.plugins import load, named
 from cottonpalm.engine.output.table import beside, row_of
+from cottonpalm.errors import CottonpalmError
+from cottonpalm.shell import Code
+from cottonpalm.urls import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,12 +17,14 @@ if TYPE_CHECKING:
     from cottonpalm.cli.writers.tables import Table, Write
 
 
-def write_with(suffix: str) -> Write:
-    """Return the function that writes results with the plugin of this suffix."""
-    write = load("writers", suffix)
+def write_with(path: str) -> Write:
+    """Return the function that writes results with the plugin of this file's suffix."""
+    write = load("writers", suffix_of(path))
 
     def written(file: BinaryIO, table: Table) -> list[str]:
-        write(file, list(table.names()), _records(table))
+        names, records = list(table.names()), _records(table)
+        with named(f"cannot write to {shown(path)}", Code.STOPPED, let=(OSError, CottonpalmError)):
+            write(file, names, records)
         return []
 
     return written
