@@ -63,8 +63,9 @@ def test_an_async_function_of_a_row_is_refused_as_nobody_awaits_it(keyword: str)
     async def later(row: str) -> str:
         return row
 
+    given: dict[str, Any] = {keyword: later}
     with pytest.raises(ConfigError, match=rf"^{keyword}=.* must be a function without async"):
-        BatchProcessor(ScriptedChain()).start(ROWS, **{keyword: later})
+        BatchProcessor(ScriptedChain()).start(ROWS, **given)
 
 
 def test_a_plan_finds_stored_rows_by_their_ids(tmp_path: Path) -> None:

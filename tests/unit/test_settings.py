@@ -60,8 +60,9 @@ class _SaysLater:
 @pytest.mark.parametrize("keyword", ["validate", "classify", "priority", "prices"])
 @pytest.mark.parametrize("later", [_says_later, _SaysLater(), partial(_says_later, 1)])
 def test_a_function_that_would_have_to_be_awaited_is_refused(keyword: str, later: Any) -> None:
+    given: dict[str, Any] = {keyword: later}
     with pytest.raises(ConfigError, match=rf"^{keyword}=.* must be a function without async"):
-        BatchProcessor(CHAIN, **{keyword: later})
+        BatchProcessor(CHAIN, **given)
 
 
 @pytest.mark.parametrize(
