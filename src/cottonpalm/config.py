@@ -219,7 +219,7 @@ class Budget:
             dollars = getattr(self, name)
             _need(
                 dollars is None or (is_number(dollars) and 0 <= dollars < math.inf),
-                f"Budget({name}={dollars}): a budget is a number of dollars, and cannot be negative",
+                f"Budget({name}={dollars!r}): a budget is a number of dollars, and cannot be negative",
             )
         _need(
             self.total is not None or self.per_hour is not None,
@@ -282,7 +282,7 @@ class Cache:
             f"Cache(ttl={self.ttl!r}) must be a positive number of seconds, or None",
         )
         _need(
-            self.path is None or isinstance(self.path, str | Path),
+            self.path is None or (isinstance(self.path, str | Path) and self.path != ""),
             f"Cache(path={self.path!r}) must be a file's path",
         )
         if self.path is not None:

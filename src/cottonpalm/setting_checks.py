@@ -9,6 +9,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -142,15 +143,20 @@ def budget_of(given: Budget | float | None, what: str) -> Budget | None:
 
 
 def function(value: Of, what: str) -> Of:
-    """None, or something that can be called."""
-    if value is None or callable(value):
-        return value
-    raise ConfigError(f"{what}={value!r} must be a function")
+    """None, or something that can be called, and whose word is there when it returns."""
+    if value is not None and not callable(value):
+        raise ConfigError(f"{what}={value!r} must be a function")
+    # what an async function says is lost, as nobody awaits it: each answer would count as valid
+    if iscoroutinefunction(value) or iscoroutinefunction(getattr(value, "__call__", None)):  # noqa: B004
+        raise ConfigError(f"{what}={value!r} must be a function without async: nobody awaits what it says")
+    return value
 
 
 def prices_of(given: Of, what: str) -> Of:
     """None, a table by model (whose entries are checked where they are read), or a function."""
-    if given is None or callable(given) or isinstance(given, Mapping):
+    if callable(given):
+        return function(given, what)
+    if given is None or isinstance(given, Mapping):
         return given
     raise ConfigError(
         f"{what}={given!r}: say {{model: (dollars in, dollars out per million tokens)}}, or a function (model, usage)"

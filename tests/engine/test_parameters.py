@@ -58,6 +58,16 @@ def test_started_runs_take_ids_and_priorities(tmp_path: Path) -> None:
     assert chain.rows[3:] == ["e", "d"]
 
 
+@pytest.mark.parametrize("keyword", ["ids", "priorities"])
+def test_an_async_function_of_a_row_is_refused_as_nobody_awaits_it(keyword: str) -> None:
+    async def later(row: str) -> str:
+        return row
+
+    given: dict[str, Any] = {keyword: later}
+    with pytest.raises(ConfigError, match=rf"^{keyword}=.* must be a function without async"):
+        BatchProcessor(ScriptedChain()).start(ROWS, **given)
+
+
 def test_a_plan_finds_stored_rows_by_their_ids(tmp_path: Path) -> None:
     processor = stored(echo(), tmp_path)
     processor.batch(ROWS, ids=IDS)

@@ -176,6 +176,23 @@ def test_a_key_set_in_code_a_client_of_ones_own_and_a_lock_are_named_before_any_
         assert "sk-of-nobody" not in str(caught.value)
 
 
+@pytest.mark.parametrize("mode", ["r", "rb", "w"])
+def test_an_open_file_is_named_and_not_copied(mode: str, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("one\ntwo\n")
+    with (tmp_path / "notes.txt").open(mode) as notes:
+        chain = RunnableLambda(lambda row: (notes, row)[1])
+        with pytest.raises(ConfigError, match=r"'notes' \(_io\.\w+\)"):
+            BatchProcessor(chain, executor="processes", workers=1).batch(["x"])
+
+
+def test_a_function_that_writes_to_standard_output_travels(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with (tmp_path / "out.txt").open("w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert packed(lambda row: print(row, file=out))
+
+
 @pytest.mark.timeout(200)
 def test_a_module_that_is_not_where_the_workers_run_is_named(
     processes: Callable[..., Any], monkeypatch: pytest.MonkeyPatch

@@ -16,6 +16,7 @@ from cottonpalm import BatchProcessor, RateLimit, clock
 from cottonpalm.testing import FlakyTransport, Flaw, ScriptedChain, VirtualLoop, cancel_at, virtual_run
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import ModuleType
 
 pytestmark = pytest.mark.core
@@ -231,6 +232,13 @@ def test_a_scripted_chain_knows_how_many_calls_were_under_way_at_once() -> None:
         return chain.peak
 
     assert virtual_run(main()) == 3
+
+
+def test_what_a_scripted_chain_has_counted_makes_no_other_chain_of_it(tmp_path: Path) -> None:
+    chain = ScriptedChain(then=str.upper)
+    for _ in range(2):  # as a test of a run that goes on does, which has one chain and two processors
+        assert BatchProcessor(chain, store=tmp_path / "runs.db", run="one").batch(["a", "b"]) == ["A", "B"]
+    assert chain.rows == ["a", "b"]
 
 
 # -- FlakyTransport ---------------------------------------------------------------------------------

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.runnables import RunnableLambda
 
-from cottonpalm import BatchLane, BatchProcessor, Budget, ConfigError, RetryPolicy
+from cottonpalm import BatchLane, BatchProcessor, Budget, Cache, ConfigError, RetryPolicy
 from cottonpalm.settings import Settings, hows
 
 if TYPE_CHECKING:
@@ -43,6 +44,39 @@ def test_the_docstring_explains_every_parameter_once() -> None:
 
 def test_a_processor_that_is_told_nothing_has_the_defaults() -> None:
     assert BatchProcessor(CHAIN)._settings == Settings.of(CHAIN, {})
+
+
+async def _says_later(*_: Any) -> None:
+    """A function whose word comes when it is awaited, which a check never does."""
+
+
+class _SaysLater:
+    """The same as an object that can be called."""
+
+    async def __call__(self, *_: Any) -> None:
+        """Say nothing yet."""
+
+
+@pytest.mark.parametrize("keyword", ["validate", "classify", "priority", "prices"])
+@pytest.mark.parametrize("later", [_says_later, _SaysLater(), partial(_says_later, 1)])
+def test_a_function_that_would_have_to_be_awaited_is_refused(keyword: str, later: Any) -> None:
+    given: dict[str, Any] = {keyword: later}
+    with pytest.raises(ConfigError, match=rf"^{keyword}=.* must be a function without async"):
+        BatchProcessor(CHAIN, **given)
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda: Cache(path=""), r"Cache\(path=''\) must be a file's path"),
+        (lambda: Budget(total="5"), r"Budget\(total='5'\): a budget is a number of dollars"),  # type: ignore[arg-type]
+    ],
+)
+def test_text_that_is_no_path_or_no_amount_is_refused_as_it_was_given(
+    made: Callable[[], object], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        made()
 
 
 def test_what_a_processor_is_told_reaches_the_setting_of_that_name() -> None:

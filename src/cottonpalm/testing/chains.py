@@ -26,18 +26,29 @@ class ScriptedChain(Runnable[Any, Any]):
         *steps: taken in the order of the calls, not of the rows.
         then: the reply to a row once the script has run out, whatever its type; an exception is raised. Without it,
             a further call is an AssertionError.
-
-    Attributes:
-        rows: the input of every call, in order.
-        active: calls under way now.
-        peak: the most calls that were ever under way at once.
     """
 
     def __init__(self, *steps: Any, then: Callable[[Any], Any] | None = None) -> None:
         self._steps, self._then = iter(steps), then
         self._lock = threading.Lock()
-        self.rows: list[Any] = []
-        self.active = self.peak = 0
+        # Public fields of a chain count as its parameters, and what was called makes no other chain of it.
+        self._rows: list[Any] = []
+        self._active = self._peak = 0
+
+    @property
+    def rows(self) -> list[Any]:
+        """The input of every call, in order."""
+        return self._rows
+
+    @property
+    def active(self) -> int:
+        """Calls under way now."""
+        return self._active
+
+    @property
+    def peak(self) -> int:
+        """The most calls that were ever under way at once."""
+        return self._peak
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002, ARG002
         """Do the next steps, up to a reply or an exception."""
@@ -69,13 +80,13 @@ class ScriptedChain(Runnable[Any, Any]):
 
     def _enter(self, row: Any) -> None:
         with self._lock:
-            self.rows.append(row)
-            self.active += 1
-            self.peak = max(self.peak, self.active)
+            self._rows.append(row)
+            self._active += 1
+            self._peak = max(self._peak, self._active)
 
     def _leave(self) -> None:
         with self._lock:
-            self.active -= 1
+            self._active -= 1
 
 
 def _said(step: Any) -> Any:

@@ -19,6 +19,7 @@ from cottonpalm.engine.input.keys import KEY_BYTES, content_key, id_key, is_told
 from cottonpalm.engine.input.slot_list import SlotList
 from cottonpalm.errors import ConfigError, words_of
 from cottonpalm.protocols import FAILED, OK, RETRYABLE
+from cottonpalm.setting_checks import function
 from cottonpalm.types import ErrorRecord, Item, numbered
 
 if TYPE_CHECKING:
@@ -69,7 +70,9 @@ class PerRow:
             raise ConfigError(
                 f"{what} must be a list with one for each row, or a function of the row, not {type(given).__name__}"
             )
-        if given is not None and not callable(given) and total is not None and len(given) != total:
+        if callable(given):
+            function(given, what)
+        elif given is not None and total is not None and len(given) != total:
             raise ConfigError(f"{len(given)} {what} were given for {total} rows; give one for each row")
         self._given, self._what = values_in(given), what
         self.given, self.is_function = given is not None, callable(given)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.embeddings import Embeddings
@@ -84,10 +85,18 @@ def _with_models(base: Any) -> type[Any]:
         def reducer_override(self, obj: Any) -> Any:
             if isinstance(obj, BaseLanguageModel | Embeddings) and isinstance(obj, BaseModel):
                 return _made, (type(obj), _told(obj))
+            if isinstance(obj, io.TextIOWrapper) and not _is_standard(obj):
+                # cloudpickle would send a copy of one that is read, and each worker would read all of it
+                raise pickle.PicklingError("an open file stays in its process")
             other = getattr(super(), "reducer_override", None)
             return NotImplemented if other is None else other(obj)
 
     return Pickler
+
+
+def _is_standard(file: io.TextIOWrapper) -> bool:
+    """Whether it is this process's own input or output: each worker has its own, which takes its place there."""
+    return any(file is one for one in (sys.stdin, sys.stdout, sys.stderr))
 
 
 def _made(cls: type[Any], told: dict[str, Any]) -> Any:
