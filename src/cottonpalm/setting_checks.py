@@ -116,7 +116,9 @@ def chunk_size_of(value: int | None, what: str) -> int | None:
 
 def failures_of(value: float | None, what: str) -> float | None:
     """A number of rows, or a share below 1."""
-    if value is not None and not (is_number(value) and value >= 0):
+    if value is None:
+        return value
+    if not (is_number(value) and value >= 0) or (1 < value < math.inf and value % 1):
         raise ConfigError(f"{what}={value!r}: say a number of rows, or a share such as 0.1")
     return value
 

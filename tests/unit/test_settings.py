@@ -69,10 +69,14 @@ def test_a_function_that_would_have_to_be_awaited_is_refused(keyword: str, later
     ("made", "said"),
     [
         (lambda: Cache(path=""), r"Cache\(path=''\) must be a file's path"),
+        (
+            lambda: BatchProcessor(CHAIN, max_failures=1.5),
+            r"max_failures=1\.5: say a number of rows, or a share",
+        ),
         (lambda: Budget(total="5"), r"Budget\(total='5'\): a budget is a number of dollars"),  # type: ignore[arg-type]
     ],
 )
-def test_text_that_is_no_path_or_no_amount_is_refused_as_it_was_given(
+def test_what_is_no_path_or_no_amount_is_refused_as_it_was_given(
     made: Callable[[], object], said: str
 ) -> None:
     with pytest.raises(ConfigError, match=said):
