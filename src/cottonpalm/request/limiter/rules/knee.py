@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     from cottonpalm.request.limiter.rules.sent import Sent
 
 MORE: Final = 0.5  # of as much more: what more in flight have to do, over that they do no more
-WIDE: Final = (
-    2.0  # one number in flight over the other, while nobody knows where the knee is; then its fourth root
-)
+WIDE: Final = 1.5  # one number in flight over the other, while nobody knows where the knee is; then its root
 ROOT_2: Final = math.sqrt(2)
 MANY: Final = 64  # answers that are worked in together
 NONE: Final = (0, 0.0, 0.0)
@@ -87,11 +85,12 @@ class Knee:
         self.times: AnswerTimes | None = None
         self._among = math.inf  # so many were in flight when an answer took `usual_s`: the mean of...
         self._amongs = 0.0  # ...these, added up
+        self._widest = WIDE
         self._begin_search(1.0)
 
     def _begin_search(self, limit: float) -> None:
         self.level = limit
-        self._ratio, self._up, self._there = WIDE, True, False
+        self._ratio, self._up, self._there = self._widest, True, False
         self._here: Seen | None = None
         self._sum, self._pairs, self._quiet, self._rest = 0.0, 0, 0, 1
 
@@ -127,8 +126,12 @@ class Knee:
         return self._lates >= ENOUGH
 
     def settle(self, now: float, limit: float, crowd: float) -> None:
-        """The server is full with so many: look round there. Where a crowd only took longer, that is checked."""
+        """The server is full with so many: look round there. Where a crowd only took longer, that is checked.
+
+        Without a crowd requests came to nothing, as in an outage: the number is a guess, and what fits may be far off.
+        """
         self._work_in()
+        self._widest = WIDE if crowd else WIDE * WIDE
         self.found = True
         self._suspect, self._settled_s = crowd, now if crowd else math.inf
         self._begin_search(limit)
@@ -323,7 +326,7 @@ class Knee:
         assert here is not None
         self._there = False
         apart = abs(math.log(seen.crowd / here.crowd))
-        if apart < 0.5 * math.log(self._ratio):  # nearly as many as before: no trial at all
+        if apart < 0.25 * math.log(WIDE):  # as many as before: no trial at all
             self._up = True
             return self.level
         self._sum += self._ratio_of(here, seen) if self._up else self._ratio_of(seen, here)
@@ -331,14 +334,14 @@ class Knee:
         if abs(self._sum) < SURE:
             if self._pairs >= ENOUGH:  # the knee is here
                 self._quiet, self._rest = self._rest, min(HOLD, 2 * self._rest)
-                self._ratio, self._sum, self._pairs, self._up = WIDE**0.25, 0.0, 0, not self._up
+                self._ratio, self._sum, self._pairs, self._up = math.sqrt(WIDE), 0.0, 0, not self._up
             return self.level
         if (self._sum > 0) is self._up:
             self.level, self._here, self._there = other, seen, True
-            self._ratio, self._rest = min(WIDE, self._ratio**1.5), 1
+            self._ratio, self._rest = min(self._widest, self._ratio**1.5), 1
             other = self._other()
         else:
-            self._up, self._ratio = not self._up, WIDE**0.25
+            self._up, self._ratio = not self._up, math.sqrt(WIDE)
             other = self.level
         self._sum, self._pairs = 0.0, 0
         return other
