@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from functools import partial
@@ -24,8 +25,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from cottonpalm import clock
 from cottonpalm.cli.app import main
 from cottonpalm.cli.screen.explained import explain
+from cottonpalm.cli.signals import ONE_S, Signals
 from tests.cli.conftest import Command, lines, rows
 from tests.cli.killing import environment
 from tests.support.programs import Cottonpalm, run
@@ -125,11 +128,34 @@ def test_the_second_signal_leaves_at_once(start: Start, tmp_path: Path, server: 
     server.wait(requests=6, in_flight=4, timeout_s=60)
     process.send_signal(signal.SIGINT)
     assert "stopping" in stderr_line(process)
+    time.sleep(ONE_S)
     process.send_signal(signal.SIGINT)
     rest = rest_of(process)  # nothing was released
     assert process.returncode == 130, rest
     assert "leaving" in rest
     assert len(lines(tmp_path / "out.jsonl")) == 2
+
+
+@pytest.fixture
+def clock_by_hand() -> Iterator[list[float]]:
+    """The time in seconds, as the one item of a list."""
+    seconds = [0.0]
+    clock.replace(lambda: seconds[0])
+    yield seconds
+    clock.replace()
+
+
+def test_a_signal_that_comes_twice_at_once_is_one(clock_by_hand: list[float]) -> None:
+    """As from `timeout`, which sends it to the command, and then to all that the command began."""
+    said: list[str] = []
+    with Signals(said.append) as signals:
+        for times in (1, 2):
+            signal.raise_signal(signal.SIGTERM)
+            clock_by_hand[0] += 0.9 * ONE_S
+            signal.raise_signal(signal.SIGTERM)
+            clock_by_hand[0] += ONE_S
+            assert (signals.code, len(said)) == (143, times)
+    assert [word.partition(":")[0] for word in said] == ["stopping", "leaving"]
 
 
 def test_a_terminal_that_is_closed_stops_the_run_as_one_ctrl_c_does(
@@ -368,6 +394,7 @@ def test_a_chain_that_blocks_the_loop_is_left_by_the_third_signal(start_chain: S
     for word in ("stopping", "leaving"):
         process.send_signal(signal.SIGINT)
         assert word in stderr_line(process)
+        time.sleep(ONE_S)
     process.send_signal(signal.SIGINT)
     assert rest_of(process).startswith("cottonpalm: left at once")
     assert process.returncode == 130

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import ctypes
 import signal
 import subprocess
 import sys
@@ -252,6 +253,33 @@ def test_an_executor_of_the_callers_own_is_used() -> None:
 
     with ThreadPoolExecutor(1, thread_name_prefix="mine") as pool:
         assert bridge().wait(main(pool)) == "mine_0"
+
+
+def test_an_exception_that_another_thread_raises_in_the_waiting_one_ends_the_wait() -> None:
+    """As timeouts of tasks do in a scheduler's worker threads, where no signal handler runs."""
+    begun, cancelled = threading.Event(), threading.Event()
+    met: list[type[BaseException]] = []
+
+    async def endless() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    def task() -> None:
+        try:
+            bridge().wait(endless())
+        except TimeoutError as exc:
+            met.append(type(exc))
+
+    thread = threading.Thread(target=task, daemon=True)
+    thread.start()
+    assert begun.wait(10)
+    assert thread.ident is not None
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(TimeoutError))
+    thread.join(10)
+    assert (met, cancelled.is_set()) == ([TimeoutError], True)
 
 
 # -- programs of their own --------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 import textwrap
 from functools import partial
@@ -19,7 +20,7 @@ from cottonpalm.chain.installed import LIBRARIES
 _FORM: Final = "cottonpalm_form"  # on a class of ours: a number, raised by hand when it makes other answers
 _OURS: Final = "cottonpalm"
 _TRIES: Final = 1000
-_parsing = Lock()
+_parsing = Lock()  # held for as long as it takes to parse a file
 # To find one, Python parses its whole file.
 _class_texts: WeakKeyDictionary[type, str | None] = WeakKeyDictionary()
 
@@ -146,3 +147,12 @@ def hash_of(*parts: bytes) -> str:
     for part in parts:
         hasher.update(b"%d:" % len(part) + part)
     return hasher.hexdigest()
+
+
+def _after_fork() -> None:
+    global _parsing  # noqa: PLW0603 - another thread of the parent may have held it
+    _parsing = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -13,6 +13,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
+from cottonpalm import clock
 from cottonpalm.shell import Code
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 CODES: Final = {signal.SIGINT: Code.INTERRUPTED, signal.SIGTERM: Code.TERMINATED}
 HANG_UP: Final = getattr(signal, "SIGHUP", None)  # the terminal is gone; Windows has none
+# Signals no further apart are one: `timeout` sends its own to the command and to the command's group, and a program
+# that passes on the terminal's Ctrl-C sends it to one that has it already. Nobody presses a key twice that fast.
+ONE_S: Final = 0.1
 LEAVE_S: Final = 10  # so long after the second signal we end the process: a step may block the loop
 SHOW_CURSOR: Final = b"\x1b[?25h\n"
 
@@ -53,6 +57,7 @@ class Signals:
         self._run: Stoppable | None = None
         self._say = say
         self._leaving = False
+        self._counted_s = -ONE_S  # when the latest signal came that was no repetition
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -84,6 +89,9 @@ class Signals:
             self._run.stop("interrupted")
 
     def _on(self, number: int, frame: FrameType | None) -> None:
+        if (now := clock.now()) - self._counted_s < ONE_S:
+            return
+        self._counted_s = now
         if self.code is None:
             self.code = Code.HUNG_UP if number == HANG_UP else CODES[signal.Signals(number)]
             self._say("stopping: what is in flight is finished and kept (once more to leave at once)")

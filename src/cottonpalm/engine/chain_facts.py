@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from cottonpalm.chain import cache_key, clients, fingerprint, traits
 from cottonpalm.chain.questions import names_read, question_by
+from cottonpalm.once import once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,19 +30,19 @@ class ChainFacts:
         """The chain and its fallbacks."""
         return [self.chain, *self._settings.fallbacks]
 
-    @cached_property
+    @once
     def description(self) -> dict[str, Any]:
         """Describe what the answers depend on, part by part, without secrets; or use the user's version string."""
         if self._settings.fingerprint is not None:
             return {"fingerprint": self._settings.fingerprint}
         return fingerprint.together(self._described)
 
-    @cached_property
+    @once
     def _described(self) -> list[dict[str, Any]]:
         """The chain and its fallbacks, part by part."""
         return [fingerprint.describe(chain) for chain in self.chains]
 
-    @cached_property
+    @once
     def types(self) -> Mapping[str, type]:
         """The Pydantic classes from which stored outputs are rebuilt."""
         found: dict[str, type] = {}
@@ -50,12 +50,12 @@ class ChainFacts:
             found.update(traits.output_types(chain, self._settings.output_type))
         return found
 
-    @cached_property
+    @once
     def question(self) -> Callable[[Any], Any] | None:
         """Return what takes the question out of a row, for the cache; None: the whole row is the question."""
         return question_by(self.names_read)
 
-    @cached_property
+    @once
     def names_read(self) -> frozenset[str] | None:
         """The names of a row that the chain or a fallback reads; None: they may read the whole row."""
         return names_read(self.chains)
@@ -64,11 +64,11 @@ class ChainFacts:
         """Whether functions of the chain, a fallback or a replica send by this HTTP client."""
         return clients.send_by(self._models_read, client)
 
-    @cached_property
+    @once
     def _models_read(self) -> Mapping[int, Any]:
         return clients.models_read([*self.chains, *self._settings.replicas])
 
-    @cached_property
+    @once
     def digest(self) -> bytes:
         """A 16-byte digest of everything besides the row that shapes an answer, for the cache in memory."""
         return cache_key.digest(self.chains, *self._besides, described=self._described)
@@ -81,7 +81,7 @@ class ChainFacts:
         most = budget.max_output_tokens if budget is not None and cut else None
         return settings.validate, settings.accept_truncated, most
 
-    @cached_property
+    @once
     def lasting_digest(self) -> bytes | None:
         """A digest that is the same in every process; None, with a warning, if no such digest can be made."""
         settings = self._settings
@@ -97,12 +97,12 @@ class ChainFacts:
             )
             return None
 
-    @cached_property
+    @once
     def answer_is_a_message(self) -> bool:
         """Whether users see in the answer itself that it was cut."""
         return traits.answer_is_a_message(self.chain)
 
-    @cached_property
+    @once
     def models_remember(self) -> bool:
         """Whether a model has a cache of LangChain's."""
         return any(traits.remembers(chain) for chain in (*self.chains, *self._settings.replicas))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cottonpalm.events import Event, RequestFinished, RowFinished, RowStarted
+from cottonpalm.once import once
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,7 +52,7 @@ class Told(list[tuple[float, Event]]):
         """These events; the same object if they are sorted, or can be, already."""
         return events if isinstance(events, cls) else cls(events)
 
-    @cached_property
+    @once
     def kinds(self) -> Kinds:
         """The same by kind, each in order."""
         found: dict[type[Event], list[Any]] = {RowStarted: [], RequestFinished: [], RowFinished: []}
@@ -63,7 +63,7 @@ class Told(list[tuple[float, Event]]):
         failed = [told for told in finished if told[1].outcome.error is not None]
         return Kinds(started, requests, finished, failed, rest)
 
-    @cached_property
+    @once
     def tries(self) -> list[Tries]:
         """What its requests came to."""
         alike: defaultdict[tuple[str, int | None, Kind | None], list[RequestFinished]] = defaultdict(list)
@@ -71,7 +71,7 @@ class Told(list[tuple[float, Event]]):
             alike[event.key, event.status, event.kind].append(event)
         return [_tries(*way, events) for way, events in alike.items()]
 
-    @cached_property
+    @once
     def ended(self) -> list[Ended]:
         """What its rows came to."""
         alike: defaultdict[Status, list[Outcome]] = defaultdict(list)

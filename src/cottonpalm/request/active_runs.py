@@ -13,6 +13,7 @@ thread that is younger than the run.
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 LIVE: Final[dict[RunAccount, RowAccount]] = {}
 _older: Final[dict[RunAccount, WeakSet[threading.Thread]]] = {}  # the threads that a run found when it began
 SHADOW: Final = -1  # the index of a shadow row
-_lock: Final = threading.Lock()
+_lock = threading.Lock()
 
 
 def begin(run: RunAccount) -> None:
@@ -66,3 +67,14 @@ def shadow_row(client: Any, *, awaited: bool = False) -> RowAccount | None:
         "contextvars.copy_context().run keeps the row.",
     )
     return rows[0]
+
+
+def _after_fork() -> None:
+    global _lock  # noqa: PLW0603 - another thread of the parent may have held it
+    _lock = threading.Lock()
+    LIVE.clear()  # they go on in the parent: what a child asks is none of theirs
+    _older.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -36,7 +36,9 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 STEP_THREADS: Final = 512
 NAME_THREADS: Final = 32
-LONG_S: Final = 3600.0  # on some systems, Ctrl-C cannot interrupt a wait that has no timeout
+# Seconds of one wait in a row of them. Ctrl-C cannot interrupt one without a timeout on some systems; and an exception
+# that another thread raises in this one, as schedulers do whose tasks run on threads, comes only between two waits.
+LOOK_S: Final = 1.0
 DEPTH: Final[contextvars.ContextVar[int]] = contextvars.ContextVar("cottonpalm_bridge_depth", default=0)
 
 _bridges: dict[int, Bridge] = {}
@@ -161,7 +163,7 @@ class BridgeCall(Generic[T]):
     def join(self, timeout_s: float | None = None) -> bool:
         """Wait at most `timeout_s` seconds for the coroutine to end; return whether it has ended."""
         while not self._ended:
-            if self._end.acquire(timeout=LONG_S if timeout_s is None else timeout_s):
+            if self._end.acquire(timeout=LOOK_S if timeout_s is None else timeout_s):
                 self._end.release()  # so that the next waiter can acquire it
             if timeout_s is not None:
                 break

@@ -8,7 +8,7 @@ a model that does not come to the fast transport's door.
 from __future__ import annotations
 
 import sys
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from langchain_core.language_models import BaseChatModel, BaseLanguageModel
@@ -40,6 +40,7 @@ from cottonpalm.engine.chain_call.unheard.functions import function, whole
 from cottonpalm.engine.chain_call.unheard.models import model
 from cottonpalm.engine.chain_call.unheard.step import Heard, Step, timed, told
 from cottonpalm.engine.chain_call.unheard.texts import parser, prompt
+from cottonpalm.once import once
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -82,7 +83,7 @@ class Unheard:
             if token is not None:
                 var_child_runnable_config.reset(token)
 
-    @cached_property
+    @once
     def _measured(self) -> Step:
         """The same steps, which tell when they begin and end: for the few rows that are measured."""
         return self._read_measured()

@@ -10,11 +10,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from functools import cache, cached_property
+from functools import cache
 from math import isfinite
 from typing import Final, TypeAlias
 
 from cottonpalm.errors import ConfigError
+from cottonpalm.once import once
 from cottonpalm.request.money.rules import price_list, prices_in_china
 from cottonpalm.request.money.rules.price_list import most_output
 from cottonpalm.request.money.rules.prices_in_china import SteppedRates
@@ -52,7 +53,7 @@ class Tariff:
         """The most tokens the model reads and writes at once; None if not known."""
         return _window(self.model, self.url)
 
-    @cached_property
+    @once
     def most_output(self) -> int | None:
         """The most tokens the model writes in one answer; None if not known."""
         return most_output(self.model) or self.window
