@@ -7,8 +7,6 @@ dataset.write_parquet("out/")
 from __future__ import annotations
 
 import asyncio
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.config import Cache
@@ -16,11 +14,14 @@ from cottonpalm.engine.executors.workers.travel import packed, unpacked
 from cottonpalm.engine.shared import limits_of, memory_of
 from cottonpalm.errors import ConfigError
 from cottonpalm.processor import BatchProcessor
+from cottonpalm.setting_checks import workers_of
 from cottonpalm.settings import Settings, travelling
 from cottonpalm.stores import database_of
+from cottonpalm.urls import in_memory, whole_path
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from langchain_core.runnables import Runnable
 
@@ -60,7 +61,7 @@ def asking(
 
     Args:
         chain: any chain; it travels by value, as with `executor="ray"`.
-        name: of the job. All jobs of this name draw on one budget.
+        name: of the job. All jobs of this name and store draw on one budget.
         workers: how many actors answer rows.
         store: where answers are kept before they are handed on, so that the same job again asks and pays only for the
             rest: a Postgres address, or a file if the cluster is one machine.
@@ -76,12 +77,13 @@ def asking(
         raise ConfigError(
             f"{wrong[0]}=... is not for map_batches: Ray Data has the rows and the actors itself"
         )
-    if not ray.is_initialized():
-        ray.init(namespace="cottonpalm", log_to_driver=False)
+    workers_of(workers, "workers")
     kept = None if store is None else _everywhere(store)
     checked = Settings.of(chain, settings)
     if checked.budget is not None and kept is None:
         raise ConfigError("a budget needs store=..., where it is kept what was spent")
+    if not ray.is_initialized():
+        ray.init(namespace="cottonpalm", log_to_driver=False)
     terms = {
         "chain": packed((chain, travelling(checked))),
         "name": name,
@@ -110,9 +112,17 @@ def _ray() -> tuple[Any, Any]:
 
 
 def _everywhere(store: str | Path) -> str:
-    """Return the address as it is understood in any folder."""
-    url = os.fspath(store)
-    return url if "://" in url else str(Path(url).absolute())
+    """Return the address as it is understood in any folder.
+
+    Raises:
+        ConfigError: no other process can reach it.
+    """
+    if in_memory(store):
+        raise ConfigError(
+            f"store={str(store)!r}: a store in memory is one process's own; name a Postgres address, or a file if the"
+            " cluster is one machine"
+        )
+    return str(whole_path(store))
 
 
 def _begin(name: str, store: str | None, settings: Settings) -> None:
@@ -196,7 +206,7 @@ def spent(name: str, store: str | Path) -> tuple[float, float]:
     """Return what all jobs of this name have cost: dollars that were reported, and that may have been spent besides.
 
     Raises:
-        StoreError: nothing is known of it.
+        StoreError: nothing is known of it: there is no such store, or no job of this name with a budget in it.
     """
     _ray()
     from cottonpalm.engine.executors.workers.ray.money import spent_by  # noqa: PLC0415 - an extra

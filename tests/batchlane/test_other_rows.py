@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,7 @@ from cottonpalm import Budget, Cache, ConfigError, RunStopped
 from cottonpalm.stores import open_store
 from cottonpalm.types import PICO
 from tests.batchlane.chains import two_steps
-from tests.batchlane.kit import PICO_PRICES, batched, live, openai, rows, simple
+from tests.batchlane.kit import PICO_PRICES, batched, lane, live, openai, rows, simple
 from tests.support.batch_provider import Faults
 
 if TYPE_CHECKING:
@@ -114,6 +115,18 @@ def test_some_of_the_rows_can_be_answered_live_while_the_others_are_out(
     end_all(server)
     assert right(batched(chain, server, tmp_path).batch(given), given)
     assert (lanes(server), server.paid_twice()) == ({"live": 4, "batch": 8}, {})
+
+
+@pytest.mark.parametrize("mode", ["live", "batch"])
+def test_whose_a_batch_is_that_is_out_need_not_be_named_again(
+    mode: str, server: BatchProvider, tmp_path: Path
+) -> None:
+    chain, given = simple(server), rows(6)
+    leave(chain, server, tmp_path, given)
+    end_all(server)
+    unnamed = replace(lane(server), hosts={})
+    assert right(batched(chain, server, tmp_path, mode=mode, lane=unnamed).batch(given), given)
+    assert (lanes(server), server.paid_twice()) == ({"batch": 6}, {})
 
 
 def test_a_call_that_has_nothing_to_ask_tells_of_what_is_out_and_of_no_loss(

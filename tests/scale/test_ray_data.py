@@ -14,6 +14,7 @@ from cottonpalm import ConfigError
 from cottonpalm.engine.executors.workers.travel import packed
 from cottonpalm.errors import StoreError
 from cottonpalm.ray_data import Ask, asking, spent
+from cottonpalm.stores import open_store
 from cottonpalm.types import pico
 from tests.scale.chains import asking as chain_at
 from tests.support.loopback import LoopbackProcess
@@ -59,6 +60,27 @@ def test_what_cannot_work_there_is_said_before_anything_begins() -> None:
     chain = RunnableLambda(str)
     with pytest.raises(ConfigError, match=r"executor=\.\.\. is not for map_batches"):
         asking(chain, name="job", executor="ray")
+    with pytest.raises(ConfigError, match=r"workers=0: say how many"):
+        asking(chain, name="job", workers=0)
+    with pytest.raises(ConfigError, match="a store in memory is one process's own"):
+        asking(chain, name="job", store="memory:")
+
+
+def test_what_an_unknown_job_has_spent_is_an_error_and_makes_neither_a_store_nor_a_run(
+    tmp_path: Path,
+) -> None:
+    money = pytest.importorskip("cottonpalm.engine.executors.workers.ray.money", exc_type=ImportError)
+    path = tmp_path / "s.db"
+    with pytest.raises(StoreError, match=r"there is no store .*s\.db"):
+        spent("job", path)
+    assert not path.exists()
+    store = open_store(path)
+    with pytest.raises(StoreError, match="no job 'job' with a budget"):
+        spent("job", path)
+    assert store.runs() == []
+    store.open_run(money.kept_as("job"), None).close()
+    store.close()
+    assert spent("job", f"sqlite:///{path}") == (0.0, 0.0)
 
 
 def test_answers_that_the_store_does_not_take_are_not_handed_on(

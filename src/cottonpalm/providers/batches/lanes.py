@@ -66,6 +66,11 @@ class Lane:
         return self.origin + self.root
 
     @property
+    def host(self) -> str:
+        """Where live requests go, as in `BatchLane(hosts=)`."""
+        return urlsplit(self.origin).netloc
+
+    @property
     def label(self) -> str:
         """To show: provider and model."""
         return f"{self.provider}/{self.model}"

@@ -304,7 +304,7 @@ class Answering:
         def record(news: Callable[[], None]) -> Recording:
             recording = Recording(
                 known,
-                hosts=self._options.hosts,
+                hosts=self._post.hosts,
                 account=lambda credentials: whose(credentials, name),
                 news=news,
                 live=live,

@@ -63,6 +63,8 @@ class Post:
         given_up: tags of those that are not waited for: their rows ask anew.
         money: what is set aside for them, and what they cost.
         credentials: the headers that say who pays. For this process only.
+        hosts: providers at addresses that are not their own: those that the user names, and those that have batches of
+            this run, so that what is out is found again by whoever names nobody.
         any: there is or was a batch.
         unspooled: requests in spools.
         news: called when a batch was submitted, is over, or may go on.
@@ -98,6 +100,7 @@ class Post:
         self.given_up: set[str] = set()
         self.money = BatchMoney(book, run, self.given_up)
         self.credentials: dict[Lane, Mapping[str, str]] = {}
+        self.hosts: Mapping[str, str] = options.hosts
         self.any = False
         self.unspooled = 0
         self.news: Callable[[], None] = lambda: None
@@ -106,6 +109,7 @@ class Post:
         """Take up what an earlier process left."""
         batches = await asyncio.to_thread(self._book.batches)
         self.any = bool(batches)
+        self.hosts = {batch.lane.host: batch.lane.provider for batch in batches} | dict(self._options.hosts)
         for batch in batches:
             if not batch.over:
                 self.money.hold(batch.tag, batch.reserved)

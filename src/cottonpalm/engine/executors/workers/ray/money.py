@@ -23,7 +23,7 @@ from cottonpalm.request.money.ledger import Ledger
 from cottonpalm.request.money.remote import Lumps, MoneyTold, purse_and_ledger
 from cottonpalm.request.money.rules.amounts import Amounts
 from cottonpalm.request.money.spending import Spending
-from cottonpalm.stores import open_store
+from cottonpalm.stores import database_of, open_store, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,17 +159,17 @@ class MoneyActor:
 
 
 def money_actor(store: str, name: str, limits: Amounts) -> Any:
-    """Return the actor that grants the budget of this name; begin it if there is none."""
+    """Return the actor that grants the budget of this name in this store; begin it if there is none."""
     made = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)(MoneyActor)
     at_home = {} if store.startswith(("postgres://", "postgresql://")) else on_this_node()
     actor: Any = made.options(
-        name=_named(name),
+        name=_named(store, name),
         namespace=NAMESPACE,
         lifetime="detached",
         get_if_exists=True,
         max_concurrency=10_000,
         resources=at_home,
-    ).remote(store, f"{name} (budget)", limits)
+    ).remote(store, kept_as(name), limits)
     try:
         ray.get(actor.allow.remote(limits))
     except StoreError as exc:  # as Ray raises it, with the tracebacks of two processes
@@ -182,8 +182,14 @@ def _said(exc: StoreError) -> str:
     return str(getattr(exc, "cause", exc))
 
 
-def _named(name: str) -> str:
-    return f"cottonpalm budget {name}"
+def _named(store: str, name: str) -> str:
+    """Of the actor. Two stores have two budgets of a name: what one holds is no part of the other's sums."""
+    return f"cottonpalm budget {name} in {shown(store)}"
+
+
+def kept_as(name: str) -> str:
+    """Return the name of the run that keeps what jobs of this name spent."""
+    return f"{name} (budget)"
 
 
 class Drawing:
@@ -270,19 +276,40 @@ def spent_by(store: str, name: str) -> tuple[int, int]:
     """Return what the jobs of this name have spent, as `MoneyActor.spent`; from the store, if the actor has ended.
 
     Raises:
-        StoreError: neither is there.
+        StoreError: there is no such store, or no budget of this name in it.
     """
+    _look_up(store, name)
     with suppress(ValueError, RayError):
-        actor: Any = ray.get_actor(_named(name), namespace=NAMESPACE)  # kept: older Rays lose it
+        actor: Any = ray.get_actor(_named(store, name), namespace=NAMESPACE)  # kept: older Rays lose it
         reported, uncertain = ray.get(actor.spent.remote())
         return reported, uncertain
     opened = open_store(store)
     try:
-        run = opened.open_run(f"{name} (budget)", None)
+        run = opened.open_run(kept_as(name), None)
         sums = run.spent()
         run.close()
     finally:
         opened.close()
-    if not sums.account:
-        raise StoreError(f"nothing is known of a budget {name!r}")
     return sums.reported, max(sums.uncertain, sums.leased - sums.reported)
+
+
+def _look_up(store: str, name: str) -> None:
+    """See that the store has this budget, and make neither: $0 for a name that is not there would be believed.
+
+    Raises:
+        StoreError: it has not.
+    """
+    database = database_of(store)
+    if database is None or not database.exists():
+        raise StoreError(
+            f"there is no store {shown(store)} here: name the one that asking(store=...) was given"
+        )
+    opened = open_store(store)
+    try:
+        if opened.look(kept_as(name)) is None:
+            raise StoreError(
+                f"{shown(store)} knows no job {name!r} with a budget: name= is that of asking(...), and a job without"
+                " budget= keeps no account of what it spends"
+            )
+    finally:
+        opened.close()
