@@ -169,6 +169,17 @@ def test_the_command_cancels_and_status_shows_when_a_batch_is_expected(
     assert not server.paid_twice()
 
 
+def test_a_run_that_sent_no_batches_has_none_to_cancel(
+    server: BatchProvider, cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    (folder / "in.jsonl").write_text('{"text": "one row"}\n')
+    assert cottonpalm(*asked(server, "--mode", "live")).code == 0
+    said = cottonpalm("cancel", "out")
+    assert (said.code, said.err.strip()) == (0, "nothing to cancel: run out has sent no batches")
+    assert "ok         1\n" in cottonpalm("status", "out").out
+
+
 def test_what_a_cancelled_batch_had_done_is_part_of_the_runs_cost_at_once(
     server: BatchProvider, cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,11 +75,14 @@ def cancel(
     from dataclasses import replace
 
     from cottonpalm.cli.commands.run import carry_out
-    from cottonpalm.cli.commands.status import job_of
+    from cottonpalm.cli.commands.status import job_of, sent_batches
     from cottonpalm.cli.commands.where import Where
 
     job = replace(job_of(store, run).with_options(model_option), detach=False, deadline_s=None)
     screen = screen_of(context, quiet=quiet, verbose=verbose, progress=progress)
+    if not sent_batches(store, run):
+        screen.say(f"nothing to cancel: run {run} has sent no batches")
+        return Code.OK
     take_keys(job, screen)
     return carry_out(job, Where(store, run, argv=argv_of(context), cancel=True), screen)
 

@@ -58,6 +58,16 @@ def job_of(url: str, name: str) -> RunSpec:
     return job
 
 
+def sent_batches(url: str, name: str) -> bool:
+    """Whether this run has sent any batch.
+
+    Raises:
+        Problem: there is no such store.
+    """
+    with existing_store(url) as store:
+        return bool(store.batches(name))
+
+
 def _check_input(path: str, name: str) -> None:
     try:
         Path(path).stat()
