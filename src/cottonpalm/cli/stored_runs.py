@@ -80,10 +80,10 @@ def cancel(
 
     job = replace(job_of(store, run).with_options(model_option), detach=False, deadline_s=None)
     screen = screen_of(context, quiet=quiet, verbose=verbose, progress=progress)
+    take_keys(job, screen)
     if not sent_batches(store, run):
         screen.say(f"nothing to cancel: run {run} has sent no batches")
         return Code.OK
-    take_keys(job, screen)
     return carry_out(job, Where(store, run, argv=argv_of(context), cancel=True), screen)
 
 
