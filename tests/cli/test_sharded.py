@@ -231,10 +231,10 @@ def test_a_file_that_stops_among_others_stops_none_of_them(
 ) -> None:
     texts = shards(folder / "in", [12] * 4)
     faults.update(f"say {text}" for text in texts[12:24])
-    said = ask("in", "-o", "out", "--max-failures", "3", *ONE_WORKER)
+    said = ask("in", "-o", "out", "--max-failures", "3", "--concurrency", "1", *ONE_WORKER)
     assert said.code == 4, said.err
     assert re.search(
-        r"part-1\.parquet: \d+ rows ok, [4-9] failed; stopped: 4 rows failed, more than --max-failures 3: ",
+        r"part-1\.parquet: \d+ rows ok, 4 failed; stopped: 4 rows failed, more than --max-failures 3: ",
         said.err,
     )
     assert {text: said for text, said in answers(folder / "out").items() if said is not None} == {

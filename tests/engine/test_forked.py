@@ -46,27 +46,7 @@ def said(program: str) -> list[str]:
 
 
 def test_a_child_forked_while_a_run_describes_its_chain_describes_its_own() -> None:
-    assert said("""
-        from cottonpalm.chain import fingerprint
-        describe, begun, go_on = fingerprint.describe, threading.Event(), threading.Event()
-
-        def slow(chain):
-            begun.set()
-            go_on.wait()
-            return describe(chain)
-
-        fingerprint.describe = slow
-        parent = threading.Thread(target=lambda: print(a_run()))
-        parent.start()
-        begun.wait()
-        fingerprint.describe = describe
-        in_a_child(a_run)
-        go_on.set()
-        parent.join()
-    """) == ["[2]", "ended with 0", "[2]"]
-
-
-def test_a_child_forked_while_the_text_of_a_function_is_read_reads_its_own() -> None:
+    """The text of a function is read: for the description of the chain, and as no other is read beside it."""
     assert said("""
         import inspect
         getsource, begun, go_on = inspect.getsource, threading.Event(), threading.Event()

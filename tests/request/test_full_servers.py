@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -43,6 +42,5 @@ def test_a_server_that_says_503_when_it_is_full_is_learnt_like_one_that_says_429
         with BatchProcessor(model, transport=transport).start([f"row {n}" for n in range(ROWS)]) as run:  # type: ignore[arg-type]
             outcomes = list(run)
     assert Counter(outcome.status for outcome in outcomes) == {"ok": ROWS}
-    told = " ".join(run.report.bound_by)  # a run that ends while it looks for the rate has not found it
-    assert re.search(r"found from|after \d+ rejections", told), told
+    assert any("found from" in words for words in run.report.bound_by), run.report.bound_by
     assert seen[503] < ROWS / 4

@@ -69,8 +69,10 @@ class AnswerPace:
         """
         if self.answers < FEWEST:
             return None
-        times = _TIMES_SLOWEST * math.sqrt(max(1.0, LEARNT_AFTER / self.answers))
-        return max(_LEAST_S, times * self.slowest_s)
+        late_s = _TIMES_SLOWEST * self.slowest_s
+        if self.answers < LEARNT_AFTER:
+            late_s *= math.sqrt(LEARNT_AFTER / self.answers)
+        return max(_LEAST_S, late_s)
 
     def silence(self, now: float, last_s: float) -> float:
         """How long nobody was answered, the last one then, in times after which a request is late.
