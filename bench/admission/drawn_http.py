@@ -3,7 +3,8 @@
 From that seed on, the first worlds that are small enough (`small_worlds.py`): a server process enforces the world in
 real time, a client process meets it with the real `ChatOpenAI` in a `BatchProcessor`, or with the command line, and no
 knobs but the world's timeout. What a world does by chance befalls few requests of so short a run, so each is met
-several times, each time with another luck, by the simulator as over HTTP; what is compared is the mean. A score is the
+several times, each time with another luck, by the simulator as over HTTP; what is compared is the mean. The farther
+apart the simulator finds a world's lucks, the more of them there are. A score is the
 oracle's wall time over the client's, from the first request to the last good answer, seen by the server; starting
 Python is not counted. A run in which others had the CPU for a tenth of the time is done again, and marked where it was
 disturbed each time.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -22,7 +24,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean, median, stdev
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 import orjson
@@ -42,6 +44,8 @@ STARTS_S: Final = 60.0  # a process that has to wait for a core needs long to be
 LOOK_S: Final = 0.25
 NEAR: Final = 5.0  # points
 SIMULATIONS: Final = 5
+LOOKED_AT: Final = 8  # lucks that say how far apart a world's lucks are
+MOST_LUCKS: Final = 24
 
 
 class Met(NamedTuple):
@@ -133,6 +137,17 @@ class Says(NamedTuple):
         return cls(world, ideal_s, simulated(world, ideal_s))
 
 
+def lucks_of(seed: int, fewest: int) -> list[Says]:
+    """A world's lucks: so many that their mean is known to half of what may lie between (`NEAR`), if that is possible.
+
+    The standard error of a mean is the deviation over the root of the number.
+    """
+    lucks = [Says.of(small(seed, luck)) for luck in range(max(fewest, LOOKED_AT))]
+    apart = 100 * stdev(mean(each.score for each in says.seen) for says in lucks)
+    needed = min(MOST_LUCKS, max(fewest, math.ceil((2 * apart / NEAR) ** 2)))
+    return lucks[:needed] + [Says.of(small(seed, luck)) for luck in range(len(lucks), needed)]
+
+
 def met_by(client: str, says: Says, times: int) -> Met:
     """The same over HTTP; again where others had the CPU."""
     for _ in range(times):
@@ -150,7 +165,7 @@ def line(client: str, says: Sequence[Says], met: Sequence[Met]) -> tuple[str, fl
     apart = 100 * (mean(real) - mean(simulated))
     disturbed = " others had the CPU" if any(each.waited >= STARVED for each in met) else ""
     text = (
-        f"{world.seed} {client:14s} {world.rows:5d} {mean(luck.ideal_s for luck in says):6.1f} "
+        f"{world.seed} {client:14s} {world.rows:5d} {len(met):3d} {mean(luck.ideal_s for luck in says):6.1f} "
         f"{mean(simulated):6.3f} {min(simulated):6.3f}-{max(simulated):.3f} "
         f"{mean(real):6.3f} {min(real):6.3f}-{max(real):.3f} {apart:+6.1f} "
         f"{mean(each.rejected for each in seen):6.1%} {mean(each.rejected for each in met):6.1%} "
@@ -165,7 +180,7 @@ def main() -> None:
     options.add_argument("--worlds", type=int, default=20)
     options.add_argument("--client", choices=list(CLIENTS), default="BatchProcessor")
     options.add_argument(
-        "--lucks", type=int, default=4, help="runs of each world, each with a luck of its own"
+        "--lucks", type=int, default=4, help="fewest runs of each world, each with a luck of its own"
     )
     options.add_argument(
         "--at-once", type=int, default=3, help="runs side by side: each needs little of a core"
@@ -179,11 +194,11 @@ def main() -> None:
         CLIENTS[given.as_client](given.url, small(given.first), given.folder)
         return
     print(
-        "seed  client          rows  ideal   sim.     from-to   HTTP     from-to  points rejected: sim., HTTP;"
+        "seed  client          rows met  ideal   sim.     from-to   HTTP     from-to  points rejected: sim., HTTP;"
         " waited for a core; features"
     )
     seeds = itertools.islice(filter(fits, itertools.count(given.first)), given.worlds)
-    worlds = [[Says.of(small(seed, luck)) for luck in range(given.lucks)] for seed in seeds]
+    worlds = [lucks_of(seed, given.lucks) for seed in seeds]
     aparts = list[float]()
     with ThreadPoolExecutor(given.at_once) as pool:
         runs = [[pool.submit(met_by, given.client, says, given.times) for says in lucks] for lucks in worlds]

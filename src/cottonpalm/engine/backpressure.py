@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.engine.executors.batch.rows_out import RECORDED
+from cottonpalm.engine.output.delivery import GROUP_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.types import Bottleneck
 
-ROOM: Final = 512  # outcomes that may be owed to the reader: two groups of the delivery
+# Outcomes that may be owed to the reader: one group of the delivery. Rows that take no time wait while it is written;
+# else the store's thread and the loop would take Python's lock from each other, which takes longer than to wait.
+ROOM: Final = GROUP_ROWS
 OUT_ROOM: Final = (
     500_000  # rows that may wait for batches: ten of the largest batches, below 1 kB for each row
 )

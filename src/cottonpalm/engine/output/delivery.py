@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cottonpalm.protocols import RunStore, Spent, StoredRow
     from cottonpalm.types import Outcome
 
-GROUP_ROWS: Final = 256
+GROUP_ROWS: Final = 512  # larger ones take no less for each row
 GROUP_BYTES: Final = 4 << 20  # of records, from which a group is full with fewer rows
 MOST_BYTES: Final = 4 * GROUP_BYTES  # that wait for a group to be written: no row starts meanwhile
 GROUP_S: Final = 0.1  # a row waits at most this long for its group to fill
@@ -24,7 +24,7 @@ LATE: Final = 4.0  # ...if it also takes so many times as long as the quickest o
 class Delivery:
     """Writes outcomes in groups, one group at a time, and emits an outcome only when its group is durable.
 
-    A group is written when it holds 256 rows or 4 MiB, 100 ms after its first row, or at once if no row is running.
+    A group is written when it holds 512 rows or 4 MiB, 100 ms after its first row, or at once if no row is running.
     Rows that finish during a write form the next group.
     """
 
