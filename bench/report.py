@@ -70,9 +70,8 @@ def section(name: str, printed: str, more: list[str]) -> str:
     """One section, of what its commands printed."""
     title, commands, about = SECTIONS[name]
     libraries = ", ".join(f"{one} {version(one)}" for one in ("langchain-core", "langchain-openai", "openai"))
-    when = (
-        f"{datetime.now(UTC):%d %B %Y}, Python {platform.python_version()}, {platform.system()}; {libraries}."
-    )
+    now = datetime.now(UTC)
+    when = f"{now.day} {now:%B %Y}, Python {platform.python_version()}, {platform.system()}; {libraries}."
     typed = "; ".join(f"`{' '.join(['python', command, *more])}`" for command in commands)
     return f"## {title}\n\n{about}\n\n{typed}, {when}\n\n```text\n{printed.strip()}\n```\n"
 
