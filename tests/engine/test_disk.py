@@ -246,7 +246,7 @@ def own_mounts() -> list[str]:
 def test_a_file_that_may_not_grow_any_more_stops_the_run_and_a_larger_limit_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     first, second = say(f"""
-resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, resource.RLIM_INFINITY))
 do({str(path)!r}, 2_000)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 do({str(path)!r}, 2_000)

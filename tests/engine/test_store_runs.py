@@ -31,6 +31,7 @@ from cottonpalm import (
     StoreError,
 )
 from cottonpalm.engine.input.feeds import MANY
+from cottonpalm.engine.output.delivery import GROUP_ROWS
 from cottonpalm.events import RowFinished
 from cottonpalm.protocols import StoredRow
 from cottonpalm.stores import open_store
@@ -266,6 +267,18 @@ def test_an_outcome_is_durable_before_anybody_sees_it(runs: Runs) -> None:
     mine.close()
     observer.close()
     assert shown == [True] * 600
+
+
+@pytest.mark.parametrize("rows", [GROUP_ROWS - 1, GROUP_ROWS, GROUP_ROWS + 1, 2 * GROUP_ROWS + 1])
+@pytest.mark.parametrize("in_flight", [1, 64, GROUP_ROWS])
+def test_rows_that_take_no_time_fill_the_stores_groups_and_none_is_left_over(
+    runs: Runs, rows: int, in_flight: int
+) -> None:
+    chain = probe()
+    outcomes = runs.do(chain, range(rows), concurrency=in_flight)
+    assert [outcome.output for outcome in outcomes] == [("answer", row) for row in range(rows)]
+    assert runs.kept() == {row: ("ok", ("answer", row)) for row in range(rows)}
+    assert chain.calls == dict.fromkeys(range(rows), 1)
 
 
 def test_leaving_a_run_again_and_again_still_stores_what_is_done(runs: Runs) -> None:
