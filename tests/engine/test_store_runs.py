@@ -281,6 +281,41 @@ def test_rows_that_take_no_time_fill_the_stores_groups_and_none_is_left_over(
     assert chain.calls == dict.fromkeys(range(rows), 1)
 
 
+class Timeless(asyncio.SelectorEventLoop):
+    """A loop whose time stands still, so no timer ever fires."""
+
+    def time(self) -> float:
+        return 0.0
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("in_flight", [2, 64])
+def test_rows_that_take_no_time_wait_for_no_timer_beside_one_that_takes_long(
+    runs: Runs, in_flight: int
+) -> None:
+    rows = 4 * GROUP_ROWS
+
+    async def all_but_the_slow_one() -> list[int]:
+        others_are_there = asyncio.Event()
+
+        async def answer(row: int) -> int:
+            if row == 0:
+                await others_are_there.wait()
+            return row
+
+        seen: list[int] = []
+        processor = runs.processor(RunnableLambda(answer), concurrency=in_flight)
+        async with processor.astart(range(rows)) as run:
+            async for outcome in run:
+                seen.append(outcome.output)
+                if len(seen) == 3 * GROUP_ROWS:
+                    others_are_there.set()
+        return seen
+
+    with asyncio.Runner(loop_factory=Timeless) as runner:
+        assert sorted(runner.run(all_but_the_slow_one())) == list(range(rows))
+
+
 def test_leaving_a_run_again_and_again_still_stores_what_is_done(runs: Runs) -> None:
     let_go = threading.Event()
 

@@ -81,6 +81,7 @@ class Scheduler:
         self.finished = 0  # ...and rows that came back; each one let in comes back exactly once
         self.closing = False
         self._held = False  # a row could not start, as the store was late
+        self._looking = False  # whether rows still end, in the loop's next round
 
     @property
     def owed(self) -> int:
@@ -249,8 +250,27 @@ class Scheduler:
             self._chunks.ended(outcomes)
 
     def flush_if_idle(self) -> None:
-        """Write the finished rows at once if nothing runs, since no further row will fill their group."""
+        """Write the finished rows at once if no further row will fill their group.
+
+        That is where nothing runs; or where no row may start until those are handed over, and none of the others ends.
+        """
         if not self.active:
+            self._delivery.flush()
+        elif self._stands and not self._looking:
+            self._looking = True
+            self._loop.call_soon(self._flush_if_none_ended, self.finished)
+
+    @property
+    def _stands(self) -> bool:
+        """Whether no row may start, and most outcomes that are owed wait for their group, not for the reader."""
+        room = self._outbox.room
+        return self.let_in - self._outbox.taken >= room and 2 * self._delivery.gathered >= room
+
+    def _flush_if_none_ended(self, finished: int) -> None:
+        self._looking = False
+        if self.finished != finished:
+            self.flush_if_idle()
+        elif self._stands:
             self._delivery.flush()
 
     def _record(self, item: Item, outcome: Outcome, pack: Callable[[Outcome], bytes]) -> StoredRow | None:

@@ -24,8 +24,8 @@ LATE: Final = 4.0  # ...if it also takes so many times as long as the quickest o
 class Delivery:
     """Writes outcomes in groups, one group at a time, and emits an outcome only when its group is durable.
 
-    A group is written when it holds 512 rows or 4 MiB, 100 ms after its first row, or at once if no row is running.
-    Rows that finish during a write form the next group.
+    A group is written when it holds 512 rows or 4 MiB, 100 ms after its first row, or when `flush` is called. Rows
+    that finish during a write form the next group.
     """
 
     def __init__(
@@ -56,6 +56,11 @@ class Delivery:
     def held(self) -> int:
         """How many outcomes are not durable yet."""
         return self._writing + len(self._outcomes)
+
+    @property
+    def gathered(self) -> int:
+        """How many of them no write has begun for."""
+        return len(self._outcomes)
 
     @property
     def late(self) -> bool:
