@@ -39,6 +39,7 @@ class Reservation:
         self.reserved = 0
         self._bound: int | None = -1  # -1: not computed yet
         self._extent: Extent | str | None = None
+        self._tariff: Tariff | None = None
         # The most tokens it reads and writes, as the request says; 0: not computed.
         self._input = self._output = 0
         self._price_failed = False  # True: the user's own price function raised
@@ -50,8 +51,10 @@ class Reservation:
 
     @property
     def tariff(self) -> Tariff:
-        """What is known about the prices of the model asked."""
-        return self._run.pricing.tariff(self._call)
+        """What is known about the prices of the model asked; looked up once."""
+        if self._tariff is None:
+            self._tariff = self._run.pricing.tariff(self._call)
+        return self._tariff
 
     @property
     def most_output(self) -> int | None:
@@ -245,7 +248,8 @@ class Reservation:
         """Return what it cost; None if no price is known or the user's function fails: the answer is paid anyway."""
         try:
             if tier is not None or self.rates is None:
-                self.rates = self._run.pricing.rates(self._call, served, tier)
+                known = self.tariff.rates if tier is None else None
+                self.rates = known or self._run.pricing.rates(self._call, served, tier)
             return None if self.rates is None else self.rates.cost(usage)
         except Exception as exc:  # noqa: BLE001 - whatever the function raises, the row keeps its answer
             self._note_failed_price(exc)
