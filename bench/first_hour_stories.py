@@ -348,7 +348,7 @@ STORIES: Final = (
             ),
             Step(
                 "cottonpalm run reviews.csv -o a.csv --model cohere:command-r --prompt '{text}'",
-                ("pip install langchain-cohere",),
+                ("pip install langchain langchain-cohere",),
                 2,
             ),
             Step(
@@ -418,8 +418,8 @@ STORIES: Final = (
             ),
             Step(
                 'python -m nbconvert --to notebook --execute book.ipynb --output done.ipynb 2>/dev/null; python -c "import nbformat as n; '
-                "[print(len(c.outputs), [str(o.get('data', {}).get('text/plain'))[:70] for o in c.outputs]) for c in n.read('done.ipynb', 4).cells]\"",
-                ("40 ok",),
+                "[print(len(c.outputs), [str(o.get('data', {}).get('text/plain'))[:400] for o in c.outputs]) for c in n.read('done.ipynb', 4).cells]\"",
+                ("40 of 40 (100 %)", "40 stored before"),
             ),
         ),
     ),
