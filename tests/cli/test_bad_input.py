@@ -234,6 +234,13 @@ def test_a_database_of_others_and_a_file_that_is_none_are_refused(
         (("--prompt", "{text}", "--retries", "-1"), "--retries"),
         (("--prompt", "{text}", "--nonsense"), "--nonsense"),
         (("--prompt", "{text}", "--run", ""), "a run's name needs a letter"),
+        (("--prompt", "{text}", "--events", ""), "--events is empty: name a file, or leave it out"),
+        (("--prompt", "{text}", "--report", ""), "--report is empty: name a file, or leave it out"),
+        (("--prompt", "{text}", "--store", ""), "--store is empty: name a file, or leave it out"),
+        (
+            ("--chain", "a:b", "--temperature", "0"),
+            "leave out --model-option, --temperature and --max-tokens",
+        ),
     ],
 )
 def test_words_that_cannot_work_are_refused(

@@ -71,7 +71,7 @@ def _chain_alone(job: RunSpec) -> None:
         "--system": job.system,
         "--schema": job.schema,
         "--base-url": job.base_url,
-        "--model-option": job.model_options or None,
+        "--model-option, --temperature and --max-tokens": job.model_options or None,
         "--fallback": job.fallbacks or None,
     }
     if clash := [name for name, value in given.items() if value is not None]:

@@ -77,10 +77,21 @@ def _unread(option: Any) -> Any:
     """Read only what was typed: for each value that it reads, typer has pydantic make a reader."""
     if "process_value" not in vars(option):
         read = option.process_value
-        option.process_value = lambda ctx, value: (
-            value if ctx.resilient_parsing or _is_default(option, ctx, value) else read(ctx, value)
-        )
+
+        def process(ctx: Any, value: Any) -> Any:
+            if ctx.resilient_parsing or _is_default(option, ctx, value):
+                return value
+            _check_named(option, ctx, value)
+            return read(ctx, value)
+
+        option.process_value = process
     return option
+
+
+def _check_named(option: Any, ctx: Any, value: object) -> None:
+    """Empty text is no file, though to Python it is the folder one is in: a variable of the shell was not set."""
+    if value == "" and "FILE" in (option.metavar or ""):
+        ctx.fail(f"{option.opts[0]} is empty: name a file, or leave it out")
 
 
 def _is_default(option: Any, ctx: Any, value: object) -> bool:
