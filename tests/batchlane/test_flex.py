@@ -105,6 +105,29 @@ def test_a_flex_tier_without_room_for_anybody_leaves_all_rows_to_batches(
     check_paid(server, found)
 
 
+@pytest.mark.parametrize("responses", [False, True], ids=["chat", "responses"])
+def test_what_is_answered_at_another_tier_says_so_and_after_three_of_them_rows_go_into_batches(
+    server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture, responses: bool
+) -> None:
+    server.flex = lambda _: "default"
+    model = openai(server, MODEL, use_responses_api=responses)
+    processor = cheapest(PROMPT | model, server, tmp_path, concurrency=1)
+    found = outcomes(processor, 20)
+    assert Counter(outcome.lane for outcome in found) == lanes(server) == {"live": 3, "batch": 17}
+    assert "was asked at the flex tier and answered at the tier 'default', at its price" in caplog.text
+    check_paid(server, found)
+
+
+def test_an_answer_at_another_tier_among_those_of_the_flex_tier_is_the_row_s_own_lane(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    server.flex = lambda body: "default" if "Shorter" in body["messages"][-1]["content"] else "ok"
+    found = outcomes(cheapest(two_steps(openai(server, MODEL)), server, tmp_path, concurrency=1), 6)
+    assert {outcome.lane for outcome in found} == {"mixed"}
+    assert lanes(server) == {"flex": 6, "live": 6}
+    check_paid(server, found)
+
+
 def test_what_has_answers_from_the_flex_tier_and_then_finds_no_room_is_finished_at_the_standard_tier(
     server: BatchProvider, tmp_path: Path
 ) -> None:

@@ -137,9 +137,14 @@ def test_connections_that_break_are_made_anew_and_no_row_counts_twice(
     assert [info.cost_pico for info in store.runs()] == [12]
 
 
+@pytest.mark.parametrize("first", ["rows", "facts"])
 @pytest.mark.usefixtures("postgres_url")
 def test_answers_that_wait_for_a_server_that_is_away_are_told_of_once_and_so_is_their_end(
-    postgres_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    postgres_server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    first: str,
 ) -> None:
     with Cutting(postgres_server, tmp_path) as between:
         store: Any = open_store(between.url)
@@ -148,6 +153,8 @@ def test_answers_that_wait_for_a_server_that_is_away_are_told_of_once_and_so_is_
             monkeypatch.setattr("cottonpalm.stores.sql.writer.AWAY_S", away_s)
             between.refuses = 6
             _cut(postgres_server)
+            if first == "facts":
+                run.set_meta(note=1)  # rows wait behind it
             write(run, [row(0)])
         store.close()
     told, over = caplog.messages

@@ -81,9 +81,17 @@ class Flex:
         """Whether the model may be served there at all."""
         return call.label not in self._never
 
-    def answered(self, call: Call) -> None:
-        """It was answered there."""
+    def served(self, call: Call, tier: str | None) -> bool:
+        """Whether it was answered there, as far as the answer names its tier; take note of that.
+
+        One that was answered at another tier, at its price, found no room: else a provider that does so with all of
+        them would be asked on and on at a price that a batch halves.
+        """
+        if tier not in (None, FLEX):
+            self.gave_up(call)
+            return False
         self._given_up.pop(call.label, None)
+        return True
 
     def gave_up(self, call: Call) -> None:
         """It found no room there."""

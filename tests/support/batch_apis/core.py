@@ -67,7 +67,7 @@ class Core:
         self.queued_tokens: int | None = None
         self.live_latency_s = 0.0
         self.ahead_s = 0.0  # of us, by the provider's clock
-        self.flex: Callable[[dict[str, Any]], str] = lambda _: "ok"  # "no room", "unknown", or served
+        self.flex: Callable[[dict[str, Any]], str] = lambda _: "ok"  # or "no room", "unknown", "default"
         self.live: Callable[[dict[str, Any]], int] | None = None  # a status for a live request; 200: as usual
 
     def arrive(self) -> None:
@@ -202,18 +202,20 @@ class Api:
     async def answered(self, request: web.Request, api: str, path: str, body: dict[str, Any]) -> web.Response:
         if self.core.live_latency_s:
             await asyncio.sleep(self.core.live_latency_s)
-        if body.get("service_tier") == "flex" and (said := self.core.flex(body)) != "ok":
-            return self._no_flex(said)
+        tier = body.get("service_tier")
+        if tier == "flex" and (said := self.core.flex(body)) != "ok":
+            if said != "default":
+                return self._no_flex(said)
+            tier = said
         reply = None
         if self.core.live is not None and (status := self.core.live(body)) != 200:
             reply = Reply(status=status)
         outcome = rules.asked(api, path, body, reply)
         self.core.seen.append(Seen(str(request.url), dict(request.headers), body, outcome.body))
         if outcome.answer is not None:
-            tier = "flex" if body.get("service_tier") == "flex" else "live"
-            self.core.bills.append(bill_of(tier, api, path, body, outcome))
+            self.core.bills.append(bill_of("flex" if tier == "flex" else "live", api, path, body, outcome))
         if body.get("service_tier") == "flex" and outcome.answer is not None:
-            return self.json({**outcome.body, "service_tier": "flex"})
+            return self.json({**outcome.body, "service_tier": tier})
         return self.json(outcome.body, outcome.status)
 
     def _no_flex(self, said: str) -> web.Response:

@@ -20,7 +20,7 @@ from cottonpalm.request.attempt.steps import FOREVER_S, Done, KeptFailure, Reply
 from cottonpalm.request.attempt.tries import Next, Tries
 from cottonpalm.request.attempt.waits import among_all, ready
 from cottonpalm.request.backoff import backoff_s
-from cottonpalm.request.flex import TRIES
+from cottonpalm.request.flex import GIVEN_UP, TRIES
 from cottonpalm.types import Fault, Kind
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _try(
             row.run.pricing.count_cut()
             ending.over(None, status=reply.status, answer=judged.answer, headers=reply.headers)
             return 0.0
-        if call.asked_as is not None and _is_refused(row, call, tries, reply, judged.fault):
+        if call.asked_as is not None and _is_refused(row, call, tries, reply, judged):
             ending.over(judged.fault, status=reply.status, billed=False, headers=reply.headers)
             return 0.0
         then = _settle(row, tries, ending, reply, judged)
@@ -149,19 +149,29 @@ def _try(
     return _finish(row, call, reply, judged) if then.sleep_s is None else then.sleep_s
 
 
-def _is_refused(row: RowAccount, call: Call, tries: Tries, reply: Reply, fault: Fault | None) -> bool:
-    """Whether the flex tier has not served it; else, if it was answered there, take note of that."""
+def _is_refused(row: RowAccount, call: Call, tries: Tries, reply: Reply, judged: Judged) -> bool:
+    """Whether the flex tier has refused it; else, if it was answered, take note of the tier at which it was."""
     flex = row.run.flex
     assert flex is not None
-    if fault is None:
-        flex.answered(call)
-        row.flexed += 1
+    if judged.fault is None:
+        _note_tier(row, call, flex, None if judged.answer is None else judged.answer.tier)
         return False
     if not flex.refused(call, reply.status, reply.content or b""):
         return False
     tries.refused += 1
     tries.failed = True
     return True
+
+
+def _note_tier(row: RowAccount, call: Call, flex: Flex, tier: str | None) -> None:
+    if flex.served(call, tier):
+        row.flexed += 1
+        return
+    row.run.alerts.warn(
+        f"tier of {call.label}",
+        f"{call.label} was asked at the flex tier and answered at the tier {tier!r}, at its price: where that happens"
+        f" {GIVEN_UP} times one after the other, rows go into batches for a while",
+    )
 
 
 def _check_still_valid(row: RowAccount, call: Call) -> None:

@@ -31,6 +31,7 @@ _AWAY: Final = (
     "the store %s cannot be reached: answers wait for it in memory. It is tried again for up to %.0f s;"
     " then they are kept in a file, and the run stops. If it is killed before, they would be asked and paid again"
 )
+_BACK: Final = "the store %s is there again, after %.0f s: answers wait for it no more"
 _JOINED_ROWS: Final = 4096  # groups in the queue share a transaction up to this many rows
 AWAY_S: Final = 5.0  # a server that is away for longer while answers wait is told of
 
@@ -197,7 +198,7 @@ class Writer:
     def _run_job(self, job: _Job) -> None:
         try:
             # A job done once more comes to the same, also where it had taken effect.
-            result = through_cuts(self._database, partial(self._in_transaction, job.work))
+            result = self._through_cuts(partial(self._in_transaction, job.work), self._look)
             # Whoever drops a cursor resets its statement, which may be running here by then.
             assert not hasattr(result, "fetchall"), "a cursor must not leave the writer's thread"
         except self._database.errors as exc:
@@ -222,27 +223,45 @@ class Writer:
 
     def _written(self, groups: list[Group]) -> None:
         """Write the groups in one transaction; if the connection breaks, write those again that are not there."""
-        left, began_s, told = groups, clock.now(), False
+        left = groups
 
         def write() -> None:
             self._in_transaction(partial(_insert_all, self._database, groups=left))
 
         def look() -> None:
-            nonlocal left, told
+            nonlocal left
+            left = [group for group in left if not self._is_there(group)]
+
+        self._through_cuts(write, look)
+
+    def _through_cuts(self, work: Callable[[], T], look: Callable[[], object]) -> T:
+        """Do the work, once more where the connection breaks. Answers that wait meanwhile are told of, and their end.
+
+        They wait behind what is not rows, too.
+        """
+        began_s, told = clock.now(), False
+
+        def again() -> None:
+            nonlocal told
             with suppress(*self._database.errors):  # the server may need longer
-                left = [group for group in left if not self._is_there(group)]
+                look()
                 return
-            if not told and clock.now() - began_s > AWAY_S:
+            if not told and self._leases and clock.now() - began_s > AWAY_S:
                 told = True
                 log.warning(_AWAY, self._database, BUSY_S)
 
-        through_cuts(self._database, write, look)
+        result = through_cuts(self._database, work, again)
         if told:
-            log.warning(
-                "the store %s is there again, after %.0f s: the answers that waited for it are stored",
-                self._database,
-                clock.now() - began_s,
-            )
+            log.warning(_BACK, self._database, clock.now() - began_s)
+        return result
+
+    def _look(self) -> None:
+        """See whether the server is there.
+
+        Raises:
+            Exception: it is not.
+        """
+        self._db.execute("SELECT 1").fetchall()
 
     def _is_there(self, group: Group) -> bool:
         """Whether this group was committed, although we were not told: its last outcome has the run's last number.
