@@ -26,7 +26,7 @@ from cottonpalm.live.now_view import parts_of
 from cottonpalm.live.reading import Reading
 from cottonpalm.stores import open_store
 from tests.scale.chains import asking, blocked, computing, rows
-from tests.support.loopback import LoopbackProcess
+from tests.support.loopback import ROOT, LoopbackProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -363,7 +363,7 @@ def test_a_worker_ends_where_it_first_sees_as_it_speaks_that_its_run_is_gone(
         worker = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE)
         theirs.close()
         begin = Begin(packed((blocked(str(tmp_path)), {})), None, paid=False, kwargs=packed({}))
-        for message in (sys.path, begin, Order([WorkerRow(0, {"x": "row"}, None, 0.0, None)])):
+        for message in (begin, Order([WorkerRow(0, {"x": "row"}, None, 0.0, None)])):
             data = pickle.dumps(message)
             ours.sendall(len(data).to_bytes(8) + data)
         try:
@@ -373,3 +373,21 @@ def test_a_worker_ends_where_it_first_sees_as_it_speaks_that_its_run_is_gone(
         finally:
             worker.kill()
     assert (worker.returncode, printed) == (0, b"")
+
+
+BY_ITS_OWN_PATH = """
+import sys
+sys.path += {path!r}  # as shiv and zipapps do
+from langchain_core.runnables import RunnableLambda
+from cottonpalm import BatchProcessor
+print(BatchProcessor(RunnableLambda(str), executor="processes", workers=1).batch([1, 2]))
+"""
+
+
+def test_workers_find_modules_where_the_program_found_them_though_only_its_own_path_names_them(
+    tmp_path: Path,
+) -> None:
+    python = getattr(sys, "_base_executable", sys.executable)  # that of the environment finds them by itself
+    words = [python, "-I", "-c", BY_ITS_OWN_PATH.format(path=[*sys.path, str(ROOT / "src")])]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.stdout, done.stderr) == ("['1', '2']\n", "")

@@ -17,12 +17,11 @@ async def serve(end: socket.socket) -> None:
     """Work for the run at the other end until it is over, or gone."""
     pipe = await Pipe.over(end)
     try:
-        sys.path[:] = await pipe.receive()
-        from cottonpalm.engine.worker import Worker  # noqa: PLC0415 - by the run's own path
-
         begin = await pipe.receive()
     except (EOFError, ConnectionError):
         return  # the run was killed as it began
+    from cottonpalm.engine.worker import Worker  # noqa: PLC0415 - while garbage is not looked for
+
     try:
         worker = Worker(begin)
     except (Exception, SystemExit) as exc:  # noqa: BLE001 - whatever the modules of a chain do when they are imported
