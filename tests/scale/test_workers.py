@@ -346,7 +346,8 @@ def test_a_failed_row_is_one_failed_row_and_its_exception_comes_back(processes: 
 def test_a_worker_whose_run_is_gone_before_it_began_ends_without_a_word(said: bytes) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        command = [sys.executable, "-m", "cottonpalm.engine.worker_process", str(theirs.fileno())]
+        warned = [sys.executable, "-W", "always::ResourceWarning"]  # as in Python's development mode
+        command = [*warned, "-m", "cottonpalm.engine.worker_process", str(theirs.fileno())]
         worker = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE)
         theirs.close()
         ours.sendall(said)

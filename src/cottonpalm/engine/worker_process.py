@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import closing
 
 from cottonpalm.engine.executors.workers.links import cannot_begin
 from cottonpalm.engine.executors.workers.pipe import Pipe
@@ -15,7 +16,11 @@ from cottonpalm.engine.executors.workers.pipe import Pipe
 
 async def serve(end: socket.socket) -> None:
     """Work for the run at the other end until it is over, or gone."""
-    pipe = await Pipe.over(end)
+    with closing(await Pipe.over(end)) as pipe:
+        await _work(pipe)
+
+
+async def _work(pipe: Pipe) -> None:
     try:
         begin = await pipe.receive()
     except (EOFError, ConnectionError):
