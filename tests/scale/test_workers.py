@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pickle
 import re
 import socket
@@ -392,3 +393,22 @@ def test_workers_find_modules_where_the_program_found_them_though_only_its_own_p
     words = [python, "-I", "-c", BY_ITS_OWN_PATH.format(path=[*sys.path, str(ROOT / "src")])]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert (done.stdout, done.stderr) == ("['1', '2']\n", "")
+
+
+ON_A_FULL_DISK = """
+import os, resource
+from langchain_core.runnables import RunnableLambda
+from cottonpalm import BatchProcessor, StoreError
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    BatchProcessor(RunnableLambda(str), executor="processes", workers=1).batch([1])
+except StoreError as exc:
+    print("limits.db" in str(exc), os.listdir(os.environ["TMPDIR"]))
+"""
+
+
+def test_a_run_whose_workers_have_no_room_for_their_file_leaves_none_behind(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", ON_A_FULL_DISK]
+    place = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(words, capture_output=True, text=True, env=place, check=False)
+    assert (done.stdout, done.stderr) == ("True []\n", "")

@@ -76,8 +76,12 @@ class ProcessPool:
 
         self._folder = tempfile.mkdtemp(prefix="cottonpalm-")
         url = str(Path(self._folder) / "limits.db")
-        if (database := database_of(url)) is not None:
-            database.prepare()
+        try:
+            if (database := database_of(url)) is not None:
+                database.prepare()
+        except BaseException:
+            self.close()  # there is no run yet that would
+            raise
         return url, 1
 
     async def open(self, begin: Begin) -> ProcessLink:
