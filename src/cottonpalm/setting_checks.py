@@ -216,7 +216,7 @@ def executor_of(given: str, what: str) -> str:
         # each worker would be the user's whole program once more, which asks for all rows and has workers in turn
         raise ConfigError(
             f'{what}="processes" starts workers by a Python interpreter, and a frozen program (PyInstaller) has none: '
-            f"leave {what}= out"
+            "leave it out"
         )
     if given in ("local", "processes", "ray"):
         return given

@@ -17,6 +17,7 @@ from cottonpalm.errors import ConfigError, LocalModelError
 from cottonpalm.local import fetch, server
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.types import Usage
+from tests.support.loopback import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,6 +109,19 @@ class TestTheRealModel:
     def test_an_engine_that_died_is_started_again(self) -> None:
         server.stop()
         assert server.model(max_tokens=1).invoke("Hi").content
+
+    def test_the_engine_finds_its_package_where_the_program_found_it_though_only_its_own_path_names_it(
+        self,
+    ) -> None:
+        python = getattr(
+            sys, "_base_executable", sys.executable
+        )  # that of the environment finds it by itself
+        code = (
+            f"import sys; sys.path += {[*sys.path, str(ROOT / 'src')]!r}\n"
+            "from cottonpalm.local import server; print(bool(server.model(max_tokens=1).invoke('Hi').content))"
+        )
+        done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=False)
+        assert (done.stdout, done.stderr) == ("True\n", "")
 
     @pytest.mark.parametrize("ending", ["exit", "kill"])
     def test_no_engine_outlives_its_process_even_with_a_request_in_flight(self, ending: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pickle
 import re
 import socket
@@ -26,7 +27,7 @@ from cottonpalm.live.now_view import parts_of
 from cottonpalm.live.reading import Reading
 from cottonpalm.stores import open_store
 from tests.scale.chains import asking, blocked, computing, rows
-from tests.support.loopback import LoopbackProcess
+from tests.support.loopback import ROOT, LoopbackProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -346,7 +347,8 @@ def test_a_failed_row_is_one_failed_row_and_its_exception_comes_back(processes: 
 def test_a_worker_whose_run_is_gone_before_it_began_ends_without_a_word(said: bytes) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        command = [sys.executable, "-m", "cottonpalm.engine.worker_process", str(theirs.fileno())]
+        warned = [sys.executable, "-W", "always::ResourceWarning"]  # as in Python's development mode
+        command = [*warned, "-m", "cottonpalm.engine.worker_process", str(theirs.fileno())]
         worker = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE)
         theirs.close()
         ours.sendall(said)
@@ -363,7 +365,7 @@ def test_a_worker_ends_where_it_first_sees_as_it_speaks_that_its_run_is_gone(
         worker = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE)
         theirs.close()
         begin = Begin(packed((blocked(str(tmp_path)), {})), None, paid=False, kwargs=packed({}))
-        for message in (sys.path, begin, Order([WorkerRow(0, {"x": "row"}, None, 0.0, None)])):
+        for message in (begin, Order([WorkerRow(0, {"x": "row"}, None, 0.0, None)])):
             data = pickle.dumps(message)
             ours.sendall(len(data).to_bytes(8) + data)
         try:
@@ -373,3 +375,40 @@ def test_a_worker_ends_where_it_first_sees_as_it_speaks_that_its_run_is_gone(
         finally:
             worker.kill()
     assert (worker.returncode, printed) == (0, b"")
+
+
+BY_ITS_OWN_PATH = """
+import sys
+sys.path += {path!r}  # as shiv and zipapps do
+from langchain_core.runnables import RunnableLambda
+from cottonpalm import BatchProcessor
+print(BatchProcessor(RunnableLambda(str), executor="processes", workers=1).batch([1, 2]))
+"""
+
+
+def test_workers_find_modules_where_the_program_found_them_though_only_its_own_path_names_them(
+    tmp_path: Path,
+) -> None:
+    python = getattr(sys, "_base_executable", sys.executable)  # that of the environment finds them by itself
+    words = [python, "-I", "-c", BY_ITS_OWN_PATH.format(path=[*sys.path, str(ROOT / "src")])]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.stdout, done.stderr) == ("['1', '2']\n", "")
+
+
+ON_A_FULL_DISK = """
+import os, resource
+from langchain_core.runnables import RunnableLambda
+from cottonpalm import BatchProcessor, StoreError
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    BatchProcessor(RunnableLambda(str), executor="processes", workers=1).batch([1])
+except StoreError as exc:
+    print("limits.db" in str(exc), os.listdir(os.environ["TMPDIR"]))
+"""
+
+
+def test_a_run_whose_workers_have_no_room_for_their_file_leaves_none_behind(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", ON_A_FULL_DISK]
+    place = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(words, capture_output=True, text=True, env=place, check=False)
+    assert (done.stdout, done.stderr) == ("True []\n", "")

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import closing
 
 from cottonpalm.engine.executors.workers.links import cannot_begin
 from cottonpalm.engine.executors.workers.pipe import Pipe
@@ -15,14 +16,17 @@ from cottonpalm.engine.executors.workers.pipe import Pipe
 
 async def serve(end: socket.socket) -> None:
     """Work for the run at the other end until it is over, or gone."""
-    pipe = await Pipe.over(end)
-    try:
-        sys.path[:] = await pipe.receive()
-        from cottonpalm.engine.worker import Worker  # noqa: PLC0415 - by the run's own path
+    with closing(await Pipe.over(end)) as pipe:
+        await _work(pipe)
 
+
+async def _work(pipe: Pipe) -> None:
+    try:
         begin = await pipe.receive()
     except (EOFError, ConnectionError):
         return  # the run was killed as it began
+    from cottonpalm.engine.worker import Worker  # noqa: PLC0415 - while garbage is not looked for
+
     try:
         worker = Worker(begin)
     except (Exception, SystemExit) as exc:  # noqa: BLE001 - whatever the modules of a chain do when they are imported

@@ -1,8 +1,7 @@
 """The engine's own process: it loads one GGUF file, prints its address, and lives until its standard input ends.
 
-Run by path (`python -P inference.py JSON`), so it imports nothing of cottonpalm. A process of its own because the
-engine cannot be stopped while a request is in flight, and blocks or crashes a process that ends at such a moment. Here
-the process simply ends, also if its parent was killed.
+A process of its own because the engine cannot be stopped while a request is in flight, and blocks or crashes a process
+that ends at such a moment. Here the process simply ends, also if its parent was killed.
 """
 
 import json

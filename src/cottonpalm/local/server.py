@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cottonpalm.errors import ConfigError, LocalModelError
 from cottonpalm.local import fetch, pip
+from cottonpalm.programs import command
 
 if TYPE_CHECKING:
     from langchain_openai import ChatOpenAI
@@ -21,7 +22,6 @@ DEFAULT: Final = "smollm2"
 SLOTS: Final = 4  # requests answered at the same time; more wait inside the engine
 N_CTX: Final = 4096  # tokens, shared evenly by the slots
 _DEFAULT_ALIAS: Final = "local:smollm2-135m-instruct-q4_1"
-_ENGINE: Final = Path(__file__).with_name("inference.py")
 _SAMPLES: Final = 16
 _SAMPLE_BYTES: Final = 1 << 16
 
@@ -40,10 +40,10 @@ class _Engine:
     """One engine's process, and its address."""
 
     def __init__(self, wish: _Wish) -> None:
-        command = [sys.executable, "-P", str(_ENGINE), json.dumps(wish._asdict())]
+        words = command("cottonpalm.local.inference", json.dumps(wish._asdict()))
         # its own session, so that Ctrl-C in the terminal does not interrupt requests in flight
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own words
-            command,
+            words,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from cottonpalm.engine.executors.workers.links import WorkerLost, cannot_travel
 from cottonpalm.engine.executors.workers.pipe import Pipe
 from cottonpalm.errors import ConfigError
+from cottonpalm.programs import command
 
 if TYPE_CHECKING:
     from cottonpalm.engine.executors.workers.links import Begin, Heard, Order
@@ -28,8 +28,7 @@ class ProcessLink:
         self.process, self._pipe = process, pipe
 
     async def begin(self, begin: Begin) -> None:
-        """Tell it where modules are, and what to do."""
-        await self._pipe.send(sys.path)
+        """Tell it what to do."""
         await self._pipe.send(begin)
 
     async def tell(self, order: Order) -> None:
@@ -77,15 +76,19 @@ class ProcessPool:
 
         self._folder = tempfile.mkdtemp(prefix="cottonpalm-")
         url = str(Path(self._folder) / "limits.db")
-        if (database := database_of(url)) is not None:
-            database.prepare()
+        try:
+            if (database := database_of(url)) is not None:
+                database.prepare()
+        except BaseException:
+            self.close()  # there is no run yet that would
+            raise
         return url, 1
 
     async def open(self, begin: Begin) -> ProcessLink:
         """See `links.WorkerPool`."""
         ours, theirs = socket.socketpair()
         try:
-            words = [sys.executable, "-m", PROGRAM, str(theirs.fileno())]
+            words = command(PROGRAM, str(theirs.fileno()))
             process = subprocess.Popen(words, pass_fds=[theirs.fileno()], start_new_session=True)  # noqa: ASYNC220, S603 - our own program
         finally:
             theirs.close()
