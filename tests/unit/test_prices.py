@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from functools import cache
 from typing import Any
@@ -382,3 +383,25 @@ def test_a_price_whose_name_is_almost_that_of_the_model_is_found_but_not_that_of
 ) -> None:
     assert PriceBook({name: (1.0, 2.0)}).misspelt(model) == (name if meant else None)
     assert PriceBook({name: (1.0, 2.0), model: (1.0, 2.0)}).misspelt(model) is None
+
+
+LOOKED_UP = """
+from cottonpalm.request.money.rules import price_list
+from cottonpalm.request.money.rules.prices import PriceBook
+asked = [
+    (PriceBook(), "gpt-4o", "https://api.openai.com/v1"),
+    (PriceBook({"gpt-4o": (1, 1)}), "gpt-4o-mini", "https://api.openai.com/v1"),
+    (PriceBook({"gpt-4o": (1, 1)}), "gpt-4o", "https://api.openai.com/v1"),
+    (PriceBook(lambda model, usage: None), "gpt-4o", "https://api.openai.com/v1"),
+    (PriceBook(), "local:smollm2", "http://127.0.0.1:1/v1"),
+    (PriceBook(), "qwen-plus", "https://dashscope.aliyuncs.com/compatible-mode/v1"),
+]
+for _ in range(2):
+    print(*[int(book.looks_up(model, url)) for book, model, url in asked], price_list.is_loaded())
+    price_list.load()
+"""
+
+
+def test_the_price_list_is_asked_for_models_that_nothing_else_has_a_price_for_and_loaded_once() -> None:
+    done = subprocess.run([sys.executable, "-c", LOOKED_UP], capture_output=True, text=True, check=True)
+    assert done.stdout == "1 1 0 0 0 0 False\n0 0 0 0 0 0 True\n"
