@@ -30,8 +30,8 @@ def cheapest(chain: Any, server: BatchProvider, folder: Path, **more: Any) -> An
     return batched(chain, server, folder, **{"mode": "auto", "prices": None, "retry": quickly, **more})
 
 
-def outcomes(processor: Any, count: int) -> list[Outcome]:
-    processor.batch(rows(count))
+def outcomes(processor: Any, count: int, **how: Any) -> list[Outcome]:
+    processor.batch(rows(count), **how)
     found: list[Outcome] = sorted(processor.last_run.outcomes(), key=lambda outcome: outcome.index)
     return found
 
@@ -102,6 +102,28 @@ def test_a_flex_tier_without_room_for_anybody_leaves_all_rows_to_batches(
     assert lanes(server) == {"batch": 30}
     assert max(asked.values()) <= (3 if said == "no room" else 1)
     assert len(asked) < 30  # after some, the others do not try
+    check_paid(server, found)
+
+
+def test_a_fault_that_is_no_word_on_the_tier_is_met_as_at_any_other(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    asked = Counter[str]()
+
+    def status(body: dict[str, Any]) -> int:
+        said = body["messages"][-1]["content"]
+        asked[said] += 1
+        if "row 2" in said:
+            return 400
+        return 500 if asked[said] == 1 and "row 1" in said else 200
+
+    server.live = status
+    chain = PROMPT | openai(server, MODEL)
+    found = outcomes(cheapest(chain, server, tmp_path), 4, return_exceptions=True)
+    assert [outcome.lane for outcome in found if outcome.status == "ok"] == ["flex"] * 3
+    assert [outcome.attempts for outcome in found] == [1, 2, 1, 1]
+    assert [outcome.index for outcome in found if outcome.status == "failed"] == [2]
+    assert sorted(asked.values()) == [1, 1, 1, 2]
     check_paid(server, found)
 
 
