@@ -6,6 +6,10 @@ import csv
 import datetime as dt
 import gzip
 import io
+import json
+import os
+import subprocess
+import sys
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -339,3 +343,21 @@ def test_a_signed_address_is_neither_kept_nor_shown(
     assert again.code == 3
     assert "s3cret" not in said.err + again.err
     assert all(b"s3cret" not in file.read_bytes() for file in app.iterdir() if file.is_file())
+
+
+@pytest.mark.parametrize(
+    ("said", "used"), [({}, "system"), ({"ARROW_DEFAULT_MEMORY_POOL": "mimalloc"}, "mimalloc")]
+)
+def test_the_command_gives_memory_back_that_arrow_has_freed_unless_the_user_chose_a_pool(
+    folder: Path, said: dict[str, str], used: str
+) -> None:
+    (folder / "pools.py").write_text(
+        "import pyarrow\n"
+        "from langchain_core.runnables import RunnableLambda\n"
+        "chain = RunnableLambda(lambda row: pyarrow.default_memory_pool().backend_name)\n"
+    )
+    rows(folder / "in.jsonl", 1)
+    words = [sys.executable, "-m", "cottonpalm", "run", "in.jsonl", "-o", "-", "--chain", "pools:chain"]
+    env = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
+    done = subprocess.run(words, cwd=folder, env={**env, **said}, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["output"] == used
