@@ -252,7 +252,7 @@ def _rows(cache: Cache | None) -> m.Work:
 
 async def cost(repeats: int) -> None:
     """What the two gates add to a row, turn by turn."""
-    m.headline("CPU µs that a budget and a cache add to a row with one request", "at most 10 together")
+    m.headline("CPU µs that a budget and a cache add to a row with one request", "at most 8 together")
     works = {
         "requests": _requests(None),
         "requests, budget": _requests(Ledger(10**18)),
