@@ -45,11 +45,10 @@ class Ask:
     def least(self) -> int:
         """Return the most it can cost with the smallest useful maximum of tokens; `most` if there is none.
 
-        It is computed only near a limit.
+        It is computed only near a limit, and anew each time: while a request waits, answers of others tell a
+        smaller maximum that is useful.
         """
-        if not isinstance(self._least, int):
-            self._least = self._least()
-        return self._least
+        return self._least if isinstance(self._least, int) else self._least()
 
 
 class Room(NamedTuple):
@@ -81,10 +80,11 @@ def grant(room: Room, ask: Ask, in_flight: int) -> int | Grant:
     share = room.now // max(1, ask.slots - in_flight)
     if share >= ask.most:
         return ask.most
-    amount = min(ask.most, max(ask.least, share))
+    least = ask.least
+    amount = min(ask.most, max(least, share))
     if amount <= room.now:
         return amount
-    return Grant.WAIT if ask.least <= room.ever else Grant.STOP
+    return Grant.WAIT if least <= room.ever else Grant.STOP
 
 
 def narrower(first: Room, second: Room) -> Room:
