@@ -86,6 +86,20 @@ def test_a_cancel_that_crosses_a_grant_leaves_nothing_reserved() -> None:
     asyncio.run(main())
 
 
+def test_who_waits_for_money_is_judged_by_what_answers_have_told_meanwhile() -> None:
+    async def main() -> None:
+        ledger, known = Ledger(Amounts(100)), [90]
+        held = await ledger.agrant(Ask(60, 60))
+        waiting = asyncio.create_task(ledger.agrant(Ask(90, lambda: known[0])))
+        await asyncio.sleep(0)
+        assert ledger.waiting == 1
+        known[0] = 30  # answers are shorter than was feared
+        ledger.settle(held, 60)
+        assert await waiting == 40, "it gets what is left"
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("fails_with", [500, 400])
 def test_a_row_that_a_fallback_answers_is_priced_by_the_fallbacks_model(fails_with: int) -> None:
     def script(request: Request) -> Any:
