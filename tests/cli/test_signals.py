@@ -327,7 +327,8 @@ def small_disk() -> None:
 def test_a_store_that_cannot_grow_stops_the_run_with_4(
     start: Start, tmp_path: Path, server: Loopback, output: str
 ) -> None:
-    count = 300  # too many for the store's file, and few enough for the three that may keep what it does not take
+    # Too many for the store's file, and few enough for the three that may keep what it does not take.
+    count = 300
     (tmp_path / "in.jsonl").write_bytes(
         b"".join(b'{"text": "%d %s"}\n' % (n, b"x" * 2000) for n in range(count))
     )
