@@ -24,7 +24,7 @@ class Ask:
         batched: it goes out in a batch, which is paid when it comes back: no even pace holds for it.
     """
 
-    __slots__ = ("_least", "_slots", "batched", "most")
+    __slots__ = ("_least", "_now", "_slots", "batched", "most")
 
     def __init__(
         self,
@@ -35,6 +35,7 @@ class Ask:
         batched: bool = False,
     ) -> None:
         self.most, self._least, self._slots, self.batched = most, least, slots, batched
+        self._now: int | None = None
 
     @property
     def slots(self) -> int:
@@ -45,10 +46,17 @@ class Ask:
     def least(self) -> int:
         """Return the most it can cost with the smallest useful maximum of tokens; `most` if there is none.
 
-        It is computed only near a limit, and anew each time: while a request waits, answers of others tell a
-        smaller maximum that is useful.
+        It is computed only near a limit, and once; see `shrinks_to`.
         """
-        return self._least if isinstance(self._least, int) else self._least()
+        if self._now is None:
+            self._now = self._least if isinstance(self._least, int) else self._least()
+        return self._now
+
+    def shrinks_to(self, room: int) -> bool:
+        """Whether it would fit into so much after all: while it waited, answers of others told a smaller maximum."""
+        if not isinstance(self._least, int):
+            self._now = self._least()
+        return self.least <= room
 
 
 class Room(NamedTuple):
@@ -80,11 +88,12 @@ def grant(room: Room, ask: Ask, in_flight: int) -> int | Grant:
     share = room.now // max(1, ask.slots - in_flight)
     if share >= ask.most:
         return ask.most
-    least = ask.least
-    amount = min(ask.most, max(least, share))
+    amount = min(ask.most, max(ask.least, share))
     if amount <= room.now:
         return amount
-    return Grant.WAIT if least <= room.ever else Grant.STOP
+    if ask.least <= room.ever:
+        return Grant.WAIT
+    return grant(room, ask, in_flight) if ask.shrinks_to(room.ever) else Grant.STOP
 
 
 def narrower(first: Room, second: Room) -> Room:
