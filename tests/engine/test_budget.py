@@ -268,8 +268,7 @@ def test_each_share_is_told_once() -> None:
 
 def test_a_row_far_dearer_than_the_others_is_told() -> None:
     spikes = Spikes()
-    told = [spikes.median_if_spike(cost) for cost in [100] * 30 + [5_000, 5_001, 200]]
-    assert told == [None] * 31 + [100, None]
+    assert spikes.found([100] * 30 + [5_000, 5_001, 200]) == [(31, 100)]
 
 
 def test_a_cost_spike_is_an_event_with_its_row() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf
+from random import Random
 
 import pytest
 
@@ -74,27 +75,51 @@ def test_each_share_of_a_budget_is_told_once_and_the_highest_of_several() -> Non
 def seen(*costs: int) -> Spikes:
     spikes = Spikes()
     for cost in costs:
-        spikes.median_if_spike(cost)
+        spikes.found([cost])
     return spikes
 
 
+def median_if_spike(spikes: Spikes, cost: int) -> int | None:
+    found = spikes.found([cost])
+    return found[0][1] if found else None
+
+
 def test_a_spike_costs_more_than_fifty_times_the_median_of_at_least_twenty() -> None:
-    assert seen(*[10] * 19).median_if_spike(100_000) is None
-    assert seen(*[10] * 20).median_if_spike(100_000) == 10
-    assert seen(*[10] * 20).median_if_spike(500) is None
-    assert seen(*[10] * 20).median_if_spike(501) == 10
-    assert seen(*[0] * 40).median_if_spike(100_000) is None, "of what costs nothing there is no multiple"
+    assert median_if_spike(seen(*[10] * 19), 100_000) is None
+    assert median_if_spike(seen(*[10] * 20), 100_000) == 10
+    assert median_if_spike(seen(*[10] * 20), 500) is None
+    assert median_if_spike(seen(*[10] * 20), 501) == 10
+    assert median_if_spike(seen(*[0] * 40), 100_000) is None, "of what costs nothing there is no multiple"
 
 
 def test_the_median_follows_after_twenty_costs_and_forgets_all_but_255() -> None:
     spikes = seen(*[10] * 20)
-    assert spikes.median_if_spike(501) == 10
+    assert median_if_spike(spikes, 501) == 10
     for _ in range(18):
-        assert spikes.median_if_spike(501) == 10, "the median is that of the rows before"
+        assert median_if_spike(spikes, 501) == 10, "the median is that of the rows before"
     long = seen(*[10] * 200, *[1_000] * 255)
-    assert long.median_if_spike(20_000) is None
-    assert seen(*[10] * 300, *[1_000] * 100).median_if_spike(20_000) == 10
-    assert seen(*[10] * 300, *[1_000] * 160).median_if_spike(20_000) is None
+    assert median_if_spike(long, 20_000) is None
+    assert median_if_spike(seen(*[10] * 300, *[1_000] * 100), 20_000) == 10
+    assert median_if_spike(seen(*[10] * 300, *[1_000] * 160), 20_000) is None
+
+
+def test_rows_told_at_once_are_compared_as_if_they_were_told_one_by_one() -> None:
+    chance = Random(7)
+    for _ in range(50):
+        usual, odd = chance.choice([10, 1_000]), chance.choice([1, 400, 700, 60_000])
+        costs = [odd if chance.random() < chance.choice([0.0, 0.05]) else usual for _ in range(400)]
+        single, many = Spikes(), Spikes()
+        one_by_one = [(at, found[0][1]) for at, cost in enumerate(costs) if (found := single.found([cost]))]
+        at_once, done = [], 0
+        while done < len(costs):
+            some = costs[done : done + chance.randrange(1, 90)]
+            at_once += [(done + at, median) for at, median in many.found(some)]
+            done += len(some)
+        assert at_once == one_by_one
+        dear = odd > 50 * usual
+        assert [at for at, _ in at_once] == [
+            at for at, cost in enumerate(costs) if at >= 20 and cost == odd and dear
+        ]
 
 
 def test_what_was_spent_counts_until_an_hour_after_the_end_of_its_five_seconds() -> None:
@@ -176,21 +201,21 @@ def test_the_narrower_of_two_rooms_is_narrow_in_both_ways_and_no_limit_is_the_wi
 
 
 def test_the_first_median_is_of_all_twenty_rows_and_not_of_the_first() -> None:
-    assert seen(10_000, *[10] * 19).median_if_spike(501) == 10
-    assert seen(1, *[10] * 19).median_if_spike(490) is None
+    assert median_if_spike(seen(10_000, *[10] * 19), 501) == 10
+    assert median_if_spike(seen(1, *[10] * 19), 490) is None
 
 
 def test_the_twentieth_row_is_one_of_them() -> None:
-    assert seen(*[10] * 10, *[1] * 10).median_if_spike(51) == 1
-    assert seen(*[10] * 11, *[1] * 9).median_if_spike(51) is None
+    assert median_if_spike(seen(*[10] * 10, *[1] * 10), 51) == 1
+    assert median_if_spike(seen(*[10] * 11, *[1] * 9), 51) is None
 
 
 def test_a_median_is_worked_out_again_after_exactly_twenty_rows() -> None:
     spikes = seen(*[1] * 9, *[10] * 11, *[1] * 19)
-    assert spikes.median_if_spike(501) == 10, "the fortieth row: still that of the first twenty"
-    assert spikes.median_if_spike(501) == 1
+    assert median_if_spike(spikes, 501) == 10, "the fortieth row: still that of the first twenty"
+    assert median_if_spike(spikes, 501) == 1
 
 
 def test_of_little_an_answer_costs_the_smallest_excess_is_seen() -> None:
-    assert seen(*[1] * 20).median_if_spike(51) == 1
-    assert seen(*[1] * 20).median_if_spike(50) is None
+    assert median_if_spike(seen(*[1] * 20), 51) == 1
+    assert median_if_spike(seen(*[1] * 20), 50) is None

@@ -30,9 +30,10 @@ class DearRows:
 
     def see_all(self, events: Sequence[tuple[float, Event]]) -> None:
         """Compare each row that was paid for now with those before it."""
-        median_if_spike = self._spikes.median_if_spike
-        for _, event in Told.of(events).kinds.finished:
-            outcome = event.outcome
-            cost = 0 if outcome.stored else outcome.cost_pico
-            if cost and (median := median_if_spike(cost)) is not None:
-                self._emit(CostSpike(outcome.index, cost / PICO, median / PICO))
+        ended = [event.outcome for _, event in Told.of(events).kinds.finished]
+        paid = [
+            (outcome.index, cost) for outcome in ended if not outcome.stored and (cost := outcome.cost_pico)
+        ]
+        for at, median in self._spikes.found([cost for _, cost in paid]) if paid else ():
+            index, cost = paid[at]
+            self._emit(CostSpike(index, cost / PICO, median / PICO))

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import deque
 from math import inf
 from statistics import median_low
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SHARES: Final = (0.5, 0.8, 1.0)
 SPIKE: Final = 50  # a row is a spike from so many times the median on
@@ -30,17 +33,34 @@ class Shares:
 
 
 class Spikes:
-    """Compares each row's cost with the median of those before it."""
+    """Compares each row's cost with the median of those before it, which follows after every `ENOUGH` rows."""
 
     def __init__(self) -> None:
-        self._costs: deque[int] = deque(maxlen=SEEN)
-        self._median = 0  # until there is one, no cost is a multiple of it
-        self._left = ENOUGH  # costs until it is computed, for the first time or again
+        self._costs: deque[int] = deque(maxlen=SEEN + ENOUGH)
+        self._new = 0  # of these, that are newer than the median
+        self._median: int | None = None  # None: nobody had to know it yet
+        self._least: float = inf  # none of these is less, and so neither is their median
 
-    def median_if_spike(self, cost: int) -> int | None:
-        """Take note of one row's cost. Return the median if the row costs many times as much, else None."""
-        if not self._left:
-            self._median, self._left = median_low(self._costs), ENOUGH
-        self._left -= 1
-        self._costs.append(cost)
-        return self._median if cost > SPIKE * self._median > 0 else None
+    def found(self, costs: Sequence[int]) -> list[tuple[int, int]]:
+        """Take note of what rows cost. Return the place of each that costs many times the median, and that median."""
+        found: list[tuple[int, int]] = []
+        done = 0
+        while some := costs[done : done + ENOUGH - self._new]:
+            self._least = min(self._least, *some)
+            if max(some) > SPIKE * self._least:
+                median = self._usual()
+                found += [(done + at, median) for at, cost in enumerate(some) if cost > SPIKE * median > 0]
+                self._least = min(*some, *self._costs)
+            self._costs.extend(some)
+            done += len(some)
+            self._new += len(some)
+            if self._new == ENOUGH:
+                self._new, self._median = 0, None
+        return found
+
+    def _usual(self) -> int:
+        """The median; 0 until enough is known, and of that no cost is a multiple."""
+        if self._median is None:
+            before = list(self._costs)[: len(self._costs) - self._new][-SEEN:]
+            self._median = median_low(before) if before else 0
+        return self._median
