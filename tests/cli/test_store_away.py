@@ -43,8 +43,8 @@ def test_a_run_whose_store_is_gone_names_the_file_that_keeps_its_answers_and_the
         words = ["run", str(source), "-o", "out.jsonl", "-m", "openai:m", "-p", "{text}", "-c", "4"]
         words += ["--base-url", server.openai_url, "--store", between.url]
         away = cottonpalm(*words)
+        assert away.code == 4, away.err
         [kept] = (tmp_path / "state" / "cottonpalm").iterdir()
-        assert away.code == 4
         assert "cottonpalm: the run stopped: " in away.err
         assert f"kept in {kept}" in away.err
         assert "to go on, once the store is there: cottonpalm run " in away.err
