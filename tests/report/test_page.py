@@ -295,3 +295,11 @@ def test_the_commonest_kind_of_failed_rows_is_said_in_words_too() -> None:
     report = made(96, 10.0, counts=Counts(ok=96, failed=4), errors={"degrade": {"X": 3}, "odd": {"Y": 1}})
     shown = " ".join(Page(page_of(Story(report, "r"))).said.split())
     assert "3 of them degrade (cut, or too long)" in shown
+
+
+def test_the_heading_names_no_end_before_the_beginning_where_the_clock_was_set_back() -> None:
+    story = replace(stories.long_story(), began=1_750_000_000.0, ended=1_750_003_600.0)
+    assert "15 Jun 2025, 15:06 to 16:06 UTC" in page_of(story)
+    back = page_of(replace(story, ended=1_749_996_400.0))
+    assert "15 Jun 2025, 15:06 UTC" in back
+    assert "14:06" not in back

@@ -79,7 +79,9 @@ def head(story: Story, data: str | None = None) -> Markup:
 
 
 def _when(began: float, ended: float | None) -> str:
-    if ended is None or clock_time(began) == clock_time(ended):
+    if (
+        ended is None or ended < began or clock_time(began) == clock_time(ended)
+    ):  # the clock may have been set back
         return f"{clock_time(began)} UTC"
     day = clock_time(ended).split(", ")
     end = day[1] if clock_time(began).startswith(day[0] + ",") else clock_time(ended)
