@@ -79,9 +79,8 @@ def head(story: Story, data: str | None = None) -> Markup:
 
 
 def _when(began: float, ended: float | None) -> str:
-    if (
-        ended is None or ended < began or clock_time(began) == clock_time(ended)
-    ):  # the clock may have been set back
+    set_back = ended is not None and ended < began  # the clock was
+    if ended is None or set_back or clock_time(began) == clock_time(ended):
         return f"{clock_time(began)} UTC"
     day = clock_time(ended).split(", ")
     end = day[1] if clock_time(began).startswith(day[0] + ",") else clock_time(ended)
