@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +12,7 @@ from cottonpalm.request.limiter.rules.admission import Admission
 from cottonpalm.request.limiter.rules.bucket import Bucket
 from cottonpalm.request.limiter.rules.causes import CHANCE, Cause, Doubt, Refusals
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
+from cottonpalm.request.limiter.rules.recovery import LONGEST_S
 from tests.support.sent import sent_at
 
 if TYPE_CHECKING:
@@ -118,3 +121,45 @@ def test_a_rejected_request_that_went_by_force_does_not_raise_the_limit() -> Non
     assert (number.limit, number.wall) == (3, 4.0)
     number.rejected(9, 0.0, 1.0)
     assert (number.limit, number.wall) == (3, 4.0)
+
+
+def asked_until_done(
+    rows: int, well_s: float, fits: int, rejected_after_s: float
+) -> tuple[list[float], float]:
+    """When requests were sent to a server that rejects all until it is well, then more than fit; and the end."""
+    admission, now, in_flight, done, asked = Admission(Concurrency(10.0)), 0.0, 0, 0, list[float]()
+    news: list[tuple[float, int, Sent, bool]] = []  # (when, ..., whether it is an answer)
+    while done < rows:
+        wait_s = None
+        while len(news) < rows - done and (wait_s := admission.wait_s(now, in_flight, 0.0)) == 0.0:
+            in_flight += 1
+            sent = sends(admission, now, in_flight)
+            good = now >= well_s and sum(each[3] for each in news) < fits
+            asked.append(now)
+            heappush(news, (now + (0.5 if good else rejected_after_s), len(asked), sent, good))
+        if news and (wait_s is None or news[0][0] <= now + wait_s):
+            now, _, sent, good = heappop(news)
+            in_flight -= 1
+            done += good
+            if good:
+                admission.answered(now, sent, in_flight)
+            else:
+                admission.rejected(now, sent)
+        else:
+            assert wait_s is not None
+            now += wait_s
+        admission.look()
+    return asked, now
+
+
+@pytest.mark.parametrize("rejected_after_s", [0.02, 0.2])
+@pytest.mark.parametrize("well_s", [40.0, 95.0])
+def test_who_was_rejected_from_the_first_on_is_asked_again_in_time_and_nothing_is_learnt_of_it(
+    well_s: float, rejected_after_s: float
+) -> None:
+    asked, ended_s = asked_until_done(400, well_s, 6, rejected_after_s)
+    silences = [later - sooner for sooner, later in pairwise(asked)]
+    assert max(silences) < LONGEST_S + 1
+    assert len([at_s for at_s in asked if at_s < well_s]) < 50
+    six_at_once_s = 400 / 6 * 0.5
+    assert ended_s < well_s + LONGEST_S + 1.3 * six_at_once_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
+from cottonpalm.request.limiter.rules.bucket import Bucket
 from cottonpalm.request.limiter.rules.causes import (
     CHANCE,
     DOUBT,
@@ -376,12 +377,23 @@ class Admission(Gates):
         elif cause in NUMBERS and number.wall is not None:
             window = max(2.0, number.limit / 4)
         silence_s = recovery.revive(probe.at_s, window)
+        if self._saved and not bucket.rate and probe.total - probe.cost <= self._bad:
+            self._begin_anew(probe)
+            return
         bucket.silent(silence_s)
         saved, self._saved = self._saved, None
         if saved is not None:
             self._blame(probe, silence_s, saved)
         if recovery.refused:
             bucket.opens(probe.at_s, probe.at_s - silence_s, probe.total - probe.cost - self._bad)
+
+    def _begin_anew(self, probe: Sent) -> None:
+        """All before it were rejected: it was no limit of ours, and the time that it took tells no pace."""
+        self._restore()
+        self._saved = None
+        self._calm_s, self.recovery.needed_s = probe.at_s, 0.0
+        self.bucket = Bucket()
+        self.bucket.begin(probe.at_s)
 
     def _blame(self, probe: Sent, silence_s: float, saved: Saved) -> None:
         """See what it was for, by what was admitted now that was rejected before."""
