@@ -21,7 +21,7 @@ Bottleneck: TypeAlias = Literal[
     "own requests",  # the user's own limit of requests per minute
     "own tokens",  # the user's own limit of tokens per minute
     "probe",  # the provider rejected requests: one request at a time tries whether it takes more
-    "pause",  # a wait that the provider asked for
+    "pause",  # a wait after a rejection, as it names or as we think long enough
     "down",  # the provider does not work, and is tried again now and then
     "budget",  # money
     "cpu",  # the CPU time of this process

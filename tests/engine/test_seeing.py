@@ -219,7 +219,7 @@ def test_a_pause_is_told_with_the_seconds_that_are_left() -> None:
     assert ("pause", MODEL) in bound(watch)
     assert stats.binding.what == "pause"
     assert 15 <= stats.pause_s <= 25
-    assert any(sentence.startswith("Waits that the provider asked for") for sentence in report.bound_by)
+    assert any(sentence.startswith("Waits after rejections") for sentence in report.bound_by)
 
 
 def test_where_waits_are_named_by_chance_only_those_keep_them_that_they_were_named_to() -> None:

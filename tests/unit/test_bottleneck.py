@@ -21,7 +21,7 @@ if TYPE_CHECKING:
             ["The limit on requests in flight (40 at the end) bound 92 % of the run."],
         ),
         ({"reader": 50.0, "concurrency": 30.0, "tail": 15.0}, 5.0, ["For 50 %", "The limit on"]),
-        ({"pause": 200.0}, 0.0, ["Waits that the provider asked for covered 100 %"]),
+        ({"pause": 200.0}, 0.0, ["Waits after rejections covered 100 %"]),
         ({"cap": 60.0}, 95.0, ["For 95 % of the run this process's own CPU", "Your own limit"]),
         ({"tail": 99.4}, 0.0, ["For 99.4 % of the run"]),
         ({"": 99.0, "concurrency": 1.0}, 3.0, ["Nothing held the run back"]),

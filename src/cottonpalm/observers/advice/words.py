@@ -86,7 +86,7 @@ WAITS: Final[dict[str, Bound]] = {
     ),
     "pause": Bound(
         "Add an endpoint for the pauses.",
-        "waits that the provider asked for",
+        "waits after rejections",
         "another endpoint with `--base-url`, or a `--fallback`",
         "without",
     ),

@@ -176,10 +176,10 @@ class Reported:
         rows_per_s: rows of this run over `wall_s`.
         row_latency_s: from a row's start to its answer.
         request_latency_s: from sending a request to the end of its answer.
-        waits_s: by what was waited for: `queue` (read, not started), `permit` (in line under the limit), `pause` (a
-            wait the provider asked for), `backoff` (before a retry), `call` (the provider), `first` (the first
-            token of a streamed answer), `store` (a group to be durable), `warm` (until the prompt that it shares was
-            in the provider's cache).
+        waits_s: by what was waited for: `queue` (read, not started), `permit` (in line under the limit), `pause` (after
+            a rejection), `backoff` (before a retry), `call` (the provider), `first` (the first token of a streamed
+            answer), `store` (a group to be durable), `warm` (until the prompt that it shares was in the provider's
+            cache).
         over_time: at most 120 moments.
         errors: failed rows by kind, then by type.
         usage: tokens of all rows, also of those that the end of the run left amid their requests.

@@ -28,7 +28,7 @@ _NAMES: Final = {
     "first": ("First token", "of a streamed answer"),
     "permit": ("In line", "for a permit under the limit"),
     "queue": ("Not started", "read, and waiting to start"),
-    "pause": ("Pause", "that the provider asked for"),
+    "pause": ("Pause", "after a rejection"),
     "backoff": ("Backoff", "before the next try"),
     "store": ("Disk", "until an outcome was durable"),
 }

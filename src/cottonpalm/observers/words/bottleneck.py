@@ -27,7 +27,7 @@ _SAID: Final[Mapping[Bottleneck, str]] = {
     "own requests": "Your own ceiling of requests per minute bound {share} of the run.",
     "own tokens": "Your own ceiling of tokens per minute bound {share} of the run.",
     "probe": "For {share} of the run the provider had rejected requests.",
-    "pause": "Waits that the provider asked for covered {share} of the run.",
+    "pause": "Waits after rejections covered {share} of the run.",
     "down": "The provider did not work for {share} of the run.",
     "budget": "For {share} of the run requests waited for money.",
     "cpu": "For {share} of the run this process's own CPU was busy; more requests in flight would not help.",
