@@ -40,7 +40,7 @@ _FAMILY: Final = {
     **dict.fromkeys(("cpu", "reader", "store", "source"), "machine"),
     "tail": "nobody",
 }
-_NAMES: Final = {"concurrency": "Limit in flight", "pause": "Provider's pause", "down": "Provider down"}
+_NAMES: Final = {"concurrency": "Limit in flight", "pause": "Pause", "down": "Provider down"}
 
 
 class Seen(NamedTuple):

@@ -146,8 +146,9 @@ class Gates(UnderWay):
         """
         number = self.concurrency
         told = self.answers or self.cause is not Cause.BOTH or self._saved is None or number.wall is None
-        told = told or not in_flight  # nobody's place has to come free, nor will an answer come
-        return math.inf if told or in_flight >= number.maximum else max(0.0, self.recovery.again_s - now)
+        if told or not in_flight:  # with none in flight, no place has to come free, and no answer will come
+            return math.inf
+        return math.inf if in_flight >= number.maximum else max(0.0, self.recovery.again_s - now)
 
     def _gates_s(self, now: float, ask: float) -> float:
         wait_s, self.binding = 0.0, "pace"
