@@ -6,7 +6,7 @@ import asyncio
 import gc
 import threading
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
@@ -20,6 +20,9 @@ from cottonpalm import BatchProcessor, Budget, Cache, RunStopped
 from tests.engine.helpers import Probe, double
 from tests.support.loopback import Loopback
 from tests.support.replies import Reply, too_many
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.core
 PROMPT = ChatPromptTemplate.from_template("{x}")
@@ -318,6 +321,24 @@ def test_stop_finishes_what_is_in_flight_and_says_how_to_go_on() -> None:
         assert caught.value.reason == "interrupted"
     assert chain.in_flight == 0
     assert got == sum(chain.calls.values())
+
+
+def test_after_a_stop_a_run_with_a_cache_on_disk_says_that_its_answers_are_kept_and_they_are(
+    tmp_path: Path,
+) -> None:
+    with Loopback() as server:
+        chain = text_chain(server, max_tokens=20)
+
+        def processor(budget: Budget | None) -> BatchProcessor:
+            return BatchProcessor(chain, concurrency=4, budget=budget, cache=Cache(path=tmp_path / "c.db"))
+
+        with pytest.raises(RunStopped, match="the same call again pays for the rest alone") as caught:
+            processor(Budget(total=2e-4)).batch(rows(60))
+        asked = server.requests
+        assert 0 < asked < 60
+        assert "run=" not in str(caught.value)
+        assert len(processor(None).batch(rows(60))) == 60
+        assert server.requests == 60
 
 
 def test_a_row_that_a_stop_left_out_comes_once_and_with_the_reason_as_completed() -> None:

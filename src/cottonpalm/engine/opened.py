@@ -58,6 +58,12 @@ def open_run(settings: Settings, facts: ChainFacts) -> Opened | None:
 
 def go_on(settings: Settings, run_store: RunStore | None) -> str:
     """Tell the user how to go on after a run that stopped."""
+    memory = memory_of(settings.cache)
+    if run_store is None and memory is not None and memory.disk is not None:
+        return (
+            "The outcomes so far were handed out, and what was answered is kept in the cache: "
+            "the same call again pays for the rest alone."
+        )
     if run_store is None:
         return (
             "The outcomes so far were handed out (after batch: processor.last_run.outcomes()); with store= and "
