@@ -126,6 +126,31 @@ def test_a_silent_holder_is_dead_after_a_minute_by_the_servers_clock(
     other.close()
 
 
+def test_a_living_holder_keeps_its_run_while_its_idle_connection_is_cut(
+    store: SqlStore, postgres_url: str, postgres_server: Server
+) -> None:
+    """Its requests take long, so it writes nothing; who came in that moment took the run over, and asked again."""
+    run = store.open_run("r", None)
+    with closing(open_store(postgres_url)) as other:
+        _cut(postgres_server)
+        with pytest.raises(RunBusy, match="is being worked on"):
+            other.open_run("r", None)
+    write(run, [row(0)])
+
+
+def test_a_holder_that_died_on_another_machine_is_gone_after_a_few_seconds(
+    store: SqlStore, postgres_url: str, postgres_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cottonpalm.stores.postgres.lease.BACK_S", 0.5)
+    run = store.open_run("r", None)
+    postgres_server.run("UPDATE cottonpalm.lease SET token = 'x', host = 'another', backend = 1")
+    with closing(open_store(postgres_url)) as other:
+        began = time.monotonic()
+        other.open_run("r", None)
+        assert time.monotonic() - began >= 0.5
+    run.close()
+
+
 def test_connections_that_break_are_made_anew_and_no_row_counts_twice(
     store: SqlStore, postgres_server: Server
 ) -> None:

@@ -142,6 +142,12 @@ class PgConnection:
         """Whether one was begun; not where the connection broke."""
         return self._db.info.transaction_status != psycopg.pq.TransactionStatus.IDLE and not self._db.closed
 
+    def is_lost(self) -> bool:
+        """Whether it is cut, as far as is known here without asking the server."""
+        with suppress(psycopg.Error):
+            self._db.pgconn.consume_input()  # it waits for nothing
+        return self._db.closed
+
     def close(self) -> None:
         """Close it."""
         with suppress(psycopg.Error):

@@ -179,6 +179,10 @@ class PostgresDatabase:
         """See `sql.database.Database`; a full disk is an error of operation too, but cuts nothing."""
         return isinstance(exc, psycopg.OperationalError) and not isinstance(exc, psycopg.errors.DiskFull)
 
+    def is_lost(self, db: PgConnection) -> bool:
+        """See `sql.database.Database`."""
+        return db.is_lost()
+
     def now(self, db: PgConnection) -> float:
         """See `sql.database.Database`: the server's clock, read after every wait for a lock."""
         return float(db.execute(f"SELECT {NOW}").fetchall()[0][0])

@@ -86,6 +86,9 @@ class Database(Protocol):
     def is_cut(self, exc: BaseException) -> bool:
         """Whether the connection broke, so that nobody knows if the transaction took effect; it may be had again."""
 
+    def is_lost(self, db: Any) -> bool:
+        """Whether this connection was cut while nothing was asked of it, as far as is known without asking."""
+
     def now(self, db: Any) -> float:
         """Return the wall-clock time in Unix seconds by the clock that all processes of this store share."""
 

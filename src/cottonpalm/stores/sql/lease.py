@@ -34,6 +34,10 @@ def machine() -> str:
         return gethostname()
 
 
+class MayReturn(RunBusy):
+    """The holder was cut off a moment ago: if it lives, it is there again soon."""
+
+
 class Holder(NamedTuple):
     """A lease row."""
 
@@ -115,6 +119,7 @@ class Lease(Protocol):
         """Write the row, inside the caller's transaction.
 
         Raises:
+            MayReturn: whether another holder is alive is known in a few seconds; ask again.
             RunBusy: another holder is alive, or may be.
         """
 

@@ -18,7 +18,7 @@ from cottonpalm.store_extras import Orders
 from cottonpalm.stores.opening import renews
 from cottonpalm.stores.sql import batch_rows, facts, order_rows, run_rows, share_rows, spending_rows
 from cottonpalm.stores.sql.database import BUSY_S, SLOT_BITS
-from cottonpalm.stores.sql.lease import busy, holder_of, is_gone, is_leaving
+from cottonpalm.stores.sql.lease import MayReturn, busy, holder_of, is_gone, is_leaving
 from cottonpalm.stores.sql.reader import Reader
 from cottonpalm.stores.sql.rescue import RescueFile, folders
 from cottonpalm.stores.sql.rescued_rows import take_in
@@ -109,7 +109,7 @@ class SqlStore:
         """Do the work, which enters the lease, in a transaction. Where it fails, unlock the lease.
 
         A holder that is on its way out is waited for: a server that is in the middle of a statement of a process that
-        was killed ends its connection only then.
+        was killed ends its connection only then. So is one that may be back in a moment, to see whether it is.
         """
         began = clock.now()
         try:
@@ -117,6 +117,8 @@ class SqlStore:
             while True:
                 try:
                     return self._writer.call(work)
+                except MayReturn:
+                    pass
                 except RunBusy:
                     holder = self._writer.call(lambda db: holder_of(db, lease.run))
                     waited_s = clock.now() - began

@@ -32,6 +32,7 @@ _AWAY: Final = (
     " then they are kept in a file, and the run stops. If it is killed before, they would be asked and paid again"
 )
 _BACK: Final = "the store %s is there again, after %.0f s: answers wait for it no more"
+_LOOK_S: Final = 1.0  # seconds between two looks at an idle connection: cut, it makes us seem dead
 _JOINED_ROWS: Final = 4096  # groups in the queue share a transaction up to this many rows
 AWAY_S: Final = 5.0  # a server that is away for longer while answers wait is told of
 
@@ -128,7 +129,9 @@ class Writer:
 
     def hold(self, lease: Lease) -> None:
         """Write this lease's heartbeat regularly from now on."""
-        self._leases.add(lease)
+        with self._wake:
+            self._leases.add(lease)
+            self._wake.notify()
 
     def drop(self, lease: Lease) -> None:
         """Stop this lease's heartbeat."""
@@ -154,7 +157,7 @@ class Writer:
         """Do what there is to do; False: nothing will come any more. While it waits, the thread keeps no job alive."""
         if (batch := self._next()) is None:
             return False
-        self._show_life()
+        self._show_life(idle=not batch)
         if isinstance(batch, _Job):
             self._run_job(batch)
         elif batch:
@@ -162,10 +165,10 @@ class Writer:
         return True
 
     def _next(self) -> list[Group] | _Job | None:
-        """Return the next job, or groups for one transaction (none: write a heartbeat now); None at the end."""
+        """Return the next job, or groups for one transaction (none: it is time to show life); None at the end."""
         with self._wake:
             if not self._queue and not self._closing:
-                self._wake.wait(BEAT_S)
+                self._wake.wait(_LOOK_S if self._leases else BEAT_S)
             if not self._queue:
                 return None if self._closing else []
             if isinstance(self._queue[0], _Job):
@@ -184,8 +187,10 @@ class Writer:
             rows += len(group.rows)
         return groups
 
-    def _show_life(self) -> None:
-        if clock.now() - self._last_beat < BEAT_S or not self._leases:
+    def _show_life(self, *, idle: bool) -> None:
+        """Write a heartbeat if it is time, or if the connection, by which others know that we live, was cut."""
+        due = clock.now() - self._last_beat >= BEAT_S or (idle and self._database.is_lost(self._db))
+        if not (due and self._leases):
             return
         self._last_beat = clock.now()
         with suppress(Exception):  # if the store cannot be written, the next write reports that

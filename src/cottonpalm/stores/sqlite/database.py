@@ -224,6 +224,10 @@ class SqliteDatabase:
         """See `sql.database.Database`."""
         return False
 
+    def is_lost(self, db: sqlite3.Connection) -> bool:  # noqa: ARG002
+        """See `sql.database.Database`: a file has nothing between."""
+        return False
+
     def now(self, db: sqlite3.Connection) -> float:  # noqa: ARG002 - all processes are on this machine
         """See `sql.database.Database`."""
         return clock.wall()
