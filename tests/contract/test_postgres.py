@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -28,13 +30,13 @@ from cottonpalm.stores.postgres.connection import spoken
 from cottonpalm.stores.postgres.database import PostgresDatabase
 from cottonpalm.stores.postgres.migrations import STEPS
 from cottonpalm.stores.sql.answers import Answers
-from cottonpalm.stores.sql.database import CannotWrite
+from cottonpalm.stores.sql.database import CannotWrite, Turnwise
 from cottonpalm.stores.sql.shares import Shares
 from cottonpalm.types import Turn
 from tests.contract.rows import row, write
 from tests.contract.test_answers import asked
 from tests.contract.test_batches import BATCH, MEMBERS, answer
-from tests.support.postgres import Cutting
+from tests.support.postgres import ByTcp, Cutting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -149,6 +151,74 @@ def test_a_holder_that_died_on_another_machine_is_gone_after_a_few_seconds(
         other.open_run("r", None)
         assert time.monotonic() - began >= 0.5
     run.close()
+
+
+def test_what_a_machine_that_vanished_amid_a_transaction_had_locked_is_free_again(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server keeps the connection of such a machine for hours: all others waited as long for shares and cache."""
+    monkeypatch.setattr("cottonpalm.stores.postgres.connection.STALLED_S", 0.3)
+    database = database_of(postgres_url)
+    impatient: Any = database_of(f"{postgres_url}&options=-cstatement_timeout%3D5s")
+    vanished, other = database.connect(), impatient.connect()
+    database.begin(vanished, Turnwise.SHARES)
+    impatient.begin(other, Turnwise.SHARES)
+    other.execute("ROLLBACK")
+    for db in (vanished, other):
+        db.close()
+
+
+def test_a_transaction_in_which_this_process_stood_still_for_long_is_done_again(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cottonpalm.stores.postgres.connection.STALLED_S", 0.2)
+    stands: Any = iter([1.0, 0.0])
+
+    def work(db: Any) -> Any:
+        time.sleep(next(stands))
+        return db.execute("SELECT 7").fetchall()
+
+    with closing(open_store(postgres_url)) as store:
+        assert store._writer.call(work) == [(7,)]  # type: ignore[attr-defined]
+
+
+def test_a_server_that_hung_for_long_before_its_connection_was_cut_is_tried_again(
+    store: SqlStore, postgres_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The half minute for which a server may be away was over before anybody knew that it was."""
+    late = [0.0]
+    ticking = SimpleNamespace(now=lambda: time.monotonic() + late[0], wall=time.time)
+    monkeypatch.setattr("cottonpalm.stores.sql.database.clock", ticking)
+    run = store.open_run("r", None)
+    tries: list[int] = []
+
+    def work(db: Any) -> int:
+        tries.append(1)
+        if len(tries) == 1:
+            late[0] = 31.0
+            _cut(postgres_server)
+        return len(db.execute("SELECT 1").fetchall())
+
+    assert store._writer.call(work) == 1
+    assert len(tries) == 2
+    write(run, [row(0)])
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_KEEPIDLE"), reason="this system has no such option")
+@pytest.mark.usefixtures("postgres_url")
+def test_a_server_that_vanished_before_it_answered_is_noticed_within_half_a_minute(
+    postgres_server: Server, tmp_path: Path
+) -> None:
+    with Cutting(postgres_server, tmp_path) as between, ByTcp(between) as reached:
+        db: Any = database_of(reached.url).connect()
+        with socket.socket(fileno=os.dup(db._db.fileno())) as line:
+            idle, pause, most = (
+                line.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            )
+            assert line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        db.close()
+    assert idle + pause * most <= 30
 
 
 def test_connections_that_break_are_made_anew_and_no_row_counts_twice(

@@ -68,10 +68,31 @@ class Cutting(socketserver.ThreadingUnixStreamServer):
         self.server_close()
 
 
+class ByTcp(socketserver.ThreadingTCPServer):
+    """The same at a port of this machine."""
+
+    daemon_threads = True
+    armed = False
+    refuses = 0
+
+    def __init__(self, between: Cutting) -> None:
+        self.behind = between.behind
+        super().__init__(("127.0.0.1", 0), _Passing)
+        self.url = f"postgresql://postgres@127.0.0.1:{self.server_address[1]}/postgres"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
 class _Passing(socketserver.BaseRequestHandler):
     """One connection: passes on what either side says."""
 
-    server: Cutting
+    server: Cutting | ByTcp
 
     def handle(self) -> None:
         if self.server.refuses:

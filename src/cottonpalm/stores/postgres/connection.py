@@ -22,7 +22,9 @@ log = logging.getLogger("cottonpalm")
 
 SCHEMA: Final = "cottonpalm"
 SILENT_S: Final = 10.0  # a statement that takes longer is told of
-_BEGIN_DURABLE: Final = "BEGIN; SET LOCAL synchronous_commit = on"
+STALLED_S: Final = 20.0  # the server ends a transaction whose process says nothing for so long
+_BEGIN: Final = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = {:.0f}"  # milliseconds
+_DURABLE: Final = "; SET LOCAL synchronous_commit = on"
 _TABLES: Final = (
     r"answer|batch(_answer|_line|_row|_tool)?|claim|item|known_limit|learnt|lease|orders|record|run|share(_secret)?|shown|spending|spent"
     r"|version"
@@ -118,8 +120,10 @@ class PgConnection:
         [(backend, waits)] = self._db.execute(sql).fetchall()
         self.times += 1
         self.direct = backend == self._db.info.backend_pid
-        # In each transaction: a pooler keeps no setting from one to the next.
-        self.begin = _BEGIN_DURABLE if self._durable and waits == "off" else "BEGIN"
+        # In each transaction: a pooler keeps no setting from one to the next. The server notices only after hours that
+        # a machine is gone, and all others would wait as long for what its transaction has locked.
+        begin = _BEGIN.format(STALLED_S * 1000)
+        self.begin = begin + _DURABLE if self._durable and waits == "off" else begin
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> psycopg.Cursor[Any]:
         """Run one statement; outside of a transaction, once more if the connection was cut."""

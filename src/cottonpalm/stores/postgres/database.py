@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 _DEFAULTS: Final = {
     "connect_timeout": "10",
     "tcp_user_timeout": "30000",  # milliseconds; without it, a server that is gone is believed for a quarter of an hour
+    # Seconds; without them, a server that vanished before it answered what it had taken is believed for two hours.
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "4",
     "application_name": "cottonpalm",
 }
 _ITEMS: Final = (
@@ -177,6 +181,8 @@ class PostgresDatabase:
 
     def is_cut(self, exc: BaseException) -> bool:
         """See `sql.database.Database`; a full disk is an error of operation too, but cuts nothing."""
+        if isinstance(exc, psycopg.errors.IdleInTransactionSessionTimeout):
+            return True  # this process stood still for long
         return isinstance(exc, psycopg.OperationalError) and not isinstance(exc, psycopg.errors.DiskFull)
 
     def is_lost(self, db: PgConnection) -> bool:

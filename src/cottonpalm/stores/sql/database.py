@@ -148,17 +148,19 @@ def through_cuts(
         database: it knows what a connection that breaks looks like.
         work: may have taken effect although it raised.
         again: called before each further try.
-        wait_s: how long the server may be away; once that was in vain, nobody waits until it is there again.
+        wait_s: how long the server may be away, from when that is noticed: one that hung before it was cut may be
+            there again at once. When that was in vain, nobody waits until it is there again.
     """
-    patience = database.patience
-    until = clock.now() + (0.0 if patience.over else wait_s)
+    patience, until = database.patience, float("inf")
     while True:
         try:
             result = work()
         except Exception as exc:
             if not database.is_cut(exc):
                 raise
-            if clock.now() >= until:
+            now = clock.now()
+            until = min(until, now + (0.0 if patience.over else wait_s))
+            if now >= until:
                 patience.over = patience.over or wait_s > 0  # who only looks has not waited
                 raise
         else:
