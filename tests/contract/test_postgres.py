@@ -221,6 +221,18 @@ def test_a_server_that_vanished_before_it_answered_is_noticed_within_half_a_minu
     assert idle + pause * most <= 30
 
 
+@pytest.mark.usefixtures("postgres_url")
+def test_limits_are_shared_although_the_first_connection_for_them_failed(
+    postgres_server: Server, tmp_path: Path
+) -> None:
+    """A run used the whole of a limit to its end, as others did, after one connection that was cut as it began."""
+    with Cutting(postgres_server, tmp_path) as between:
+        open_store(between.url).close()
+        between.refuses = 2
+        Shares(database_of(between.url)).close()
+        assert not between.refuses
+
+
 def test_connections_that_break_are_made_anew_and_no_row_counts_twice(
     store: SqlStore, postgres_server: Server
 ) -> None:

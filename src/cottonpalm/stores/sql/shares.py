@@ -17,7 +17,7 @@ from cottonpalm import clock
 from cottonpalm.stores.rules.division import POOL, TTL_S
 from cottonpalm.stores.sql import share_rows
 from cottonpalm.stores.sql.claims import locked
-from cottonpalm.stores.sql.database import Turnwise, in_transaction
+from cottonpalm.stores.sql.database import Turnwise, in_transaction, through_cuts
 from cottonpalm.stores.sql.lease import BEAT_S
 
 if TYPE_CHECKING:
@@ -110,7 +110,8 @@ class Shares:
         self._renewed_s = self._learnt_s = self._beat_s = clock.now()
         self._secret = b""
         try:
-            self._db = database.connect(BUSY_S, durable=False)
+            # One connection that fails is no reason to use, as long as the run lasts, what others have.
+            self._db = through_cuts(database, lambda: database.connect(BUSY_S, durable=False))
         except database.errors as exc:
             raise database.explained(exc) from exc
         self._lease = locked(database, "shared limits")
