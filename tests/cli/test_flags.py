@@ -194,7 +194,7 @@ def test_an_answer_that_does_not_say_what_it_used_is_uncertain(
     said = ask("in.jsonl", "-o", "out.jsonl", "--model-option", "max_tokens=20")
     assert said.code == 0
     assert re.search(
-        r"uncertain up to \$0\.\d+ besides, for requests whose answer never came, or did not", said.err
+        r"uncertain up to \$0\.\d+ besides, for requests whose answer never came, or whose cost", said.err
     )
 
 

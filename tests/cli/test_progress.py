@@ -370,7 +370,7 @@ def test_the_summary_says_how_it_went_what_it_took_and_how_to_go_on() -> None:
 
 
 def test_what_may_be_charged_besides_is_a_line_of_its_own() -> None:
-    most = "up to $0.0300 besides, for requests whose answer never came, or did not say what it cost"
+    most = "up to $0.0300 besides, for requests whose answer never came, or whose cost was not told or not stored"
     assert summary(uncertain_pico=3 * 10**10)["uncertain"] == most
 
 

@@ -274,7 +274,7 @@ def test_what_the_budget_sets_aside_for_answers_that_say_nothing_of_their_cost_i
     assert report.money.uncertain_usd == stats.uncertain_usd > 0.04
     assert report.cost_usd is not None
     assert report.cost_usd < 0.01
-    said = "besides, for requests whose answer never came, or did not say what it cost"
+    said = "besides, for requests whose answer never came, or whose cost was not told or not stored"
     assert said in " ".join(report.text().split())
     page = Page(report.to_html())
     assert f"{said}; the budget counts it" in page.section("Where it went").said

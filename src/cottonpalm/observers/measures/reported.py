@@ -150,8 +150,8 @@ class Money:
         estimated_usd: rows whose answers did not say what they used, by the length of their texts; part of the first
             three...
         estimated_rows: ...and how many these are.
-        uncertain_usd: the most that is charged besides, for requests whose answer never came or did not say what it
-            cost; a budget counts it. What is estimated of such answers is part of it, too.
+        uncertain_usd: the most that is charged besides, for requests whose answer never came, or whose cost was not
+            told or not stored; a budget counts it. What is estimated of such answers is part of it, too.
     """
 
     ok_usd: float = 0.0

@@ -116,7 +116,7 @@ def _marked(power: int, value: float) -> str:
 
 def besides(most: str) -> str:
     """What may be charged besides what is known."""
-    return f"up to {most} besides, for requests whose answer never came, or did not say what it cost"
+    return f"up to {most} besides, for requests whose answer never came, or whose cost was not told or not stored"
 
 
 def share_of_budget(event: BudgetShare) -> str:
