@@ -103,6 +103,48 @@ def test_what_a_full_server_drops_at_once_is_a_wall_and_what_it_drops_late_is_no
     assert after(0.9).concurrency.wall is None
 
 
+@pytest.mark.parametrize(
+    ("quickest_s", "gives_up_s", "wall"),
+    [
+        (4.0, 0.4, 6.0),
+        (0.3, 0.4, None),  # an answer may come by then
+        (4.0, None, None),  # it crashes: all that are under way are cut at once
+    ],
+)
+def test_what_a_full_gateway_gives_up_one_after_the_other_is_a_wall_though_it_was_taken_for_admitted(
+    quickest_s: float, gives_up_s: float | None, wall: float | None
+) -> None:
+    admission = Admission(Concurrency(10.0))
+    for n in range(7):
+        admission.answered(10.0 * n + (4.0 if n else quickest_s), sends(admission, 10.0 * n, 1), 0)
+    for n, sent in enumerate([sends(admission, 90.0, n + 1) for n in range(8)]):
+        admission.answered(94.0, sent, 7 - n)  # so many fitted before
+    served = [sends(admission, 97.0 + 0.3 * n, 1) for n in range(6)]
+    above: list[Sent] = []
+    for n in range(6):
+        above.append(sends(admission, 100.0 + 0.3 * n, 6))
+        if n and gives_up_s is not None:
+            admission.failed(99.7 + 0.3 * n + gives_up_s, above[n - 1], 6)
+        admission.answered(100.29 + 0.3 * n, served[n], 5)
+    assert above[0].known  # it was not rejected for so long
+    for sent in above[:-1] if gives_up_s is None else []:
+        admission.failed(101.6, sent, 5)
+    assert admission.concurrency.wall == wall
+
+
+def test_a_number_that_was_too_high_at_a_full_gateway_is_not_taken_for_known_any_more() -> None:
+    admission = Admission(Concurrency(10.0))
+    young = [sends(admission, 0.01 * n, n + 1) for n in range(40)]
+    admission.wait_s(1.0, 40, 0.0)
+    assert admission.concurrency.known == 40
+    admission.answered(1.9, young[0], 39)
+    for n, sent in enumerate(young[8:]):
+        admission.failed(2.0 + 0.01 * n, sent, 38 - n)
+    assert admission.concurrency.known < 20
+    admission.paused(2.5, 3.0, dead=True)  # as it seems, so the number is given back
+    assert admission.concurrency.known < 20
+
+
 def test_a_named_wait_is_kept_though_a_wall_is_found_and_a_place_comes_free_meanwhile() -> None:
     admission = Admission(Concurrency(10.0))
     first, *dropped = [sends(admission, 0.9 * (n > 0), n + 1) for n in range(6)]

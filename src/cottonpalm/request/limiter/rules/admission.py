@@ -186,16 +186,30 @@ class Admission(Probing):
         if late and sent.known and sent.number > self._drowned:
             self._late -= math.log(2 * CHANCE[1])
             if self._late > 2 * SURPRISE:
+                self._undo_known(sent)
                 self._see_unfailed()
                 self._late, self._drowned, self.generation = 0.0, self.number, self.generation + 1
                 self._saved = None  # a probe that is under way tells nothing of the number that was
                 # Who stands in a line is answered in time behind no more than were answered since; without an answer
                 # the whole server may have stood still.
                 self.concurrency.drowned(now, min((in_flight + 1) / 2, since or math.inf))
-        early = soon and not sent.known  # else it was under way
+        if now > self._failed_s + self.failures.mean_s:
+            self._failing = self.answers
+        self._failed_s = now
+        # Where the provider goes down, those under way are cut all at once. A full gateway gives them up one after the
+        # other, and others are answered meanwhile.
+        quick = took_s < self.concurrency.knee.least_s
+        early = soon and (not sent.known or (quick and self.answers > self._failing))
+        if early:
+            self._undo_known(sent)
         self._settled(sent)
         if early and sent.generation == self.generation:
             self._dropped(now, sent)
+
+    def _undo_known(self, sent: Sent) -> None:
+        """It had no place: where it was taken for admitted, that was too soon, and so it may be with others."""
+        if sent.known:
+            self.concurrency.known = min(self.concurrency.known, sent.ordinal - 1)
 
     def _dropped(self, now: float, sent: Sent) -> None:
         """It came to nothing long before an answer could: a full server may drop what it has no place for."""
@@ -252,8 +266,7 @@ class Admission(Probing):
         if self._helped is not None and sent is self._helped[0]:  # after all: it was not time that helped
             _, fitting, self.bucket.blamed = self._helped
             self.concurrency.restore(fitting)
-        if sent.known:  # it was taken for admitted too soon, and so may others be
-            self.concurrency.known = min(self.concurrency.known, sent.ordinal - 1)
+        self._undo_known(sent)
         self._settled(sent)
         self._bad += sent.cost
         if self.quotas.shown:

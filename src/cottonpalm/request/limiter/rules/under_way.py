@@ -59,11 +59,11 @@ class UnderWay(ABC):
     """
 
     __slots__ = (
-        "_asks", "_averaged", "_bad", "_calm_s", "_closed", "_doubt", "_drowned", "_good", "_good_then", "_held_back",
-        "_helped", "_last", "_late", "_output", "_outputs", "_overload", "_own", "_saved", "_sizes", "_speaks",
-        "_stretch", "_trips", "_unfailed", "_void", "_young", "answered_s", "answers", "began_s", "binding", "bucket",
-        "calm", "cause", "concurrency", "expected", "failures", "gated", "generation", "headroom", "heavy", "newest",
-        "number", "quotas", "recovery", "refusals", "trip_s", "usual_ask", "usual_size",
+        "_asks", "_averaged", "_bad", "_calm_s", "_closed", "_doubt", "_drowned", "_failed_s", "_failing", "_good",
+        "_good_then", "_held_back", "_helped", "_last", "_late", "_output", "_outputs", "_overload", "_own", "_saved",
+        "_sizes", "_speaks", "_stretch", "_trips", "_unfailed", "_void", "_young", "answered_s", "answers", "began_s",
+        "binding", "bucket", "calm", "cause", "concurrency", "expected", "failures", "gated", "generation", "headroom",
+        "heavy", "newest", "number", "quotas", "recovery", "refusals", "trip_s", "usual_ask", "usual_size",
     )  # fmt: skip
 
     def __init__(self, concurrency: Concurrency, ceilings: Iterable[tuple[Unit, float]] = ()) -> None:
@@ -98,6 +98,9 @@ class UnderWay(ABC):
         self._averaged = 0  # answers that the means hold; those since then are added up
         self._trips = self._asks = self._outputs = self._sizes = 0.0
         self._late = 0.0
+        # When a request came to nothing last, and the answers when the first of these did: no pause between them was
+        # longer than one takes to fail.
+        self._failed_s, self._failing = -math.inf, 0
         self._drowned = 0  # the last that was sent before the server was found to be full
         self._held_back = False  # a quota or a ceiling did, since the last answer
         self._closed = False  # nothing was left of a quota, and all of it comes back at one moment
