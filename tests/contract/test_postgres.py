@@ -207,9 +207,9 @@ def test_a_server_that_hung_for_long_before_its_connection_was_cut_is_tried_agai
 @pytest.mark.skipif(not hasattr(socket, "TCP_KEEPIDLE"), reason="this system has no such option")
 @pytest.mark.usefixtures("postgres_url")
 def test_a_server_that_vanished_before_it_answered_is_noticed_within_half_a_minute(
-    postgres_server: Server, tmp_path: Path
+    postgres_server: Server,
 ) -> None:
-    with Cutting(postgres_server, tmp_path) as between, ByTcp(between) as reached:
+    with ByTcp(postgres_server) as reached:
         db: Any = database_of(reached.url).connect()
         with socket.socket(fileno=os.dup(db._db.fileno())) as line:
             idle, pause, most = (

@@ -43,56 +43,51 @@ class Server:
             return done.fetchall() if done.description else []
 
 
-class Cutting(socketserver.ThreadingUnixStreamServer):
+class _Between(socketserver.ThreadingMixIn, socketserver.BaseServer):
     """Stands between a program and a server; while it is armed, cuts the connection whose next commit has succeeded.
 
     Attributes:
         refuses: so many connections are closed before they reach the server.
+        behind: the server's own socket.
     """
 
     daemon_threads = True
     armed = False
     refuses = 0
+    behind: str
+    url: str
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class Cutting(_Between, socketserver.UnixStreamServer):
+    """At a socket in a folder."""
 
     def __init__(self, server: Server, folder: Path) -> None:
         self.behind = f"{server.folder}/{_SOCKET}"
         self.url = f"postgresql://postgres@/postgres?host={quote(str(folder), safe='')}"
         super().__init__(str(folder / _SOCKET), _Passing)
 
-    def __enter__(self) -> Self:
-        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self.server_close()
+class ByTcp(_Between, socketserver.TCPServer):
+    """At a port of this machine."""
 
-
-class ByTcp(socketserver.ThreadingTCPServer):
-    """The same at a port of this machine."""
-
-    daemon_threads = True
-    armed = False
-    refuses = 0
-
-    def __init__(self, between: Cutting) -> None:
-        self.behind = between.behind
+    def __init__(self, server: Server) -> None:
+        self.behind = f"{server.folder}/{_SOCKET}"
         super().__init__(("127.0.0.1", 0), _Passing)
         self.url = f"postgresql://postgres@127.0.0.1:{self.server_address[1]}/postgres"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self.server_close()
 
 
 class _Passing(socketserver.BaseRequestHandler):
     """One connection: passes on what either side says."""
 
-    server: Cutting | ByTcp
+    server: _Between
 
     def handle(self) -> None:
         if self.server.refuses:

@@ -163,7 +163,7 @@ class Builder:
             ordered=self._priorities(asked) is not None,
             chunks_total=_chunks_in(asked.sized, settings.chunk_size),
             gates=[made() for made in self.gates],
-            go_on=go_on(settings, run_store),
+            go_on=go_on(settings, run_store, cached=on_disk),
         )
 
     def _terms(self, settings: Settings, rows: Any) -> BatchTerms:

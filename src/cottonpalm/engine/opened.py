@@ -56,10 +56,9 @@ def open_run(settings: Settings, facts: ChainFacts) -> Opened | None:
         raise
 
 
-def go_on(settings: Settings, run_store: RunStore | None) -> str:
-    """Tell the user how to go on after a run that stopped."""
-    memory = memory_of(settings.cache)
-    if run_store is None and memory is not None and memory.disk is not None:
+def go_on(settings: Settings, run_store: RunStore | None, *, cached: bool) -> str:
+    """Tell the user how to go on after a run that stopped; `cached`: a cache on disk keeps its answers."""
+    if run_store is None and cached:
         return (
             "The outcomes so far were handed out, and what was answered is kept in the cache: "
             "the same call again pays for the rest alone."

@@ -193,18 +193,23 @@ class Admission(Probing):
                 # Who stands in a line is answered in time behind no more than were answered since; without an answer
                 # the whole server may have stood still.
                 self.concurrency.drowned(now, min((in_flight + 1) / 2, since or math.inf))
-        if now > self._failed_s + self.failures.mean_s:
-            self._failing = self.answers
-        self._failed_s = now
-        # Where the provider goes down, those under way are cut all at once. A full gateway gives them up one after the
-        # other, and others are answered meanwhile.
-        quick = took_s < self.concurrency.knee.least_s
-        early = soon and (not sent.known or (quick and self.answers > self._failing))
+        given_up = self._is_given_up(now, took_s)
+        early = soon and (given_up or not sent.known)
         if early:
             self._undo_known(sent)
         self._settled(sent)
         if early and sent.generation == self.generation:
             self._dropped(now, sent)
+
+    def _is_given_up(self, now: float, took_s: float) -> bool:
+        """Whether a full gateway gave it up: sooner than any of the first answers came, while others are answered.
+
+        Where the provider goes down, all that are under way are cut at once.
+        """
+        if now > self._failed_s + self.failures.mean_s:
+            self._failing = self.answers
+        self._failed_s = now
+        return took_s < self.concurrency.knee.least_s and self.answers > self._failing
 
     def _undo_known(self, sent: Sent) -> None:
         """It had no place: where it was taken for admitted, that was too soon, and so it may be with others."""
