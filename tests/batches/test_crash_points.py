@@ -219,6 +219,30 @@ def test_what_only_looks_like_the_lost_batch_is_told_by_its_results_and_not_mist
     assert not server.paid_twice()
 
 
+def test_what_looks_like_the_lost_batch_and_has_no_result_at_all_is_not_mistaken_for_it(
+    server: BatchProvider, disk: Disk, tmp_path: Path
+) -> None:
+    """What was paid in the one that was ours was never fetched: its rows were asked and paid a second time."""
+    stranger = packed_of(lane_at(server, "anthropic"), [f"theirs {n}" for n in range(ROWS)], tmp_path)
+    others = Disk(tmp_path / "others.db")
+    nothing = Faults(missing=frozenset(range(ROWS)))
+    server.script = lambda number, rows: Faults(lose="after") if number else nothing
+
+    async def main() -> Batch:
+        async with desk_at(others.book) as theirs, desk_at(disk.book) as ours:
+            batch = await ours.plan(packed_of(lane_at(server, "anthropic"), TEXTS, tmp_path))
+            other = await theirs.plan(stranger)
+            while other.stage is not Stage.SUBMITTED:
+                other = await theirs.advance(other)
+            return await bring(ours, batch)
+
+    batch = asyncio.run(main())
+    others.close()
+    assert (batch.stage, len(batch.strangers), len(server.jobs)) == (Stage.COLLECTED, 1, 2)
+    assert len(results(disk.book, ROWS)) == ROWS
+    assert not server.paid_twice()
+
+
 def test_a_result_of_another_batch_does_not_make_a_stranger_of_the_one_that_was_found(
     server: BatchProvider, disk: Disk, tmp_path: Path
 ) -> None:

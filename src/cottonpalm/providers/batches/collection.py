@@ -46,7 +46,8 @@ async def collect(
     """Store all results and return the batch in its final stage.
 
     The same batch, where a twin of it has not ended yet. Back in `creating`, where what had been found by time and
-    count alone turns out to be somebody else's. May be repeated at any time: a result is stored once.
+    count alone turns out to be somebody else's, or has no result that says whose it was. May be repeated at any time:
+    a result is stored once.
 
     Args:
         batch: one that has ended.
@@ -64,10 +65,7 @@ async def collect(
     try:
         back = [await _collected(batch, client, book, state) for state in states]
     except _Stranger:
-        strangers = (*batch.strangers, batch.state.batch_id)
-        return replace(
-            batch, stage=Stage.CREATING, batch_id=None, state=None, proven=True, strangers=strangers
-        )
+        return _looked_for_again(batch, batch.state)
     if any(
         found is None or _is_short(batch, state, found) for found, state in zip(back, states, strict=True)
     ):
@@ -76,9 +74,18 @@ async def collect(
         return replace(
             batch, stage=Stage.LOST, why="the provider no longer keeps its results, or not all of them"
         )
+    if not (batch.proven or any(found.lines for found in back if found)):
+        # It may be anybody's. Where it was ours, it cost nothing.
+        return _looked_for_again(batch, batch.state)
     if innocent := _unexecuted(batch):
         await asyncio.to_thread(book.keep, batch.tag, innocent)
     return replace(batch, stage=Stage.COLLECTED, proven=True, why=_why(batch.state))
+
+
+def _looked_for_again(batch: Batch, stranger: BatchState) -> Batch:
+    """What was found is passed over from now on: nothing says that it was ours."""
+    strangers = (*batch.strangers, stranger.batch_id)
+    return replace(batch, stage=Stage.CREATING, batch_id=None, state=None, proven=True, strangers=strangers)
 
 
 def _is_short(batch: Batch, state: BatchState, back: _Back) -> bool:
