@@ -194,24 +194,26 @@ def test_a_batch_that_was_sent_twice_because_the_listing_lagged_too_long_is_told
     assert len(results(disk.book, ROWS)) == ROWS  # row 1 from one of them, row 2 from the other
 
 
+async def brought_beside_a_stranger(server: BatchProvider, disk: Disk, folder: Path) -> Batch:
+    """A batch from its plan to its end; another program of the account submits one of as many rows just before."""
+    stranger = packed_of(lane_at(server, "anthropic"), [f"theirs {n}" for n in range(ROWS)], folder)
+    others = Disk(folder / "others.db")
+    async with desk_at(others.book) as theirs, desk_at(disk.book) as ours:
+        batch = await ours.plan(packed_of(lane_at(server, "anthropic"), TEXTS, folder))
+        other = await theirs.plan(stranger)
+        while other.stage is not Stage.SUBMITTED:
+            other = await theirs.advance(other)
+        batch = await bring(ours, batch)
+    others.close()
+    return batch
+
+
 def test_what_only_looks_like_the_lost_batch_is_told_by_its_results_and_not_mistaken_for_it(
     server: BatchProvider, disk: Disk, tmp_path: Path
 ) -> None:
     """Anthropic keeps no tag: a batch of the same account with as many rows may be anybody's."""
-    stranger = packed_of(lane_at(server, "anthropic"), [f"theirs {n}" for n in range(ROWS)], tmp_path)
-    others = Disk(tmp_path / "others.db")
     server.script = lambda number, rows: Faults(lose="before" if attempts(server) == 2 else None)
-
-    async def main() -> Batch:
-        async with desk_at(others.book) as theirs, desk_at(disk.book) as ours:
-            batch = await ours.plan(packed_of(lane_at(server, "anthropic"), TEXTS, tmp_path))
-            other = await theirs.plan(stranger)
-            while other.stage is not Stage.SUBMITTED:
-                other = await theirs.advance(other)
-            return await bring(ours, batch)
-
-    batch = asyncio.run(main())
-    others.close()
+    batch = asyncio.run(brought_beside_a_stranger(server, disk, tmp_path))
     assert batch.stage is Stage.COLLECTED
     assert len(batch.strangers) == 1
     assert batch.sends == 2
@@ -223,21 +225,9 @@ def test_what_looks_like_the_lost_batch_and_has_no_result_at_all_is_not_mistaken
     server: BatchProvider, disk: Disk, tmp_path: Path
 ) -> None:
     """What was paid in the one that was ours was never fetched: its rows were asked and paid a second time."""
-    stranger = packed_of(lane_at(server, "anthropic"), [f"theirs {n}" for n in range(ROWS)], tmp_path)
-    others = Disk(tmp_path / "others.db")
     nothing = Faults(missing=frozenset(range(ROWS)))
     server.script = lambda number, rows: Faults(lose="after") if number else nothing
-
-    async def main() -> Batch:
-        async with desk_at(others.book) as theirs, desk_at(disk.book) as ours:
-            batch = await ours.plan(packed_of(lane_at(server, "anthropic"), TEXTS, tmp_path))
-            other = await theirs.plan(stranger)
-            while other.stage is not Stage.SUBMITTED:
-                other = await theirs.advance(other)
-            return await bring(ours, batch)
-
-    batch = asyncio.run(main())
-    others.close()
+    batch = asyncio.run(brought_beside_a_stranger(server, disk, tmp_path))
     assert (batch.stage, len(batch.strangers), len(server.jobs)) == (Stage.COLLECTED, 1, 2)
     assert len(results(disk.book, ROWS)) == ROWS
     assert not server.paid_twice()
