@@ -10,10 +10,11 @@ import pytest
 from langchain_core.runnables import RunnableLambda
 from pyarrow import parquet
 
-from cottonpalm import ConfigError
+from cottonpalm import ConfigError, RunStopped
 from cottonpalm.engine.executors.workers.travel import packed
 from cottonpalm.errors import StoreError
 from cottonpalm.ray_data import Ask, asking, spent
+from cottonpalm.request.money.rules.amounts import Amounts
 from cottonpalm.stores import open_store
 from cottonpalm.types import pico
 from tests.scale.chains import asking as chain_at
@@ -81,6 +82,34 @@ def test_what_an_unknown_job_has_spent_is_an_error_and_makes_neither_a_store_nor
     store.open_run(money.kept_as("job"), None).close()
     store.close()
     assert spent("job", f"sqlite:///{path}") == (0.0, 0.0)
+
+
+@pytest.mark.timeout(400)  # a cluster may take its time to begin
+@pytest.mark.usefixtures("cluster")
+def test_a_budget_that_another_cluster_grants_is_refused_in_our_words_and_no_actor_waits_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    money = pytest.importorskip("cottonpalm.engine.executors.workers.ray.money", exc_type=ImportError)
+    monkeypatch.setattr(money, "BEGINS_S", 0.0)
+    path, chain = tmp_path / "s.db", chain_at("http://127.0.0.1:9/v1")
+    why = r"the budget of 'busy' cannot be granted: run 'busy \(budget\)' is being worked on"
+
+    async def asked_by_an_actor() -> None:
+        chain_there = packed((chain, {}))
+        ask = Ask(chain_there, "busy", str(path), "answer", limits=Amounts(pico(1.0)))
+        async for _ in ask(pa.table({"x": ["a"]})):
+            raise AssertionError("it was answered")
+
+    store = open_store(path)
+    run = store.open_run(money.kept_as("busy"), None)  # as the granting actor of another cluster does
+    try:
+        with pytest.raises(StoreError, match=why):
+            asking(chain, name="busy", store=path, budget=1.0)
+        with pytest.raises(RunStopped, match=why):
+            asyncio.run(asyncio.wait_for(asked_by_an_actor(), 60))
+    finally:
+        run.close()
+        store.close()
 
 
 def test_answers_that_the_store_does_not_take_are_not_handed_on(

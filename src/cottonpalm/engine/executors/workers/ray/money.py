@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayActorError, RayError
 
 from cottonpalm import clock
 from cottonpalm.engine.executors.workers.ray.limits import IDLE_S, NAMESPACE, on_this_node
@@ -24,6 +25,7 @@ from cottonpalm.request.money.remote import Lumps, MoneyTold, purse_and_ledger
 from cottonpalm.request.money.rules.amounts import Amounts
 from cottonpalm.request.money.spending import Spending
 from cottonpalm.stores import database_of, open_store, shown
+from cottonpalm.stores.sql.lease import EXPIRES_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +37,12 @@ log = logging.getLogger("cottonpalm")
 BEAT_S: Final = 0.5  # an actor says something at least this often
 SILENT_S: Final = 30.0  # one that says nothing for so long is dead
 AGAIN_S: Final = 0.5  # until the next try where the granting actor does not answer
+# One that cannot begin is tried again for so long: its store may be back, and one that died elsewhere be believed dead.
+BEGINS_S: Final = EXPIRES_S + 15.0
+
+
+class CannotBegin(StoreError):
+    """The granting actor could not open its sums. In a moment another one may."""
 
 
 class MoneyActor:
@@ -159,7 +167,12 @@ class MoneyActor:
 
 
 def money_actor(store: str, name: str, limits: Amounts) -> Any:
-    """Return the actor that grants the budget of this name in this store; begin it if there is none."""
+    """Return the actor that grants the budget of this name in this store; begin it if there is none.
+
+    Raises:
+        CannotBegin: it cannot open its sums: another cluster grants this budget, say.
+        StoreError: it cannot keep them.
+    """
     made = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)(MoneyActor)
     at_home = {} if store.startswith(("postgres://", "postgresql://")) else on_this_node()
     actor: Any = made.options(
@@ -174,7 +187,16 @@ def money_actor(store: str, name: str, limits: Amounts) -> Any:
         ray.get(actor.allow.remote(limits))
     except StoreError as exc:  # as Ray raises it, with the tracebacks of two processes
         raise StoreError(_said(exc)) from None
+    except RayActorError as exc:
+        if not exc.actor_init_failed:
+            raise
+        raise CannotBegin(f"the budget of {name!r} cannot be granted: {_last_words(str(exc))}") from None
     return actor
+
+
+def _last_words(text: str) -> str:
+    """Return why an actor could not begin. Ray tells it as the text of a traceback, which ends with the error."""
+    return re.sub(r"^cottonpalm\.errors\.\w+: ", "", text.strip().splitlines()[-1])
 
 
 def _said(exc: StoreError) -> str:
@@ -211,6 +233,7 @@ class Drawing:
         self._telling = asyncio.Lock()
         self._nth = 0  # of what is told
         self._asking: asyncio.Task[None] | None = None
+        self._cannot_s: float | None = None  # since when the granting actor cannot begin
         self._task = self._loop.create_task(self._converse())
 
     def _ring(self) -> None:
@@ -257,19 +280,31 @@ class Drawing:
         """Call the granting actor until it answers.
 
         Raises:
-            StoreError: it cannot keep its sums.
+            StoreError: it cannot keep its sums, or could not begin for long.
         """
         while True:
             try:
                 if self._actor is None:
                     self._actor = await asyncio.to_thread(money_actor, self._store, self._name, self._limits)
+                    self._cannot_s = None
                 return await call(self._actor)
+            except CannotBegin as exc:
+                self._give_up_by_and_by(exc)
             except StoreError:  # is a RayError, too, as Ray raises it
                 raise
             except (RayError, ValueError) as exc:
                 log.info("the budget %r does not answer (%s)", self._name, type(exc).__name__)
                 self._actor = None
-                await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(AGAIN_S)
+
+    def _give_up_by_and_by(self, exc: CannotBegin) -> None:
+        """Raise the error once it has lasted for long; who waits for money would wait for ever."""
+        now = clock.now()
+        if self._cannot_s is None:
+            self._cannot_s = now
+            log.warning("%s; it is tried again for %.0f seconds", exc, BEGINS_S)
+        if now - self._cannot_s >= BEGINS_S:
+            raise exc
 
 
 def spent_by(store: str, name: str) -> tuple[int, int]:
