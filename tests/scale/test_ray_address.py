@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -51,3 +52,27 @@ def test_rows_are_answered_in_the_cluster_at_the_address_by_the_library_and_the_
     assert ray.is_initialized()
     with pytest.raises(ConfigError, match=r"in the Ray cluster at .* already, and can be in one only"):
         BatchProcessor(where, executor="ray", ray_address="127.0.0.1:1").batch([1])
+
+
+@pytest.mark.timeout(400)  # a cluster may take its time to begin
+@pytest.mark.usefixtures("cluster")
+def test_a_cluster_that_wants_its_token_says_so_and_is_not_said_to_be_missing() -> None:
+    import ray
+
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        pytest.skip("this Ray lets everybody in")
+    address = ray.get_runtime_context().gcs_address
+    without = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    told = subprocess.run(
+        [sys.executable, "-c", f"from tests.scale.test_ray_address import answer_at; answer_at({address!r})"],
+        cwd=ROOT,
+        env=without | {"RAY_NUM_REDIS_GET_RETRIES": "1"},  # it tries once, not for twenty seconds
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 1
+    assert (
+        f"ConfigError: the Ray cluster at {address} lets nobody in without its token: set RAY_AUTH_MODE=token"
+        in told.stderr
+    )

@@ -102,7 +102,7 @@ def join(address: str | None) -> None:
     """Connect to the cluster, or start one on this machine.
 
     Raises:
-        ConfigError: there is no cluster at the address.
+        ConfigError: there is no cluster at the address, or it does not let us in.
     """
     try:
         ray.init(
@@ -113,7 +113,22 @@ def join(address: str | None) -> None:
             namespace="cottonpalm",
         )
     except (ConnectionError, RayError, RuntimeError, ValueError) as exc:
-        raise ConfigError(f"there is no Ray cluster at {address}: {exc}") from exc
+        raise ConfigError(_not_joined(address, exc)) from exc
+
+
+def _not_joined(address: str | None, exc: BaseException) -> str:
+    """Say why this process is in no cluster. That a cluster wants its token stands in a cause of Ray's error alone."""
+    causes: list[str] = []
+    cause: BaseException | None = exc
+    while cause is not None:
+        causes.append(f"{type(cause).__name__}: {cause}")
+        cause = cause.__cause__
+    if any("AuthenticationError" in text for text in causes):
+        return (
+            f"the Ray cluster at {address} lets nobody in without its token: set RAY_AUTH_MODE=token here, and give the"
+            " cluster's token in RAY_AUTH_TOKEN or in ~/.ray/auth_token"
+        )
+    return f"there is no Ray cluster at {address}: {exc}"
 
 
 def check_joined(address: str | None) -> None:
