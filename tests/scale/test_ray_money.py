@@ -139,6 +139,44 @@ def test_money_granted_to_one_that_fell_silent_meanwhile_is_free_and_he_asks_aga
     asyncio.run(main())
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+def test_one_that_only_repeats_what_it_told_before_it_fell_silent_keeps_no_other_from_being_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(money, "SILENT_S", 0.3)
+
+    async def main() -> None:
+        actor = granting(tmp_path)
+        for _ in range(2):  # the answer to the first was lost, and it was cut off
+            await actor.tell("cut off", 1, MoneyTold())
+            await until(lambda: "cut off" not in actor._heard_s)
+        assert await actor.grant("dead", MoneyAsked(500, 500)) == 500
+        await until(lambda: actor._ledger.reserved == 0)
+        assert await actor.spent() == (0, 500)
+
+    asyncio.run(main())
+
+
+def test_a_budget_that_no_job_draws_on_is_free_for_others_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(money, "IDLE_S", 0.0)
+
+    async def main() -> None:
+        actor = granting(tmp_path)
+        await actor.allow(Amounts(PICO))  # as `asking` does; the job itself never runs
+        await until(lambda: actor._tidying is not None and actor._tidying.done())
+        actor._tidying.exception()  # there is no actor here that could end
+        assert kept(tmp_path) == (0, 0, 0)
+
+    asyncio.run(main())
+
+
 def test_a_store_that_takes_no_more_is_the_reason_and_the_next_job_begins_anew_with_it(
     tmp_path: Path,
 ) -> None:

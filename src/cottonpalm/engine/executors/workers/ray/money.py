@@ -78,6 +78,7 @@ class MoneyActor:
             StoreError: the sums cannot be kept: the store cannot be reached, say.
         """
         self._last_s = clock.now()
+        self._tidy_from_now_on()
         if (failure := self._spending.failure or await self._failure()) is not None:
             self._begin_again(limits, failure)
         self._ledger.limits = limits
@@ -107,8 +108,7 @@ class MoneyActor:
             nth: counts what it tells, from 1.
             told: what it tells.
         """
-        if self._tidying is None:
-            self._tidying = asyncio.create_task(self._tidy())
+        self._tidy_from_now_on()
         self._last_s = self._heard_s[holder] = clock.now()
         if nth <= self._told.get(holder, 0):
             return
@@ -151,18 +151,25 @@ class MoneyActor:
         earlier, now = self._spending.earlier, self._spending
         return earlier.reported + now.reported, earlier.uncertain + now.uncertain + now.reserved
 
+    def _tidy_from_now_on(self) -> None:
+        """A job that was begun and never ran must not keep the budget from other clusters for ever."""
+        if self._tidying is None:
+            self._tidying = asyncio.create_task(self._tidy())
+
     async def _tidy(self) -> None:
         while clock.now() - self._last_s < IDLE_S:
             await asyncio.sleep(SILENT_S / 6)
             for holder, heard_s in tuple(self._heard_s.items()):
                 if clock.now() - heard_s > SILENT_S:
                     del self._heard_s[holder]
-                    self._lumps.pop(holder).lost()
+                    # of one that was lost before, and only said something again, there is none
+                    if (lumps := self._lumps.pop(holder, None)) is not None:
+                        lumps.lost()
         for lumps in self._lumps.values():
             lumps.lost()
-        self._spending.close()
-        self._run.close()
-        self._store.close()
+        for close in (self._spending.close, self._run.close, self._store.close):
+            with suppress(StoreError):  # it is away: what was leased there counts as spent
+                close()
         ray.actor.exit_actor()  # type: ignore[no-untyped-call]
 
 
