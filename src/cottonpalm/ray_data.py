@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
     from cottonpalm.request.money.rules.amounts import Amounts
+    from cottonpalm.stores.sql.answers import Answers
 
 __all__ = ["Ask", "asking", "spent"]
 
@@ -163,6 +164,7 @@ class Ask:
             StoreError: the answers cannot be kept.
         """
         processor = self._processor or self._joined()
+        self._check_kept()  # what cannot be kept would be paid for, and not be handed on
         self._busy += 1
         try:
             answered = await processor.amap_table(batch, self._output)
@@ -170,11 +172,24 @@ class Ask:
             self._busy -= 1
             if self._drawing is not None:
                 await self._drawing.settle()
-        if (memory := memory_of(self._cache)) is not None and memory.disk is not None:
-            await asyncio.to_thread(memory.disk.settle)  # what is handed on is kept
-            if (failure := memory.disk.failure) is not None:
-                raise failure
+        if (disk := self._disk()) is not None:
+            await asyncio.to_thread(disk.settle)  # what is handed on is kept
+            self._check_kept()
         yield answered
+
+    def _disk(self) -> Answers | None:
+        """Where the answers are kept. It is opened with the first row."""
+        memory = memory_of(self._cache)
+        return None if memory is None else memory.disk
+
+    def _check_kept(self) -> None:
+        """Check that answers are kept.
+
+        Raises:
+            StoreError: the store takes no more.
+        """
+        if (disk := self._disk()) is not None and disk.failure is not None:
+            raise disk.failure
 
     def _joined(self) -> BatchProcessor:
         """Make the processor, on the actor's loop, and take part in limits and budget."""

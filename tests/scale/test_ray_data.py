@@ -18,7 +18,7 @@ from cottonpalm.request.money.rules.amounts import Amounts
 from cottonpalm.stores import open_store
 from cottonpalm.types import pico
 from tests.scale.chains import asking as chain_at
-from tests.support.loopback import LoopbackProcess
+from tests.support.loopback import Loopback, LoopbackProcess
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,12 +118,14 @@ def test_answers_that_the_store_does_not_take_are_not_handed_on(
     async def handed_on(ask: Ask, text: str) -> list[dict[str, str]]:
         return [row async for batch in ask(pa.table({"x": [text]})) for row in batch.to_pylist()]
 
-    async def main() -> None:
-        chain = packed((RunnableLambda(lambda row: row["x"].upper()), {}))
-        ask = Ask(chain, "job", postgres_url, "answer", limits=None)
-        assert await handed_on(ask, "a") == [{"x": "a", "answer": "A", "answer_error": None}]
+    async def main(url: str) -> None:
+        ask = Ask(packed((chain_at(url), {})), "job", postgres_url, "answer", limits=None)
+        assert await handed_on(ask, "a") == [{"x": "a", "answer": "answer to: a", "answer_error": None}]
         postgres_server.run("DROP TABLE cottonpalm.answer")
-        with pytest.raises(StoreError, match="has lost tables"):
-            await handed_on(ask, "b")
+        for text in ("b", "c"):
+            with pytest.raises(StoreError, match="has lost tables"):
+                await handed_on(ask, text)
 
-    asyncio.run(main())
+    with Loopback() as server:
+        asyncio.run(main(server.openai_url))
+        assert "c" not in server.counts, "it was known that its answer cannot be kept"
