@@ -1,8 +1,9 @@
 """What observers cost a row: microseconds of CPU. `python -m bench.observers`.
 
-First each observer alone, for the events of one row, told in groups as a run tells them. Then all of them on and off
-in the same runs, of chat rows over loopback HTTP by both transports, by the fast one with a store, a cache and a budget
-as well, and of a chain that asks nobody. Where the SDK of
+First each observer alone, for the events of one row, told in groups as a run tells them; then each within a run of chat
+rows, where its code and data have left the processor's caches, timed directly. Then all of them on and off in whole
+runs, of chat rows over loopback HTTP by both transports, by the fast one with a store, a cache and a budget too, and
+of a chain that asks nobody: there the difference is far less certain, but what a row costs is seen. Where the SDK of
 OpenTelemetry does part of the work, what its API takes for that is measured beside it.
 """
 
@@ -12,6 +13,7 @@ import argparse
 import asyncio
 import os
 import time
+from functools import partial
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -30,8 +32,8 @@ from prometheus_client import CollectorRegistry
 from tests.support.loopback import LoopbackProcess
 
 from cottonpalm import BatchProcessor, Cache, clock
-from cottonpalm.engine.output.telling import GROUP
-from cottonpalm.events import Event, RequestFinished, RowFinished, RowStarted, RunEnded, RunStarted
+from cottonpalm.engine.output.telling import GROUP, Telling
+from cottonpalm.events import Event, RequestFinished, RowFinished, RowStarted, RunStarted
 from cottonpalm.observers.event_lines import EventLines
 from cottonpalm.observers.metrics import PrometheusMetrics
 from cottonpalm.observers.notes import Notes
@@ -39,6 +41,7 @@ from cottonpalm.observers.otel_metrics import OpenTelemetryMetrics
 from cottonpalm.observers.terminal.progress import Progress
 from cottonpalm.observers.told import Told
 from cottonpalm.observers.tracing import OpenTelemetrySpans
+from cottonpalm.providers.langchain import run_here
 from cottonpalm.testing import ScriptedChain
 from cottonpalm.types import Outcome, Usage
 
@@ -49,7 +52,7 @@ MODEL = "gpt-4o-mini"
 KEY = f"api.openai.com/{MODEL}"
 REGISTRY, METERS, TRACERS = CollectorRegistry(), MeterProvider([InMemoryMetricReader()]), TracerProvider()
 MOST_US, MOST_SHARE = 15.0, 0.02
-STRETCH = 100  # rows
+SHARED = "sorted and added up, once for all"
 ALL: dict[str, Callable[[], Any]] = {
     "what the live page tells of": Notes,
     "the terminal": lambda: Progress(live=False, lines=False),
@@ -129,7 +132,7 @@ def prepare(groups: Sequence[Told]) -> None:
 def alone(rows: int) -> None:
     """A line for each observer."""
     told = [Told(group) for group in events(rows)]
-    costs = {"sorted and added up, once for all": best_us(lambda: prepare(told), rows)}
+    costs = {SHARED: best_us(lambda: prepare(told), rows)}
     costs |= {name: cost_us(made(), told, rows) for name, made in ALL.items()}
     for name, spent in costs.items():
         print(f"  {name:<36}{spent:8.2f} µs a row")
@@ -142,8 +145,8 @@ def alone(rows: int) -> None:
         print(f"  {f'the SDK alone, {name}':<36}{spent:8.2f} µs a row")
 
 
-async def in_runs(rows: int, repeats: int) -> None:
-    """Whole runs with all on and all off, turn by turn."""
+async def in_runs(rows: int, repeats: int, observers_us: float) -> None:
+    """Whole runs with all on and all off, turn by turn; what share of a row the observers' own time is."""
     inputs = [{"text": f"review number {number}"} for number in range(rows)]
     with LoopbackProcess(latency=0.02) as server, TemporaryDirectory() as folder:
         model = ChatOpenAI(model=MODEL, base_url=server.openai_url, api_key="not-a-key")  # type: ignore[arg-type]
@@ -178,41 +181,85 @@ async def in_runs(rows: int, repeats: int) -> None:
         off, on = (m.per_row_us(taken[f"{name}, {on}"], rows) for on in (False, True))
         more = m.over(on, off)
         low, high = m.sure(on, off)
-        share = f"{100 * more / median(off):.2f} %"
+        share = f"{100 * observers_us / median(off):.2f} %"
         lines.append([name, median(off), median(on), more, f"{low:.0f} to {high:.0f}", share])
-    m.table(["CPU µs a row", "off", "on", "more", "95 % sure", "share"], lines)
+    timed = f"{observers_us:.1f} µs are"
+    m.table(["CPU µs a row", "off", "on", "more", "95 % sure", timed], lines)
 
 
-class Alternating:
-    """Tells others of every second stretch of rows, and takes the CPU time of a row in each stretch."""
+class Timed:
+    """All observers as one, which takes the CPU time of each for every full group of events that a run tells."""
 
-    def __init__(self, others: list[Any]) -> None:
-        self.us: dict[bool, list[float]] = {False: [], True: []}
-        self._others, self._on, self._rows, self._began = others, False, 0, time.process_time()
+    def __init__(self) -> None:
+        self.us: dict[str, list[float]] = {name: [] for name in (SHARED, *ALL)}
+        self._observers = {name: made() for name, made in ALL.items()}
 
     def see(self, event: Event) -> None:
         self.see_all([(clock.wall(), event)])
 
     def see_all(self, events: Sequence[tuple[float, Event]]) -> None:
-        if self._on or type(events[-1][1]) in (RunStarted, RunEnded):
-            for other in self._others:
-                other.see_all(events)
-        self._rows += sum(type(event) is RowFinished for _, event in events)
-        if self._rows >= STRETCH:
-            self.us[self._on].append((time.process_time() - self._began) / self._rows * 1e6)
-            self._on, self._rows, self._began = not self._on, 0, time.process_time()
+        told = Told.of(events)
+        works = {SHARED: lambda: prepare([told])}
+        works |= {name: partial(observer.see_all, told) for name, observer in self._observers.items()}
+        took = {name: cpu_of(work) for name, work in works.items()}
+        if len(events) >= GROUP:
+            for name, spent in took.items():
+                self.us[name].append(spent / len(told.kinds.finished) * 1e6)
 
 
-async def in_one_run(rows: int) -> None:
-    """One run of chat rows, in which the observers hear of every second stretch: far less noise than whole runs."""
-    seen = Alternating([made() for made in ALL.values()])
+def cpu_of(work: Callable[[], object]) -> float:
+    began = time.thread_time()
+    work()
+    return time.thread_time() - began
+
+
+async def in_one_run(rows: int) -> float:
+    """One run of chat rows: what each observer takes there, a line for each; the µs of a row for all of them."""
+    seen = Timed()
     with LoopbackProcess(latency=0.02) as server:
         model = ChatOpenAI(model=MODEL, base_url=server.openai_url, api_key="not-a-key")  # type: ignore[arg-type]
         chat = ChatPromptTemplate.from_template("Is this review positive? {text}") | model | StrOutputParser()
         processor = BatchProcessor(chat, observers=[seen], concurrency=100, transport="fast")
         await processor.abatch([{"text": f"review number {number}"} for number in range(rows)])
-    off, on = median(seen.us[False]), median(seen.us[True])
-    print(f"  in one run of fast chat rows, without the making of events: {off:.0f} µs, {on - off:.1f} more")
+    whole = [sum(group) for group in zip(*seen.us.values(), strict=True)]
+    lines = [[name, median(us), between(us)] for name, us in (*seen.us.items(), ("all of these", whole))]
+    making = making_us(rows)
+    lines.append(["events made and gathered, in a loop", making, ""])
+    m.table([f"in a run of chat rows, {len(whole)} groups", "µs a row", "95 % sure"], lines)
+    return making + median(whole)
+
+
+def between(values: list[float]) -> str:
+    """Between which two values their median lies."""
+    low, high = m.sure(values, [0.0] * len(values))
+    return f"{low:.1f} to {high:.1f}"
+
+
+class Silent:
+    """Hears everything and does nothing."""
+
+    def see(self, event: Event) -> None:
+        pass
+
+    def see_all(self, events: Sequence[tuple[float, Event]]) -> None:
+        pass
+
+
+def making_us(rows: int) -> float:
+    """What it takes to make a row's three events and to gather them for observers."""
+    telling, usage, outcome = Telling([Silent()]), Usage(400, 30), Outcome(0, "ok", "x")
+    telling.open(asyncio.get_running_loop())
+    emit = telling.emit
+
+    def make() -> None:
+        for n in range(rows):
+            emit(RowStarted(n))
+            emit(RequestFinished(n, KEY, 200, None, 0.5, usage, run_here()))
+            emit(RowFinished(outcome))
+
+    took = best_us(make, rows)
+    telling.close()
+    return took
 
 
 def main() -> None:
@@ -228,8 +275,8 @@ def main() -> None:
         f"all on: at most {MOST_US:g} µs, and {MOST_SHARE:.0%} of a chat row; off: 0",
     )
     alone(given.rows)
-    asyncio.run(in_one_run(given.rows // 2))
-    asyncio.run(in_runs(given.run_rows, given.repeats))
+    observers_us = asyncio.run(in_one_run(given.rows))
+    asyncio.run(in_runs(given.run_rows, given.repeats, observers_us))
 
 
 if __name__ == "__main__":
