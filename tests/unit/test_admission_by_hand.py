@@ -982,6 +982,90 @@ def test_time_helped_where_as_many_fit_as_the_last_one_of_the_burst_that_was_rej
     assert line.gates.bucket.blamed
 
 
+def test_who_is_rejected_too_with_fewer_beside_it_that_had_a_place_was_one_of_those_that_fit() -> None:
+    line = settled(first=30.0, took_s=30.0)
+    number = line.gates.concurrency
+    sent = crowd(line, 13, gap_s=0.001)
+    for early in sent[:3]:
+        line.answer(early)
+    last = line.send(ask=100.0)
+    assert last.ordinal == 11
+    line.now += 0.05
+    line.reject(sent[9], named_s=1.0)
+    assert number.limit == 9, "the tenth was one too many"
+    for late in sent[10:]:
+        line.reject(late, named_s=1.0)
+    assert number.limit == 9, "and the eleventh, the twelfth and the thirteenth"
+    line.reject(last, named_s=1.0)
+    assert number.limit == 8, "four of the ten beside it had no place"
+
+
+def test_who_is_rejected_had_not_beside_it_who_was_sent_before_and_is_rejected_already() -> None:
+    line = settled(first=30.0, took_s=30.0)
+    gates = line.gates
+    sent = crowd(line, 20, gap_s=0.001)
+    line.now += 0.05
+    for late in reversed(sent[14:]):
+        line.reject(late)
+    assert gates.cause is Cause.BOTH
+    assert gates.concurrency.limit == 14
+    next_one = crowd(line, 1)[0]
+    assert next_one.ordinal == 15
+    assert gates._crowd(next_one) == 15, "of the others that were known when it went, none was there"
+
+
+def test_time_did_not_help_where_others_that_were_in_flight_with_the_probe_are_rejected_too() -> None:
+    """Where a rejection takes as long as an answer, they are known late; a rate was learnt where none was."""
+    line = settled(first=30.0, took_s=30.0)
+    gates = line.gates
+    sent = crowd(line, 12, gap_s=0.001)
+    line.now += 0.05
+    line.reject(sent[8], named_s=1.0)
+    assert gates.concurrency.limit == 8
+    admitted_probe(line)
+    assert gates.bucket.blamed
+    assert gates.concurrency.limit == 30
+    line.reject(sent[9])
+    line.reject(sent[10])
+    assert gates.bucket.blamed, "there were ten with it, more than fit"
+    line.reject(sent[11])
+    assert gates.bucket.blamed, "as many as were one too many"
+    line.reject(sent[7])
+    assert not gates.bucket.blamed
+    assert gates.concurrency.limit == 7
+
+
+def test_where_a_test_fails_and_a_probe_would_take_longer_than_an_answer_nobody_goes_before_the_others() -> (
+    None
+):
+    for refused_s, probes in ((0.05, True), (2.0, False)):
+        line = settled(answers=40)
+        gates, number = line.gates, line.gates.concurrency
+        number.starting, number.wall, number.known = False, 10.0, 9.0
+        number.set(9.0)
+        number._hold = 0
+        gates.recovery.state = State.OPEN
+        for _ in range(8):
+            line.send()
+        ninth = line.send()
+        line.now += 1.0
+        line.answer(ninth)
+        assert number.testing
+        crowd(line, 2, gap_s=0.001)
+        tenth = line.out[-1]
+        assert tenth.ordinal == 10
+        line.now += refused_s
+        for _ in range(20):  # they take so long
+            gates.refusals.took(refused_s)
+        gates._doubt.surprising(tenth.asked, told=True, silent=False, trial=True)
+        line.reject(tenth, named_s=1.0)
+        assert gates.recovery.state is State.HELD
+        assert number.limit == 9
+        line.now += 30.0
+        line.wait_s()
+        assert (gates.recovery.state is State.PROBE) is probes
+
+
 def test_what_breaks_at_once_may_be_a_wall_where_the_counts_may_differ_by_as_much() -> None:
     line = Line(100.0, most=200.0)
     for _ in range(200):

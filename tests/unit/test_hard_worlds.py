@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import replace
 from itertools import pairwise
-from statistics import median
+from statistics import mean, median
 
 import pytest
 from bench.admission.drawn import one
 from bench.admission.drawn_clients import CLIENTS, Ours
 from bench.admission.family import Limit, World, draw
 from bench.admission.shallow import drawn
-from bench.admission.strange import Lottery, Sliding
+from bench.admission.strange import Lottery, Sliding, SlowRefusal, world_of
 from bench.admission.virtual import Call, Run, Told, ideal
 
 from cottonpalm import clock
@@ -175,16 +176,22 @@ def test_a_provider_that_shows_quotas_with_room_is_asked_by_twice_as_many_for_ea
 
 
 @pytest.mark.parametrize(
-    ("seed", "least"),
+    ("seed", "lucks", "least"),
     [
-        (480112, 0.6),  # it stayed at half of what fits for the whole run
-        (510187, 0.9),  # it asked nobody for two minutes, while a probe hung
-        (510090, 0.6),  # a short run of long answers, whose quotas are shown
+        (
+            480112,
+            5,
+            0.6,
+        ),  # where luck moves the score by a tenth; it stayed at half of what fits for the whole run
+        (510187, 1, 0.9),  # it asked nobody for two minutes, while a probe hung
+        (510090, 1, 0.6),  # a short run of long answers, whose quotas are shown
     ],
 )
-def test_worlds_that_once_stood_still(seed: int, least: float) -> None:
+def test_worlds_that_once_stood_still(seed: int, lucks: int, least: float) -> None:
     world = draw(seed, most_rows=20_000)
-    assert one("ours", world, ideal(world).wall_s).score > least
+    best_s = ideal(world).wall_s
+    met = [replace(world, luck=luck) for luck in range(lucks)]
+    assert mean(one("ours", each, best_s).score for each in met) > least
 
 
 @pytest.mark.parametrize(("seed", "kind"), [(29, "tokens"), (0, "both"), (1, "both"), (32, "both")])
@@ -234,6 +241,22 @@ def test_a_number_that_fits_is_asked_for_one_more_after_ever_longer_silences_unt
     assert alone[-1] > 10.0, "to the end"
     for before, after in pairwise(alone):
         assert after - begin_s > 1.8 * (before - begin_s)
+
+
+def test_a_full_server_that_takes_as_long_to_reject_as_to_answer_is_not_taken_for_a_slow_rate() -> None:
+    """Those that were rejected late had seemed to fit, and these runs took half as long again: 0.63 in the mean."""
+    scores = []
+    for seed in (103, 197, 217, 263, 465):
+        kind, world = world_of(seed)
+        server = SlowRefusal(world, Ours(world), horizon_s=10_000.0)
+        assert kind == "slow refusal"
+        try:
+            took_s = server.run().wall_s
+        finally:
+            clock.replace()
+        answer_s = world.latency_s * math.exp(world.latency_sigma**2 / 2)  # in the mean, by the lognormal law
+        scores.append(world.rows / server.cap * answer_s / took_s)
+    assert mean(scores) > 0.85
 
 
 @pytest.mark.parametrize(("named_s", "rate"), [(60.0, 1.0), (10.0, 1.0), (60.0, 20.0)])

@@ -23,6 +23,7 @@ from cottonpalm.request.limiter.rules.sent import Sent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cottonpalm.request.limiter.rules.under_way import Helped
     from cottonpalm.types import Quota, Usage
 
 __all__ = ["Admission", "Sent"]
@@ -268,9 +269,9 @@ class Admission(Probing):
         self._catch_up(now)
         probe = sent is self.recovery.probe
         self.refusals.took(now - sent.at_s)
-        if self._helped is not None and sent is self._helped[0]:  # after all: it was not time that helped
-            _, fitting, self.bucket.blamed = self._helped
-            self.concurrency.restore(fitting)
+        self._refused.append((sent.number, self.number))
+        if self._helped is not None:
+            self._see_helped(self._helped, sent)
         self._undo_known(sent)
         self._settled(sent)
         self._bad += sent.cost
@@ -290,14 +291,22 @@ class Admission(Probing):
             return cause is Cause.CHANCE
         return False
 
+    def _see_helped(self, helped: Helped, sent: Sent) -> None:
+        """Whether it was time that helped: not where the probe is rejected after all, or others of its crowd were."""
+        probe = helped.probe
+        if sent is probe or (sent.number < probe.number and self._crowd(probe) < helped.crowd):
+            self._helped, self._saved, self.bucket.blamed = None, helped.saved, helped.blamed
+            self.concurrency.restore(helped.fitting)
+
     def _rejected_before(self, sent: Sent) -> None:
         """Another one of a burst whose cause is found."""
-        if self.cause in NUMBERS and self._saved and sent.ordinal <= self._saved[1].ordinal:
-            if sent.ordinal > 1:
-                self.concurrency.fewer()
-            else:  # nobody else was there: it is not the number
-                self._restore()
-                self.cause = Cause.CHANGED
+        if self.cause not in NUMBERS or self._saved is None or self._crowd(sent) > self.concurrency.limit:
+            return
+        if sent.ordinal > 1:
+            self.concurrency.fewer()
+        else:  # nobody else was there: it is not the number
+            self._restore()
+            self.cause = Cause.CHANGED
 
     def _cause(
         self, now: float, sent: Sent, quotas: Sequence[Quota], named_s: float, overload: bool
@@ -353,8 +362,8 @@ class Admission(Probing):
             return
         self.cause, self.generation, self._calm_s = cause, self.generation + 1, now
         self._doubt.settled()
-        self._saved = number.fitting, sent, mine
-        known = False
+        self._saved, self._helped = (number.fitting, sent, mine), None
+        known = straight = False
         if cause in (Cause.RATE, Cause.BOTH):
             known = bucket.rate > 0
             # Whether the number alone explains it is seen from the next ones: not where one is rejected again, though
@@ -366,8 +375,10 @@ class Admission(Probing):
                 bucket.empty(now, sent.at_s, mine, named_s, self.refusals.patience_s)
         if cause in NUMBERS:
             known = known or number.wall is not None
+            # A probe would take longer than an answer, and what fits is known.
+            straight = number.testing and not bucket.rate and self.refusals.patience_s > self.trip_s
             lost = named_s * sent.ordinal / self.trip_s if self.trip_s else 0.0
-            number.rejected(sent.ordinal, self._off(now), 1 + lost)
+            number.rejected(self._crowd(sent), self._off(now), 1 + lost)
         if cause not in (Cause.NUMBER, Cause.OVERLOAD) and self.usual_ask and sent.ask:
             heavy = self.heavy + math.log(sent.ask / self.usual_ask)
             self.heavy = max(-2 * SURE, min(2 * SURE, heavy))
@@ -376,3 +387,5 @@ class Admission(Probing):
             return
         recovery.begin(now)
         recovery.hold(now, named_s, self._least_s(now))
+        if straight and fresh:
+            recovery.straight(number.limit)

@@ -50,9 +50,9 @@ class Gates(UnderWay):
         if self._young and not self.calm:
             self._news(now)
         recovery = self.recovery
+        if recovery.state is State.HELD and now >= recovery.until_s:
+            recovery.over()
         if recovery.state in _SILENT:
-            if recovery.state is State.HELD and now >= recovery.until_s:
-                recovery.state = State.PROBE
             return self._silence_s(now, in_flight, ask)
         return self._open_s(now, in_flight, ask)
 

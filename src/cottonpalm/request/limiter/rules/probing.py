@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cottonpalm.request.limiter.rules.bucket import Bucket
 from cottonpalm.request.limiter.rules.causes import Cause
 from cottonpalm.request.limiter.rules.gates import NUMBERS, Gates
+from cottonpalm.request.limiter.rules.under_way import Helped
 
 if TYPE_CHECKING:
     from cottonpalm.request.limiter.rules.sent import Sent
@@ -57,10 +58,10 @@ class Probing(Gates):
         """See what it was for, by what was admitted now that was rejected before."""
         recovery, number, bucket, cause = self.recovery, self.concurrency, self.bucket, self.cause
         was, sent, mine = saved
-        crowd = probe.ordinal - self.refusals.seen + probe.refusals
-        if cause in NUMBERS and crowd >= (number.wall or sent.ordinal):
+        crowd = number.wall or sent.ordinal
+        if cause in NUMBERS and self._crowd(probe) >= crowd:
             # As many in flight as were rejected before: it was time that helped.
-            self._helped = probe, number.fitting, bucket.blamed
+            self._helped = Helped(probe, crowd, number.fitting, bucket.blamed, saved)
             number.restore(was._replace(known=probe.ordinal))
             bucket.blamed = True
             if cause is Cause.NUMBER:

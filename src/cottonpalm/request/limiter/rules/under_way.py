@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from cottonpalm.request.limiter.rules.bucket import Bucket
 from cottonpalm.request.limiter.rules.causes import SURE, USUAL, Cause, Doubt, Overload, Refusals
@@ -26,9 +26,28 @@ if TYPE_CHECKING:
     from cottonpalm.types import Unit
 
 FIRST_REFUSAL_S: Final = 0.1  # until a rejection was seen: the one second here
+REMEMBERED: Final = 1_000  # rejections that are remembered
 FIRST_OUTPUT: Final = 1_024  # tokens of an answer before any is known
 # What was found of the number in flight, and who was rejected, after how many.
 Saved: TypeAlias = tuple[Fitting, Sent, float]
+
+
+class Helped(NamedTuple):
+    """A probe that was admitted though as many were in flight as were rejected before: so it was time that helped.
+
+    Attributes:
+        probe: the request.
+        crowd: so many in flight had been too many.
+        fitting: what had been found of the number.
+        blamed: whether a rate was blamed already.
+        saved: what was kept until time would have helped.
+    """
+
+    probe: Sent
+    crowd: float
+    fitting: Fitting
+    blamed: bool
+    saved: Saved
 
 
 class UnderWay(ABC):
@@ -60,10 +79,10 @@ class UnderWay(ABC):
 
     __slots__ = (
         "_asks", "_averaged", "_bad", "_calm_s", "_closed", "_doubt", "_drowned", "_failed_s", "_failing", "_good",
-        "_good_then", "_held_back", "_helped", "_last", "_late", "_output", "_outputs", "_overload", "_own", "_saved",
-        "_sizes", "_speaks", "_stretch", "_trips", "_unfailed", "_void", "_young", "answered_s", "answers", "began_s",
-        "binding", "bucket", "calm", "cause", "concurrency", "expected", "failures", "gated", "generation", "headroom",
-        "heavy", "newest", "number", "quotas", "recovery", "refusals", "trip_s", "usual_ask", "usual_size",
+        "_good_then", "_held_back", "_helped", "_last", "_late", "_output", "_outputs", "_overload", "_own", "_refused",
+        "_saved", "_sizes", "_speaks", "_stretch", "_trips", "_unfailed", "_void", "_young", "answered_s", "answers",
+        "began_s", "binding", "bucket", "calm", "cause", "concurrency", "expected", "failures", "gated", "generation",
+        "headroom", "heavy", "newest", "number", "quotas", "recovery", "refusals", "trip_s", "usual_ask", "usual_size",
     )  # fmt: skip
 
     def __init__(self, concurrency: Concurrency, ceilings: Iterable[tuple[Unit, float]] = ()) -> None:
@@ -104,8 +123,8 @@ class UnderWay(ABC):
         self._drowned = 0  # the last that was sent before the server was found to be full
         self._held_back = False  # a quota or a ceiling did, since the last answer
         self._closed = False  # nothing was left of a quota, and all of it comes back at one moment
-        # The last probe that showed that time helped, what had been found of the number, and whether a rate was blamed.
-        self._helped: tuple[Sent, Fitting, bool] | None = None
+        self._helped: Helped | None = None
+        self._refused: deque[tuple[int, float]] = deque(maxlen=REMEMBERED)  # its number, and the newest then
         self._saved: Saved | None = None
         # What had been found of the number when requests began to come to nothing though as many had been admitted, and
         # the last that was sent by then.
@@ -247,6 +266,15 @@ class UnderWay(ABC):
     def _least_s(self, now: float) -> float:
         """How long to be silent at least: before the first answer nobody knows when a place comes free."""
         return max(self.refusals.mean_s, 0.0 if self.answers else BACKOFF * self.answer_s(now))
+
+    def _crowd(self, sent: Sent) -> int:
+        """In flight when it was sent, itself included, less those sent before it that were rejected since."""
+        gone = 0
+        for number, newest in reversed(self._refused):
+            if newest < sent.number:
+                break
+            gone += number < sent.number
+        return sent.ordinal - gone
 
     def _off(self, now: float) -> float:
         """Answers on their way: by so many the provider's count may differ from ours."""
