@@ -1000,6 +1000,22 @@ def test_who_is_rejected_too_with_fewer_beside_it_that_had_a_place_was_one_of_th
     assert number.limit == 8, "four of the ten beside it had no place"
 
 
+def test_who_is_rejected_with_fewer_beside_it_than_are_known_to_fit_says_nothing_of_the_number() -> None:
+    """Where a window is used up, all are rejected, however few there are."""
+    line = settled(first=30.0, took_s=30.0)
+    number = line.gates.concurrency
+    sent = crowd(line, 15, gap_s=0.001)
+    for early in sent[:5]:
+        line.answer(early)
+    last = line.send(ask=100.0)
+    assert last.ordinal == 11
+    number.known = 14.0
+    line.now += 0.05
+    for late in (sent[14], last):
+        line.reject(late, named_s=1.0)
+    assert number.limit == 14
+
+
 def test_who_is_rejected_had_not_beside_it_who_was_sent_before_and_is_rejected_already() -> None:
     line = settled(first=30.0, took_s=30.0)
     gates = line.gates

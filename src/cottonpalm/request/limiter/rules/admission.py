@@ -284,7 +284,7 @@ class Admission(Probing):
             self.recovery.refuse(sent.at_s)
             self.recovery.hold(now, named_s, self._least_s(now))
         elif sent.generation != self.generation:
-            self._rejected_before(sent)
+            self._rejected_before(now, sent)
         else:
             cause = self._cause(now, sent, quotas, named_s, overload)
             self._found(now, sent, cause, named_s)
@@ -298,12 +298,15 @@ class Admission(Probing):
             self._helped, self._saved, self.bucket.blamed = None, helped.saved, helped.blamed
             self.concurrency.restore(helped.fitting)
 
-    def _rejected_before(self, sent: Sent) -> None:
-        """Another one of a burst whose cause is found."""
-        if self.cause not in NUMBERS or self._saved is None or self._crowd(sent) > self.concurrency.limit:
+    def _rejected_before(self, now: float, sent: Sent) -> None:
+        """Another one of a burst whose cause is found: one less fits, unless more are known to fit than were there."""
+        number = self.concurrency
+        if self.cause not in NUMBERS or self._saved is None:
+            return
+        if not number.known - self._off(now) <= self._crowd(sent) <= number.limit:
             return
         if sent.ordinal > 1:
-            self.concurrency.fewer()
+            number.fewer()
         else:  # nobody else was there: it is not the number
             self._restore()
             self.cause = Cause.CHANGED
