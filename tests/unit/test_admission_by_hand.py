@@ -982,15 +982,21 @@ def test_time_helped_where_as_many_fit_as_the_last_one_of_the_burst_that_was_rej
     assert line.gates.bucket.blamed
 
 
-def test_who_is_rejected_too_with_fewer_beside_it_that_had_a_place_was_one_of_those_that_fit() -> None:
+def eleven(of: int) -> tuple[Line, list[Sent], Sent]:
+    """So many are sent; once ten of them are left, another one is the eleventh in flight."""
     line = settled(first=30.0, took_s=30.0)
-    number = line.gates.concurrency
-    sent = crowd(line, 13, gap_s=0.001)
-    for early in sent[:3]:
+    sent = crowd(line, of, gap_s=0.001)
+    for early in sent[: of - 10]:
         line.answer(early)
     last = line.send(ask=100.0)
     assert last.ordinal == 11
     line.now += 0.05
+    return line, sent, last
+
+
+def test_who_is_rejected_too_with_fewer_beside_it_that_had_a_place_was_one_of_those_that_fit() -> None:
+    line, sent, last = eleven(of=13)
+    number = line.gates.concurrency
     line.reject(sent[9], named_s=1.0)
     assert number.limit == 9, "the tenth was one too many"
     for late in sent[10:]:
@@ -1002,15 +1008,9 @@ def test_who_is_rejected_too_with_fewer_beside_it_that_had_a_place_was_one_of_th
 
 def test_who_is_rejected_with_fewer_beside_it_than_are_known_to_fit_says_nothing_of_the_number() -> None:
     """Where a window is used up, all are rejected, however few there are."""
-    line = settled(first=30.0, took_s=30.0)
+    line, sent, last = eleven(of=15)
     number = line.gates.concurrency
-    sent = crowd(line, 15, gap_s=0.001)
-    for early in sent[:5]:
-        line.answer(early)
-    last = line.send(ask=100.0)
-    assert last.ordinal == 11
     number.known = 14.0
-    line.now += 0.05
     for late in (sent[14], last):
         line.reject(late, named_s=1.0)
     assert number.limit == 14
@@ -1028,6 +1028,15 @@ def test_who_is_rejected_had_not_beside_it_who_was_sent_before_and_is_rejected_a
     next_one = crowd(line, 1)[0]
     assert next_one.ordinal == 15
     assert gates._crowd(next_one) == 15, "of the others that were known when it went, none was there"
+
+
+def test_who_was_dropped_before_an_answer_could_come_had_no_place_either() -> None:
+    line = settled(first=30.0, took_s=30.0)
+    sent = crowd(line, 10, gap_s=0.001)
+    line.now += 0.05
+    line.out.remove(sent[3])
+    line.gates.failed(line.now, sent[3], len(line.out))
+    assert [line.gates._crowd(one) for one in (sent[2], sent[9])] == [3, 9]
 
 
 def test_time_did_not_help_where_others_that_were_in_flight_with_the_probe_are_rejected_too() -> None:

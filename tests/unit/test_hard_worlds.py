@@ -178,11 +178,7 @@ def test_a_provider_that_shows_quotas_with_room_is_asked_by_twice_as_many_for_ea
 @pytest.mark.parametrize(
     ("seed", "lucks", "least"),
     [
-        (
-            480112,
-            5,
-            0.6,
-        ),  # where luck moves the score by a tenth; it stayed at half of what fits for the whole run
+        (480112, 5, 0.6),  # it stayed at half of what fits for the whole run; luck moves its score by a tenth
         (510187, 1, 0.9),  # it asked nobody for two minutes, while a probe hung
         (510090, 1, 0.6),  # a short run of long answers, whose quotas are shown
     ],

@@ -219,7 +219,7 @@ class Admission(Probing):
 
     def _dropped(self, now: float, sent: Sent) -> None:
         """It came to nothing long before an answer could: a full server may drop what it has no place for."""
-        self.refusals.took(now - sent.at_s)
+        self._refuse(now, sent)
         off = self._off(now)
         if sent.ordinal <= max(1, self.concurrency.known - off):
             return
@@ -268,8 +268,7 @@ class Admission(Probing):
         """
         self._catch_up(now)
         probe = sent is self.recovery.probe
-        self.refusals.took(now - sent.at_s)
-        self._refused.append((sent.number, self.number))
+        self._refuse(now, sent)
         if self._helped is not None:
             self._see_helped(self._helped, sent)
         self._undo_known(sent)
@@ -389,6 +388,4 @@ class Admission(Probing):
         if known and fresh and not named_s:  # a test has failed; what fits is known
             return
         recovery.begin(now)
-        recovery.hold(now, named_s, self._least_s(now))
-        if straight and fresh:
-            recovery.straight(number.limit)
+        recovery.hold(now, named_s, self._least_s(now), then=number.limit if straight and fresh else 0.0)

@@ -40,7 +40,7 @@ class Recovery:
     __slots__ = (
         "_over_s",
         "_refused_s",
-        "_straight",
+        "_then",
         "dead",
         "named_s",
         "needed_s",
@@ -59,7 +59,7 @@ class Recovery:
         self.refused, self.dead = 0, False
         self.silent_s = self.until_s = self.named_s = self._refused_s = 0.0
         self._over_s = math.inf  # when the probe was sent that was admitted
-        self._straight = 0.0
+        self._then = 0.0
         self.needed_s = 0.0
 
     def leaves(self, now: float, at_s: float, trip_s: float) -> bool:
@@ -82,23 +82,19 @@ class Recovery:
         self.refused += 1
         self._refused_s = probe_s
 
-    def hold(self, now: float, named_s: float, least_s: float) -> None:
-        """Nobody goes for the time named, or a third of the silence so far; then one."""
-        self.state, self.probe, self._straight = State.HELD, None, 0.0
+    def hold(self, now: float, named_s: float, least_s: float, *, then: float = 0.0) -> None:
+        """Nobody goes for the time named, or a third of the silence so far; then one, or so many without news."""
+        self.state, self.probe, self._then = State.HELD, None, then
         self.named_s = max(self.named_s, named_s)
         own_s = max(BACKOFF * (now - self.silent_s), BACKOFF * self.needed_s, least_s)
         own_s = min(own_s, LONGEST_S)
         self.until_s = max(self.until_s, now + max(named_s, own_s))
 
-    def straight(self, window: float) -> None:
-        """It is known what fits: when the time is over, so many without news may go at once, and nobody before them."""
-        self._straight = window
-
     def over(self) -> None:
         """The time is over."""
         self.state = State.PROBE
-        if self._straight:
-            self.ramp(self._straight)
+        if self._then:
+            self.ramp(self._then)
 
     def revive(self, probe_s: float, window: float) -> float:
         """The probe that was sent then was admitted: up. Returns how long nobody had been rejected."""

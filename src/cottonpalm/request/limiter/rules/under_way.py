@@ -124,7 +124,9 @@ class UnderWay(ABC):
         self._held_back = False  # a quota or a ceiling did, since the last answer
         self._closed = False  # nothing was left of a quota, and all of it comes back at one moment
         self._helped: Helped | None = None
-        self._refused: deque[tuple[int, float]] = deque(maxlen=REMEMBERED)  # its number, and the newest then
+        self._refused: deque[tuple[int, int]] = deque(
+            maxlen=REMEMBERED
+        )  # who, and the newest that was sent then
         self._saved: Saved | None = None
         # What had been found of the number when requests began to come to nothing though as many had been admitted, and
         # the last that was sent by then.
@@ -266,6 +268,11 @@ class UnderWay(ABC):
     def _least_s(self, now: float) -> float:
         """How long to be silent at least: before the first answer nobody knows when a place comes free."""
         return max(self.refusals.mean_s, 0.0 if self.answers else BACKOFF * self.answer_s(now))
+
+    def _refuse(self, now: float, sent: Sent) -> None:
+        """It had no place, as is known now."""
+        self.refusals.took(now - sent.at_s)
+        self._refused.append((sent.number, self.number))
 
     def _crowd(self, sent: Sent) -> int:
         """In flight when it was sent, itself included, less those sent before it that were rejected since."""
