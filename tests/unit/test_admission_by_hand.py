@@ -1030,15 +1030,6 @@ def test_who_is_rejected_had_not_beside_it_who_was_sent_before_and_is_rejected_a
     assert gates._crowd(next_one) == 15, "of the others that were known when it went, none was there"
 
 
-def test_who_was_dropped_before_an_answer_could_come_had_no_place_either() -> None:
-    line = settled(first=30.0, took_s=30.0)
-    sent = crowd(line, 10, gap_s=0.001)
-    line.now += 0.05
-    line.out.remove(sent[3])
-    line.gates.failed(line.now, sent[3], len(line.out))
-    assert [line.gates._crowd(one) for one in (sent[2], sent[9])] == [3, 9]
-
-
 def test_time_did_not_help_where_others_that_were_in_flight_with_the_probe_are_rejected_too() -> None:
     """Where a rejection takes as long as an answer, they are known late; a rate was learnt where none was."""
     line = settled(first=30.0, took_s=30.0)

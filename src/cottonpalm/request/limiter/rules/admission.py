@@ -219,7 +219,7 @@ class Admission(Probing):
 
     def _dropped(self, now: float, sent: Sent) -> None:
         """It came to nothing long before an answer could: a full server may drop what it has no place for."""
-        self._refuse(now, sent)
+        self.refusals.took(now - sent.at_s)
         off = self._off(now)
         if sent.ordinal <= max(1, self.concurrency.known - off):
             return
@@ -268,7 +268,8 @@ class Admission(Probing):
         """
         self._catch_up(now)
         probe = sent is self.recovery.probe
-        self._refuse(now, sent)
+        self.refusals.took(now - sent.at_s)
+        self._refused.append((sent.number, self.number))
         if self._helped is not None:
             self._see_helped(self._helped, sent)
         self._undo_known(sent)

@@ -269,11 +269,6 @@ class UnderWay(ABC):
         """How long to be silent at least: before the first answer nobody knows when a place comes free."""
         return max(self.refusals.mean_s, 0.0 if self.answers else BACKOFF * self.answer_s(now))
 
-    def _refuse(self, now: float, sent: Sent) -> None:
-        """It had no place, as is known now."""
-        self.refusals.took(now - sent.at_s)
-        self._refused.append((sent.number, self.number))
-
     def _crowd(self, sent: Sent) -> int:
         """In flight when it was sent, itself included, less those sent before it that were rejected since."""
         gone = 0
