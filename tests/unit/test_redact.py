@@ -83,6 +83,18 @@ def test_an_error_record_is_redacted_and_of_bounded_length() -> None:
     assert "more characters" in record.message
 
 
+def test_a_record_says_what_to_do_about_half_a_character() -> None:
+    with pytest.raises(UnicodeEncodeError) as caught:
+        "cut in \ud83d".encode()
+    said = Classifier().record(caught.value).message
+    assert "surrogates not allowed" in said
+    assert "holds half a character" in said
+    assert "cut in \ud83d".encode(errors="replace").decode() == "cut in ?", "what the message says to do"
+    with pytest.raises(UnicodeEncodeError) as other:
+        "é".encode("ascii")
+    assert "half a character" not in Classifier().record(other.value).message
+
+
 def _key(*parts: str) -> str:
     """Put together here, so that no scanner takes this file for a leak."""
     return "".join(parts)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MESSAGE_CHARS: Final = 2_000
 DEPTH: Final = 16  # the most causes that are followed from one exception
 SHORT_CHARS: Final = 40  # a message this short says what failed, but hardly why
+HALF_A_PAIR: Final = (
+    "surrogates not allowed"  # Python's reason, by which it tells this from other encodings' troubles
+)
 RETRYABLE: Final = frozenset({Kind.THROTTLE, Kind.TRANSIENT, Kind.STOP_RUN})  # the next run does these again
 
 
@@ -42,7 +45,7 @@ class Classifier:
     def record(self, exc: BaseException) -> ErrorRecord:
         """Return what we keep of an exception: plain text of bounded length, without API keys."""
         fault = self(exc)
-        message = redact(_with_cause(fault.message, exc))
+        message = redact(_with_cause(fault.message, exc) + _next_step(exc))
         if len(message) > MESSAGE_CHARS:
             message = message[:MESSAGE_CHARS] + f"... ({len(message) - MESSAGE_CHARS} more characters)"
         return ErrorRecord(fault.kind, fault.type, message, fault.kind in RETRYABLE, own_frame(exc))
@@ -71,6 +74,17 @@ def _with_cause(message: str, exc: BaseException) -> str:
     if not text or text in message:
         return message
     return f"{message.rstrip('.')} ({type(first).__name__}: {text})"
+
+
+def _next_step(exc: BaseException) -> str:
+    """Say what to do about a text that cannot be sent: Python names no more than the code of the character."""
+    if not (isinstance(exc, UnicodeEncodeError) and exc.reason == HALF_A_PAIR):
+        return ""
+    return (
+        ". The row, or the prompt, holds half a character (a lone surrogate), as a text cut in the middle of an emoji"
+        " does; no request can carry it. Read the file as UTF-8, or replace it:"
+        " text.encode(errors='replace').decode()"
+    )
 
 
 def _kind(said: Kind | str) -> Kind:
