@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from cottonpalm import BatchProcessor
     from tests.support.batch_provider import BatchProvider
 
+pytestmark = pytest.mark.waits
+
 ROWS = 40
 
 

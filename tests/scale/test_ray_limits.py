@@ -14,6 +14,8 @@ from cottonpalm.stores.sql.database import Turnwise, in_transaction
 if TYPE_CHECKING:
     from cottonpalm.engine.executors.workers.ray.limits import ActorDatabase
 
+pytestmark = pytest.mark.waits
+
 
 def secret(database: ActorDatabase, db: Any) -> bytes:
     """What the actor keeps; its process may take long to begin, as for workers, which ask again."""
