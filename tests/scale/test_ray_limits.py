@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +14,8 @@ from cottonpalm.stores.sql import share_rows
 from cottonpalm.stores.sql.database import Turnwise, in_transaction
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cottonpalm.engine.executors.workers.ray.limits import ActorDatabase
 
 pytestmark = pytest.mark.waits
@@ -36,6 +40,34 @@ def until_its_name_is_free() -> None:
     with suppress(ValueError):
         while ray.get_actor(NAME, namespace=NAMESPACE):
             time.sleep(0.05)
+
+
+@pytest.mark.parametrize("fails", ["to begin", "to end"])
+def test_a_transaction_that_fails_keeps_nothing_and_nobody_else_from_their_turn(
+    tmp_path: Path, fails: str
+) -> None:
+    from cottonpalm.engine.executors.workers.ray.limits import BEGIN, LimitsActor
+
+    path = tmp_path / "limits.db"
+
+    async def main() -> list[Any]:
+        actor = LimitsActor(str(path))
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("CREATE TABLE a (x UNIQUE)")
+            other.execute("CREATE TABLE b (x REFERENCES a (x) DEFERRABLE INITIALLY DEFERRED)")
+            actor._db.execute("PRAGMA foreign_keys = ON")
+            actor._db.execute("PRAGMA busy_timeout = 20")
+            if fails == "to begin":
+                other.execute(BEGIN)
+            with pytest.raises(sqlite3.Error, match=r"locked|FOREIGN KEY"):
+                await actor.run("one", [(BEGIN, []), ("INSERT INTO b VALUES (1)", []), ("COMMIT", [])])
+            if fails == "to begin":
+                other.execute("ROLLBACK")
+            kept = [(BEGIN, []), ("INSERT INTO a VALUES (2)", []), ("COMMIT", [])]
+            await asyncio.wait_for(actor.run("two", kept), timeout=20)
+            return other.execute("SELECT x FROM a UNION ALL SELECT x FROM b").fetchall()
+
+    assert asyncio.run(main()) == [(2,)]
 
 
 @pytest.mark.timeout(400)  # a cluster may take its time to begin

@@ -71,7 +71,11 @@ class LimitsActor:
     async def _begin(self, whose: str) -> None:
         """Wait for the turn, and begin a transaction."""
         await self._turn.acquire()
-        self._db.execute(BEGIN)
+        try:
+            self._db.execute(BEGIN)
+        except sqlite3.Error:
+            self._turn.release()
+            raise
         self._whose, self._called = whose, clock.now()
         self._late = asyncio.get_running_loop().call_later(TURN_S, self._end, whose, "ROLLBACK")
 
@@ -94,8 +98,12 @@ class LimitsActor:
         if self._late is not None:
             self._late.cancel()
         self._whose = ""
-        self._db.execute(how)
-        self._turn.release()
+        try:
+            self._db.execute(how)
+        finally:
+            if self._db.in_transaction:  # it could not be kept, as on a full disk
+                self._db.execute("ROLLBACK")
+            self._turn.release()
         return True
 
     async def _end_when_idle(self) -> None:
