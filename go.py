@@ -201,10 +201,8 @@ def test() -> int:
     newer = other.result() if other else None
     tools = inner.parent
     version = ".".join(map(str, version_of(str(inner)) or ()))
-    # in turn, what waits would take as long as all the others
-    waiting = ["-m", "waits", "-n", "2", "--dist", "loadfile"]
     beside: list[tuple[str, list[str | Path]]] = [
-        (f"pytest, what mostly waits, Python {version}", [inner, "-m", "pytest", *waiting]),
+        (f"pytest, what mostly waits, Python {version}", [inner, "-m", "pytest", "-m", "waits"]),
         ("ruff check", [tools / "ruff", "check", "."]),
         ("ruff format", [tools / "ruff", "format", "--check", "."]),
         ("mypy", [tools / "mypy"]),
@@ -215,10 +213,10 @@ def test() -> int:
     # these too wait for a third of their time, so three workers keep two cores busy. Files in the order of their names:
     # the unit tests, which are short, come last and let all workers end together
     spread = ["-m", "not waits", "-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
-    # what five workers would compile at the same time, each for itself, is compiled once
-    run(inner, "-m", "pytest", "--collect-only", quiet=True)
     with ThreadPoolExecutor(2) as aside:  # the first thread waits, the other one checks
         begun = aside.map(lambda named: quietly(*named), beside)
+        # what three workers would compile at the same time, each for itself, is compiled once
+        run(inner, "-m", "pytest", "--collect-only", quiet=True)
         everything = check(f"pytest, all others, Python {version}", [inner, "-m", "pytest", *spread])
         results = [*begun, everything]
     say("\n== summary\n" + "\n".join(line for _, line in results))

@@ -7,8 +7,6 @@ import subprocess
 from random import Random
 from typing import TYPE_CHECKING
 
-import pytest
-
 from tests.batches.kit import PROVIDERS, Disk, results
 from tests.batches.worker import ROWS
 from tests.support.batch_provider import by_chance
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.batch_provider import BatchProvider
-
-pytestmark = pytest.mark.waits
 
 KILLS = 2
 

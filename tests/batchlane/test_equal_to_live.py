@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from cottonpalm import BatchProcessor
     from tests.support.batch_provider import BatchProvider
 
-pytestmark = pytest.mark.waits
-
 ROWS = 40
 
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from tests.support.batch_provider import BatchProvider
 
-pytestmark = pytest.mark.waits
-
 
 @pytest.mark.parametrize(("seed", "provider"), [(1, "openai"), (2, "anthropic")])
 def test_killed_again_and_again_every_row_is_answered_once_and_nothing_is_paid_twice(

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from tests.support.batch_provider import BatchProvider
 
-pytestmark = pytest.mark.waits
-
 KEY = "sk-only-the-header-may-hold-this"
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tests.support.batch_provider import BatchProvider
 
-pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning"), pytest.mark.core, pytest.mark.waits]
+pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning"), pytest.mark.core]
 ROWS = 6
 FIRST = "stock: the model's first request"
 FORMS = (  # of the equality cases: what a request may hold beside text

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from tests.support.batch_provider import BatchProvider
 
-pytestmark = pytest.mark.waits
-
 
 def counting(calls: Counter[str], answers: Any = None) -> Any:
     @tool

@@ -37,8 +37,6 @@ from tests.support.replies import context_too_long, held
 if TYPE_CHECKING:
     from tests.support.loopback import Loopback
 
-pytestmark = pytest.mark.waits
-
 
 Start = Callable[..., subprocess.Popen[str]]
 

@@ -27,8 +27,6 @@ from tests.support.prometheus_text import faults, promtool_says
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.waits
-
 PLACES = (
     "/",
     "/now?run=plain",

@@ -7,7 +7,6 @@ from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
-import pytest
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_openai import ChatOpenAI
@@ -35,8 +34,6 @@ from tests.support.replies import Request, fails, ok, too_many
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-pytestmark = pytest.mark.waits
 
 ROWS: Final = 1_000
 DISTINCT: Final = 650

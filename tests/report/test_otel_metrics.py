@@ -22,7 +22,7 @@ from cottonpalm.types import PICO, Kind, Outcome, Usage
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-pytestmark = [pytest.mark.core, pytest.mark.waits]
+pytestmark = pytest.mark.core
 KEYS = ("api.openai.com/gpt-4o-mini", "localhost:8000/m", "api.x.ai/grok")
 DELTA = dict.fromkeys((Counter, Histogram), AggregationTemporality.DELTA)
 VIEWS = {

@@ -13,8 +13,6 @@ import pytest
 from cottonpalm import BatchProcessor, ConfigError
 from tests.scale.chains import where
 
-pytestmark = pytest.mark.waits
-
 ROOT = Path(__file__).parents[2]
 
 

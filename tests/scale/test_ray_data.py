@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from tests.support.postgres import Server
 
-pytestmark = pytest.mark.waits
-
 
 def answered(folder: Path, chain: Any, **more: Any) -> dict[str, str]:
     """The answers of two actors to what is in the folder, by row."""

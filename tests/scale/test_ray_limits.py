@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from cottonpalm.engine.executors.workers.ray.limits import ActorDatabase
 
-pytestmark = pytest.mark.waits
-
 
 def secret(database: ActorDatabase, db: Any) -> bytes:
     """What the actor keeps; its process may take long to begin, as for workers, which ask again."""
