@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 import time
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ import pytest
 
 from cottonpalm.stores.sql import share_rows
 from cottonpalm.stores.sql.database import Turnwise, in_transaction
+from tests.support.loopback import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,6 +41,36 @@ def until_its_name_is_free() -> None:
     with suppress(ValueError):
         while ray.get_actor(NAME, namespace=NAMESPACE):
             time.sleep(0.05)
+
+
+def after_ray_is_shut_down() -> None:
+    """Print what is said then, and whether Ray began again; in a process of its own."""
+    import ray
+
+    from cottonpalm.engine.executors.workers.ray.limits import ActorDatabase, limits_actor
+
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    limits_actor()
+    database = ActorDatabase()
+    db = database.connect()
+    print(db.execute("SELECT 7").fetchone()[0])
+    ray.shutdown()
+    for call in (lambda: db.execute("SELECT 7"), database.connect):
+        try:
+            call()
+        except database.errors as exc:
+            print(exc)
+    print(ray.is_initialized())
+
+
+@pytest.mark.timeout(400)  # a cluster may take its time to begin
+def test_who_still_renews_its_shares_after_ray_was_shut_down_begins_no_cluster() -> None:
+    words = "from tests.scale.test_ray_limits import after_ray_is_shut_down; after_ray_is_shut_down()"
+    done = subprocess.run(
+        [sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, check=True, timeout=300
+    )
+    said = "Ray was shut down in this process"
+    assert done.stdout.splitlines() == ["7", said, said, "False"]
 
 
 @pytest.mark.parametrize("fails", ["to begin", "to end"])

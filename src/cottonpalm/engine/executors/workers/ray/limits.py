@@ -131,6 +131,16 @@ def limits_actor() -> Any:
     ).remote(path)
 
 
+def _check_is_on() -> None:
+    """Check that this process is in a cluster: else Ray's next call would begin one, just to renew what is over.
+
+    Raises:
+        RuntimeError: Ray was shut down.
+    """
+    if not ray.is_initialized():
+        raise RuntimeError("Ray was shut down in this process")
+
+
 def on_this_node() -> dict[str, float]:
     """Return what an actor asks for that must stay on this node."""
     here = ray.get_runtime_context().get_node_id()
@@ -163,6 +173,7 @@ class _ActorConnection:
     in_transaction = True  # it may be: the actor knows, and where none was begun, its end does nothing
 
     def __init__(self) -> None:
+        _check_is_on()
         self._actor = limits_actor()  # the one that there is, mostly
         self._whose = uuid4().hex
         self._waiting: list[tuple[str, Sequence[Any]]] = []
@@ -172,6 +183,7 @@ class _ActorConnection:
         if not sql.startswith(("SELECT", "COMMIT", "ROLLBACK")):
             return _Result([])
         statements, self._waiting = self._waiting, []
+        _check_is_on()
         return _Result(ray.get(self._actor.run.remote(self._whose, statements), timeout=ANSWER_S))
 
     def executemany(self, sql: str, rows: Sequence[Any]) -> None:
