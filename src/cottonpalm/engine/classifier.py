@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 MESSAGE_CHARS: Final = 2_000
 DEPTH: Final = 16  # the most causes that are followed from one exception
 SHORT_CHARS: Final = 40  # a message this short says what failed, but hardly why
-HALF_A_PAIR: Final = (
-    "surrogates not allowed"  # Python's reason, by which it tells this from other encodings' troubles
-)
+HALF_A_PAIR: Final = "surrogates not allowed"  # Python's reason; what another encoding lacks has others
 RETRYABLE: Final = frozenset({Kind.THROTTLE, Kind.TRANSIENT, Kind.STOP_RUN})  # the next run does these again
 
 

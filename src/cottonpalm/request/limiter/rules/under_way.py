@@ -124,9 +124,7 @@ class UnderWay(ABC):
         self._held_back = False  # a quota or a ceiling did, since the last answer
         self._closed = False  # nothing was left of a quota, and all of it comes back at one moment
         self._helped: Helped | None = None
-        self._refused: deque[tuple[int, int]] = deque(
-            maxlen=REMEMBERED
-        )  # who, and the newest that was sent then
+        self._refused: deque[tuple[int, int]] = deque(maxlen=REMEMBERED)  # who, and the newest sent then
         self._saved: Saved | None = None
         # What had been found of the number when requests began to come to nothing though as many had been admitted, and
         # the last that was sent by then.
