@@ -181,6 +181,7 @@ def test_a_provider_that_shows_quotas_with_room_is_asked_by_twice_as_many_for_ea
         (480112, 5, 0.6),  # it stayed at half of what fits for the whole run; luck moves its score by a tenth
         (510187, 1, 0.9),  # it asked nobody for two minutes, while a probe hung
         (510090, 1, 0.6),  # a short run of long answers, whose quotas are shown
+        (793869, 1, 0.4),  # all its rows flooded a slow server behind a gateway that shows quotas with room
     ],
 )
 def test_worlds_that_once_stood_still(seed: int, lucks: int, least: float) -> None:

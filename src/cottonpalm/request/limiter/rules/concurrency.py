@@ -154,8 +154,7 @@ class Concurrency:
             return
         took_s = now - sent.at_s
         first = not knee.usual_s and self._is_first(sent)
-        # Nobody knows what one takes among few, and who shows quotas rejects what is too much.
-        doubtful = took_s > LONG_S and self.starting and not (knee.usual_s or room)
+        doubtful = took_s > LONG_S and self.starting and not knee.usual_s  # nobody knows it among few
         knee.took(now, took_s, sent.ordinal, in_flight, first=first)
         if knee.found:
             self._search(now, sent, in_flight, gated)
