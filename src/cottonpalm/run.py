@@ -318,7 +318,7 @@ class AsyncRun(BaseRun, Generic[Told]):
             await self._begin()
         if self.stream is not None and self.stream.waiting:
             return self.stream.waiting.popleft()  # type: ignore[return-value]  # as `start` says
-        outbox = self._engine.outbox
+        outbox = (self._made or self._engine).outbox
         got: Outcome = outbox.take() or await outbox.receive()
         return got if self.stream is None else self.stream.take(got)  # type: ignore[return-value]
 

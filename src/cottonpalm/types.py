@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from enum import Enum, StrEnum
 from operator import add, attrgetter
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, final
 
 BYTES_PER_TOKEN: Final = 4  # of a text in a European language, or of JSON; only for guesses
 PICO: Final = 10**12  # pico-dollars in a dollar; 63 bits hold nine million dollars
@@ -176,6 +176,7 @@ class Turn(Enum):
     ELSEWHERE = "elsewhere"  # another living process asks
 
 
+@final
 class Parked:
     """The type of PARKED: the item waits for an equal one in flight, and holds nothing meanwhile."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -61,36 +60,40 @@ class Backpressure:
 
     def want(self, active: int) -> bool:
         """Whether one more row may be active."""
-        account = self._account
-        if self._recorded and not self.held:
-            return active < min(RECORDED, self.cap or RECORDED)
-        if self.workers is not None:
-            return not self.held and active < min(self.workers(), self._most_out())
+        if self._recorded or self.workers is not None:
+            return not self.held and active < self._most_out()
         if self.held or (self.cap is not None and active >= self.cap):
             return False
-        return self._want(active, account)
-
-    def _most_out(self) -> float:
-        """Rows at workers; under a cap that they keep themselves, as many again lie ready there and have not begun."""
-        if self.cap is None:
-            return math.inf
-        return READY * self.cap if self.cap == self._kept else self.cap
-
-    def _want(self, active: int, account: RunAccount) -> bool:
-        flow = account.flow
-        again = flow.again  # rows that always fail must not be the only ones that are ever asked
-        # While the retry allowance is used up, only one row at a time may start, to find out when that has ended.
-        if active > again and account.allowance.spent:
+        account, flow = self._account, self._account.flow
+        # Rows that always fail must not be the only ones that are ever asked. While the retry allowance is used up,
+        # only one row at a time may start, to find out when that has ended.
+        if active > flow.again and account.allowance.spent:
             return False
         limit, grain = flow.limit(), flow.grain
         if grain == "unknown" or (grain == "row" and active < limit):
             return active < limit
+        return self._wanted_in_line(active, limit, account)
+
+    def _most_out(self) -> float:
+        """Rows that wait for batches, or are at workers.
+
+        Under a cap that workers keep themselves, as many again lie ready there and have not begun.
+        """
+        if self._recorded or self.workers is None:
+            return min(RECORDED, self.cap or RECORDED)
+        if self.cap is None:
+            return self.workers()
+        return min(self.workers(), READY * self.cap if self.cap == self._kept else self.cap)
+
+    def _wanted_in_line(self, active: int, limit: float, account: RunAccount) -> bool:
+        """Whether one more is, so that somebody waits in line when a permit comes free."""
+        flow = account.flow
         waiting, there = (flow.waiting, limit) if account.team is None else account.team.line()
         spare = there / 4 if there > 16 else 4.0
-        if grain == "row":
+        if flow.grain == "row":
             return active < limit + spare
-        idle = again + flow.held  # who waits for a shared prompt leaves permits to other prompts
-        return waiting - again < spare and active - idle < AHEAD * limit + spare
+        idle = flow.again + flow.held  # who waits for a shared prompt leaves permits to other prompts
+        return waiting - flow.again < spare and active - idle < AHEAD * limit + spare
 
     @property
     def room(self) -> int:

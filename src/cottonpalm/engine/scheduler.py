@@ -117,7 +117,7 @@ class Scheduler:
             return None
         if not self.feed.done and self._must_wait(window):
             return None
-        self._held = self.store_is_late
+        self._held = self._delivery.under_way and self._delivery.late
         if self._held or (self._chunks is not None and not self._may_begin(self._chunks)):
             return None
         if (item := window.pop()) is None:
@@ -182,18 +182,15 @@ class Scheduler:
         else:
             self.active -= 1
         self.finished += 1
-        record = None
-        if isinstance(outcome, Outcome):
-            outcome.id, outcome.input = item.id, item.row
-            if self._pack is not None:
-                record = self._record(item, outcome, self._pack)
-        while item.passed:
-            item.passed -= 1
-            self._gates[item.passed].settle(item, outcome)
-        if not isinstance(outcome, Outcome):
+        if type(outcome) is Parked:
+            self._settle(item, outcome)
             self.parked += 1
             self.let_in -= 1
             return
+        outcome.id, outcome.input = item.id, item.row
+        record = None if self._pack is None else self._record(item, outcome, self._pack)
+        if item.passed:
+            self._settle(item, outcome)
         if record is not None:
             self._delivery.put(outcome, record)
         else:
@@ -201,6 +198,11 @@ class Scheduler:
                 self._tell((outcome,))
             self._outbox.put_one(outcome)
         self._on_finish(item, outcome)
+
+    def _settle(self, item: Item, outcome: Outcome | Parked) -> None:
+        while item.passed:
+            item.passed -= 1
+            self._gates[item.passed].settle(item, outcome)
 
     def unpark(self, item: Item) -> None:
         """Let a parked row in again, before all others, since its twin is done."""

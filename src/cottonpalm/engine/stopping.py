@@ -96,7 +96,7 @@ class Stopping:
         if item.stored is not None:  # such a row was counted when it was read
             return
         self.tally.add(outcome)
-        if isinstance(outcome.exception, TooDear):
+        if outcome.exception is not None and isinstance(outcome.exception, TooDear):
             self._left(item, outcome.exception)
         elif self.unpaid is not None and outcome.status == "ok":
             self.unpaid.answered()

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import threading
-from heapq import heappush, heapreplace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from cottonpalm import clock
 from cottonpalm.observers.measures.course import Course
 from cottonpalm.observers.measures.models_asked import REST, ModelsAsked
-from cottonpalm.observers.measures.reported import BatchUse, Counts, Money, Spread, StepUse, TopRow
-from cottonpalm.observers.measures.rows_seen import TOP, TYPES
-from cottonpalm.observers.measures.sizes_and_repeats import RepeatedRows, Sizes, number_of
+from cottonpalm.observers.measures.reported import BatchUse, Counts, Money, Spread, StepUse
+from cottonpalm.observers.measures.rows_ended import RowsEnded
 from cottonpalm.observers.report import Report
 from cottonpalm.observers.values import Values
 from cottonpalm.observers.words.bottleneck import bound_by
@@ -83,23 +81,16 @@ class Profiler:
         self._looked = self._began
         self._states_s: dict[Bottleneck, float] = {}
         self._whys: dict[Bottleneck, str] = {}  # the latest of each
-        self._course, self._sizes, self._repeats = Course(), Sizes(), RepeatedRows()
+        self._course = Course()
+        self._rows = RowsEnded(self._course)
         self._ended_rows: list[tuple[float, Item, Outcome]] = []  # when, of rows that are not counted yet
         self._counts = threading.Lock()
         self._latency = Values()
         self._waits = {name: Values() for name in WAITS}
-        self._errors: dict[str, dict[str, int]] = {}
         self._models = ModelsAsked()
-        self._tokens = [0, 0, 0, 0, 0]
-        self._cost_pico, self._cost_known = 0, True
-        self._failed_pico = self._left_pico = self._failed_tries_pico = 0
-        self._estimated_pico = self._estimated = 0
-        self._ok = self._failed = self._skipped = self._hits = self._coalesced = 0
+        self._failed_tries_pico = 0
         self._retries = self._restarts = self._hedges = self._overtaken = 0
-        self._live_rows = self._live_pico = 0  # what did not go through the batch lane
         self._steps: dict[str, tuple[int, float]] = {}
-        self._slowest: list[tuple[float, int, str | None]] = []
-        self._dearest: list[tuple[float, int, str | None]] = []
         self._lock = threading.Lock()
 
     # -- rows, on the run's loop
@@ -117,35 +108,10 @@ class Profiler:
         """Count the rows that have ended since it was last called. From any thread."""
         with self._counts:
             now = len(self._ended_rows)  # others may be added meanwhile, at the end
-            for ended_s, item, outcome in self._ended_rows[:now]:
-                self._count_row(ended_s, item, outcome)
+            took_s, queued_s = self._rows.add(self._ended_rows[:now])
             del self._ended_rows[:now]
-
-    def _count_row(self, ended_s: float, item: Item, outcome: Outcome) -> None:
-        if outcome.status == "skipped":
-            self._skipped += 1
-            if outcome.attempts:  # it was left amid its requests
-                self._spent(outcome)
-                self._left_pico += outcome.cost_pico or 0
-            return
-        latency_s = outcome.latency_s
-        self._latency.note(latency_s)
-        self._waits["queue"].note(ended_s - latency_s - item.arrived_s)
-        self._course.rows += 1
-        if outcome.status == "ok":
-            self._ok += 1
-            if outcome.cached:
-                self._hits += 1
-                self._coalesced += item.answer is not None
-        else:
-            self._failed += 1
-            self._error(outcome)
-        if item.calls > 1:
-            self._retries += item.calls - 1
-        if outcome.attempts:
-            self._used(item, outcome)
-        if len(self._slowest) < TOP or latency_s > self._slowest[0][0]:
-            _keep(self._slowest, latency_s, outcome)
+        self._latency.note_all(took_s)
+        self._waits["queue"].note_all(queued_s)
 
     def look(self) -> None:
         """Some time has passed, whether rows ended in it or not."""
@@ -154,51 +120,6 @@ class Profiler:
     def restarted(self) -> None:
         """A streamed row starts over."""
         self._restarts += 1
-
-    def _spent(self, outcome: Outcome) -> int:
-        """Count what a row's requests used and cost, and return its tokens."""
-        used = 0
-        if (usage := outcome.usage) is not None:
-            tokens = self._tokens
-            tokens[0] += usage.input_tokens
-            tokens[1] += usage.output_tokens
-            tokens[2] += usage.cache_read_tokens
-            tokens[3] += usage.cache_write_tokens
-            tokens[4] += usage.reasoning_tokens
-            used = usage.input_tokens + usage.output_tokens
-            self._course.tokens += used
-        if outcome.cost_pico:
-            self._paid(outcome.cost_pico, estimated=outcome.cost_source == "estimated")
-        elif outcome.cost_pico is None and (usage is not None or outcome.status == "ok"):
-            self._cost_known = False  # a row that was refused costs nothing
-        return used
-
-    def _used(self, item: Item, outcome: Outcome) -> None:
-        used, cost = self._spent(outcome), outcome.cost_pico or 0
-        if outcome.lane == "live":
-            self._live_rows += 1
-            self._live_pico += cost
-        self._sizes.add(used, outcome.latency_s, cost)
-        if outcome.status == "failed":
-            self._failed_pico += cost
-        elif (number := number_of(item.question or item.content, item.row)) is not None:
-            self._repeats.add(number, cost)
-        if cost and (len(self._dearest) < TOP or cost > self._dearest[0][0]):
-            _keep(self._dearest, cost, outcome)
-
-    def _paid(self, cost_pico: int, *, estimated: bool) -> None:
-        self._cost_pico += cost_pico
-        self._course.cost_pico += cost_pico
-        if estimated:
-            self._estimated_pico += cost_pico
-            self._estimated += 1
-
-    def _error(self, outcome: Outcome) -> None:
-        if (error := outcome.error) is None:
-            return
-        types = self._errors.setdefault(str(error.kind), {})
-        name = error.type if error.type in types or len(types) < TYPES else REST
-        types[name] = types.get(name, 0) + 1
 
     def _look_at(self, now: float) -> None:
         seen = self._look()
@@ -279,27 +200,27 @@ class Profiler:
 
     def _report(self, besides: Besides) -> Report:
         now = self._ended if self._ended is not None else clock.now()
-        wall_s, done = max(0.0, now - self._began), self._ok + self._failed
+        wall_s, rows = max(0.0, now - self._began), self._rows
         states_s = dict(self._states_s)
         idle_s = sum(states_s.get(state, 0.0) for state in IDLE)
-        cost_usd = self._cost_pico / PICO if self._cost_known else None
+        cost_usd = rows.cost_pico / PICO if rows.cost_known else None
         waits = {name: values.counted() for name, values in self._waits.items()}
         return Report(
             counts=self._counted(besides.stored),
             wall_s=wall_s,
             active_s=max(0.0, wall_s - idle_s),
-            rows_per_s=done / wall_s if wall_s else 0.0,
+            rows_per_s=rows.done / wall_s if wall_s else 0.0,
             row_latency_s=Spread.of(self._latency.counted()),
             request_latency_s=Spread.of(waits["call"]),
             waits_s={name: Spread.of(seen) for name, seen in waits.items()},
             over_time=self._course.moments(wall_s),
-            errors={kind: _by_count(types) for kind, types in sorted(self._errors.items())},
-            usage=Usage(*self._tokens),
+            errors={kind: _by_count(types) for kind, types in sorted(rows.errors.items())},
+            usage=rows.usage,
             cost_usd=cost_usd,
-            cost_per_row_usd=cost_usd / done if cost_usd is not None and done else None,
+            cost_per_row_usd=cost_usd / rows.done if cost_usd is not None and rows.done else None,
             by_model=self._models.uses(),
-            slowest=_top(self._slowest, 1.0),
-            dearest=_top(self._dearest, 1 / PICO),
+            slowest=rows.slowest,
+            dearest=rows.dearest,
             bound_by=bound_by(
                 states_s,
                 wall_s,
@@ -309,8 +230,8 @@ class Profiler:
                 seen=self._models.requests > 0,
             ),
             bound_s={state: seconds for state, seconds in sorted(states_s.items()) if state},
-            sizes=self._sizes.classes(),
-            repeats=self._repeats.counted(),
+            sizes=rows.sizes.classes(),
+            repeats=rows.repeats.counted(),
             steps=_steps(self._steps),
             money=self._money(besides),
             prompts=besides.prompts,
@@ -322,57 +243,47 @@ class Profiler:
         )
 
     def _counted(self, stored: int) -> Counts:
-        asked = self._ok + self._failed - self._hits
+        rows = self._rows
         return Counts(
-            ok=self._ok,
-            failed=self._failed,
-            skipped=self._skipped,
+            ok=rows.done - rows.failed,
+            failed=rows.failed,
+            skipped=rows.skipped,
             stored=stored,
-            cached=self._hits,
-            cache_misses=asked if self._cached else 0,
-            coalesced=self._coalesced,
+            cached=rows.hits,
+            cache_misses=rows.done - rows.hits if self._cached else 0,
+            coalesced=rows.coalesced,
             requests=self._models.requests,
-            retries=self._retries,
+            retries=self._retries + rows.retries,
             restarts=self._restarts,
             hedges=self._hedges,
             overtaken=self._overtaken,
         )
 
     def _money(self, besides: Besides) -> Money:
+        rows = self._rows
         return Money(
-            ok_usd=(self._cost_pico - self._failed_pico - self._left_pico) / PICO,
-            failed_usd=self._failed_pico / PICO,
-            left_usd=self._left_pico / PICO,
+            ok_usd=(rows.cost_pico - rows.failed_pico - rows.left_pico) / PICO,
+            failed_usd=rows.failed_pico / PICO,
+            left_usd=rows.left_pico / PICO,
             failed_tries_usd=self._failed_tries_pico / PICO,
             saved_usd=besides.saved_usd,
             budget_usd=besides.budget_usd,
-            estimated_usd=self._estimated_pico / PICO,
-            estimated_rows=self._estimated,
+            estimated_usd=rows.estimated_pico / PICO,
+            estimated_rows=rows.estimated,
             uncertain_usd=besides.uncertain_usd,
         )
 
     def _for_batches(self, has_batches: Callable[[str], bool] | None) -> BatchUse:
         if has_batches is None:
             return BatchUse()
-        return self._models.for_batches(has_batches, self._live_rows, self._live_pico)
+        rows = self._rows
+        live_pico = rows.cost_pico - rows.left_pico - rows.elsewhere_pico
+        return self._models.for_batches(has_batches, rows.asked - rows.elsewhere, live_pico)
 
 
 def _steps(seen: Mapping[str, tuple[int, float]]) -> tuple[StepUse, ...]:
     ordered = sorted(seen.items(), key=lambda pair: (-pair[1][1], pair[0]))
     return tuple(StepUse(name, calls, seconds) for name, (calls, seconds) in ordered)
-
-
-def _keep(rows: list[tuple[float, int, str | None]], value: float, outcome: Outcome) -> None:
-    entry = (value, outcome.index, outcome.id)
-    if len(rows) < TOP:
-        heappush(rows, entry)
-    else:
-        heapreplace(rows, entry)
-
-
-def _top(rows: list[tuple[float, int, str | None]], unit: float) -> tuple[TopRow, ...]:
-    ordered = sorted(rows, key=lambda row: (-row[0], row[1]))
-    return tuple(TopRow(index, id_, value * unit) for value, index, id_ in ordered)
 
 
 def _by_count(types: dict[str, int]) -> dict[str, int]:

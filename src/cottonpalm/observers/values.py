@@ -13,12 +13,12 @@ MANY: Final = 1024  # values are counted at the latest when so many have gathere
 class Values:
     """Numbers noted one by one, from any thread, and counted many at once, which is far cheaper."""
 
-    __slots__ = ("_gathered", "_lock", "_seen", "note")
+    __slots__ = ("_gathered", "_lock", "_seen", "note", "note_all")
 
     def __init__(self) -> None:
         self._seen, self._gathered = Histogram(), list[float]()
         self._lock = threading.Lock()
-        self.note = self._gathered.append
+        self.note, self.note_all = self._gathered.append, self._gathered.extend
 
     @property
     def many(self) -> bool:

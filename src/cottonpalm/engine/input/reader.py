@@ -268,7 +268,8 @@ class Reader:
 
     def item(self, row: Any) -> Item | None:
         """Return the item of the next row, or None if the row is done and skipped."""
-        if isinstance(row, Again):
+        kind = type(row)
+        if kind is Again:
             self.read += 1
             slot, key, content, _ = row.found
             again = Item(slot, row.row, row.id, key=key, content=content, slot=slot)
@@ -277,13 +278,13 @@ class Reader:
             return again
         index = self.read
         self.read += 1
-        if isinstance(row, CarriedRow):
+        if kind is CarriedRow:
             return Item(row.index, row.row, row.id, row.priority, row.config)
         item = Item(index, row)
         if self._besides:
             item.config = self._configs.of(index, row)
             item.priority = self._priority(index, row)
-        if isinstance(row, Broken):
+        if kind is Broken:
             item.row, item.broken = row.row, row.error
             row = ["cottonpalm: unreadable", row.error.message]
         elif self._ids.given and (id_ := self._ids.of(index, row)) is not None:

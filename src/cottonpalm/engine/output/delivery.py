@@ -46,7 +46,7 @@ class Delivery:
         self._outcomes: list[Outcome] = []
         self._bytes = 0  # of the records in `_rows`
         self._timer: asyncio.TimerHandle | None = None
-        self._under_way = False
+        self.under_way = False
         self._writing = 0  # outcomes of the group that is being written
         self._asked = False  # True: somebody asked for a flush while a group was being written
         self._idle = asyncio.Event()
@@ -69,7 +69,7 @@ class Delivery:
         The store may be away: what is asked meanwhile would be lost with what waits, and paid again. Or it is too slow
         for records as large as these, and memory would fill with them.
         """
-        if not self._under_way:
+        if not self.under_way:
             return False
         late_s = max(LATE_S, LATE * self._quickest_s)
         return self._bytes > MOST_BYTES or clock.now() - self._began_s > late_s
@@ -77,7 +77,7 @@ class Delivery:
     async def drained(self) -> None:
         """Flush, and wait until all outcomes are durable and handed over; on a closed loop, only until durable."""
         if self._loop.is_closed():
-            self._under_way = False
+            self.under_way = False
             self.flush()
             return
         self.flush()
@@ -91,7 +91,7 @@ class Delivery:
         self._bytes += len(row.record)
         if len(rows) == 1:
             self._idle.clear()
-            if not (self._under_way or self._loop.is_closed()):
+            if not (self.under_way or self._loop.is_closed()):
                 self._timer = self._loop.call_later(GROUP_S, self.flush)
         if len(rows) >= GROUP_ROWS or self._bytes >= GROUP_BYTES:
             self.flush()
@@ -103,13 +103,13 @@ class Delivery:
             self._timer = None
         if not self._rows:
             return
-        if self._under_way:
+        if self.under_way:
             self._asked = True
             return
         assert self._store is not None
         rows, outcomes = self._rows, self._outcomes
         self._rows, self._outcomes, self._bytes = [], [], 0
-        self._under_way, self._asked = True, False
+        self.under_way, self._asked = True, False
         spent = None if self._spent is None else self._spent()
         self._writing, self._began_s = len(rows), clock.now()
         self._store.write(rows, lambda error: self._written(outcomes, error), spent)
@@ -122,7 +122,7 @@ class Delivery:
             return  # the loop is closed: the rows are stored, and nobody reads them any more
 
     def _durable(self, outcomes: list[Outcome], error: BaseException | None) -> None:
-        self._under_way, self._writing = False, 0
+        self.under_way, self._writing = False, 0
         took_s = clock.now() - self._began_s
         self._quickest_s = min(took_s, self._quickest_s or took_s)
         self._waited(took_s)
@@ -134,5 +134,5 @@ class Delivery:
             self._timer = self._loop.call_later(GROUP_S, self.flush)
         if error is None:
             self._emit(outcomes)
-        if not self._under_way and not self._rows:
+        if not self.under_way and not self._rows:
             self._idle.set()

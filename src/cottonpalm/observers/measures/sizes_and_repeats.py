@@ -36,7 +36,8 @@ class Sizes:
             sums = self._sums[size] = [0, 0.0, 0]
         sums[0] += 1
         sums[1] += seconds
-        sums[2] += cost_pico
+        if cost_pico:
+            sums[2] += cost_pico
 
     def __bool__(self) -> bool:
         return bool(self._sums)

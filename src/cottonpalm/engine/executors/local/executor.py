@@ -289,7 +289,7 @@ class LocalExecutor:
             self._deadlines.end(task)
         if (account := item.account) is not None:
             account.close()
-        if isinstance(outcome, Outcome):
+        if type(outcome) is Outcome:
             if account is not None:
                 note(outcome, item)
                 if account.too_dear is not None and outcome.status == "skipped":
