@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cottonpalm.config import Cache
 from cottonpalm.engine.executors.workers.travel import packed, unpacked
 from cottonpalm.engine.shared import limits_of, memory_of
-from cottonpalm.errors import ConfigError
+from cottonpalm.errors import ConfigError, RunStopped
 from cottonpalm.processor import BatchProcessor
 from cottonpalm.setting_checks import workers_of
 from cottonpalm.settings import Settings, travelling
@@ -20,13 +20,14 @@ from cottonpalm.stores import database_of
 from cottonpalm.urls import in_memory, whole_path
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from langchain_core.runnables import Runnable
 
     from cottonpalm.request.money.rules.amounts import Amounts
     from cottonpalm.stores.sql.answers import Answers
+    from cottonpalm.types import Item, Outcome, Parked
 
 __all__ = ["Ask", "asking", "spent"]
 
@@ -168,6 +169,9 @@ class Ask:
         self._busy += 1
         try:
             answered = await processor.amap_table(batch, self._output)
+        except RunStopped:
+            self._check_kept()  # then that is the reason
+            raise
         finally:
             self._busy -= 1
             if self._drawing is not None:
@@ -191,6 +195,9 @@ class Ask:
         if (disk := self._disk()) is not None and disk.failure is not None:
             raise disk.failure
 
+    def _keeping(self) -> _Keeping:
+        return _Keeping(self._check_kept)
+
     def _joined(self) -> BatchProcessor:
         """Make the processor, on the actor's loop, and take part in limits and budget."""
         chain, given = unpacked(self._chain)
@@ -198,6 +205,7 @@ class Ask:
             self._cache = Cache(max_entries=KEPT, path=self._store)
         made = self._processor = BatchProcessor(chain, **{**given, "cache": self._cache})
         builder = made._builder  # noqa: SLF001 - no user has shared limits or a purse
+        builder.gates.append(self._keeping)
         if self._limits is not None:
             assert self._store is not None
             from cottonpalm.engine.executors.workers.ray.money import Drawing  # noqa: PLC0415 - an extra
@@ -207,6 +215,26 @@ class Ask:
         builder.accounts.place = (_limits_at(self._store), 0)
         builder.accounts.share(builder.accounts.limiters_for(None))
         return made
+
+
+class _Keeping:
+    """A gate that lets no row be asked whose answer could not be kept: its batch is not handed on, so it would be lost.
+
+    Args:
+        check: raises if the store takes no more.
+    """
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check = check
+
+    def admit(self, item: Item) -> None:  # noqa: ARG002 - see `protocols.Gate`
+        self._check()
+
+    def settle(self, item: Item, outcome: Outcome | Parked) -> None:
+        """Nothing was taken."""
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def _limits_at(store: str | None) -> Any:

@@ -129,3 +129,25 @@ def test_answers_that_the_store_does_not_take_are_not_handed_on(
     with Loopback() as server:
         asyncio.run(main(server.openai_url))
         assert "c" not in server.counts, "it was known that its answer cannot be kept"
+
+
+@pytest.mark.timeout(500)  # a cluster may take its time to begin
+def test_no_row_is_asked_any_more_once_its_answer_could_not_be_kept(
+    postgres_url: str, postgres_server: Server
+) -> None:
+    texts = [f"row {number}" for number in range(400)]
+
+    async def ask_all(ask: Ask, texts: list[str]) -> None:
+        async for _ in ask(pa.table({"x": texts})):
+            pass
+
+    async def main(url: str) -> None:
+        ask = Ask(packed((chain_at(url), {"concurrency": 4})), "job", postgres_url, "answer", limits=None)
+        await ask_all(ask, ["first"])
+        postgres_server.run("DROP TABLE cottonpalm.answer")
+        with pytest.raises(StoreError, match="has lost tables"):
+            await ask_all(ask, texts)
+
+    with Loopback(latency=0.02) as server:
+        asyncio.run(main(server.openai_url))
+        assert len(server.counts) < 100, "the rest would be paid for in vain"
