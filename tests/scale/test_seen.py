@@ -158,3 +158,14 @@ def test_how_long_a_provider_wants_to_be_left_alone_is_known_wherever_the_rows_r
             pause_s = until(lambda: run.stats.pause_s)
             assert 20 < pause_s < 40  # what is added to it is another test
             run.stop()
+
+
+@pytest.mark.parametrize("executor", EXECUTORS, ids=["here", "processes"])
+def test_the_last_rows_are_said_to_wait_for_a_provider_that_is_down(executor: Any) -> None:
+    """They were said to be the last rows, and no more, where workers ask."""
+    server = LoopbackProcess(latency=0.5).__enter__()
+    with BatchProcessor(asking(server.openai_url), concurrency=4, **executor).start(rows(8)) as run:
+        next(iter(run))
+        server.__exit__(None, None, None)
+        assert until(lambda: run.stats.binding.what == "down")
+        run.stop()

@@ -102,7 +102,7 @@ class Monitor:
     def binding(self) -> Binding:
         """Return what has limited the run for the last looks; a fact counts from its first look. From any thread."""
         found, settled = self.found(), self._settled
-        return found if found == settled or _is_fact(found) or _is_fact(settled) else settled
+        return found if found == settled or is_fact(found) or is_fact(settled) else settled
 
     @property
     def silent_s(self) -> float:
@@ -149,7 +149,7 @@ class Monitor:
         """
         self._times = self._times + 1 if found == self._seen else 1
         self._seen = found
-        sure = self._times >= SURE or _is_fact(found) or _is_fact(self._settled)
+        sure = self._times >= SURE or is_fact(found) or is_fact(self._settled)
         pace = self._pace_of(found)
         if sure and (found != self._settled or abs(pace - self._pace) > APART * self._pace):
             self._settled, self._pace = found, pace
@@ -196,7 +196,7 @@ def _used() -> tuple[float, float, float]:
     return clock.now(), clock.worked(), clock.cpu()
 
 
-def _is_fact(binding: Binding) -> bool:
+def is_fact(binding: Binding) -> bool:
     """Whether one look is enough to be sure of this."""
     return binding.what in ("pause", "down", "held")
 

@@ -8,6 +8,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm import clock
+from cottonpalm.engine.monitor import is_fact
 from cottonpalm.events import Binding, LimitChanged
 
 if TYPE_CHECKING:
@@ -106,9 +107,12 @@ class Mates:
 
     def binding(self, here: Binding) -> Binding:
         """See `monitor.WorkersStanding`: what most of them say, where rows wait for them."""
-        if here.what not in ("concurrency", "cap", ""):
+        if here.what not in ("concurrency", "cap", "tail", ""):
             return here
         said = Counter(mate.binding for mate in self if mate.binding.what not in OWN)
-        if said:
-            return said.most_common(1)[0][0]
+        most = said.most_common(1)[0][0] if said else None
+        if here.what == "tail":  # but where these wait for a provider
+            return most if most is not None and is_fact(most) else here
+        if most is not None:
+            return most
         return Binding("", "") if self.limit is None else here
