@@ -55,7 +55,8 @@ class Backpressure:
     ) -> None:
         self.cap, self.held, self._kept = cap, False, kept
         self.workers: Callable[[], int] | None = None
-        self._account, self._whole, self._recorded = account, whole, recorded
+        self._account, self._flow, self._allowance = account, account.flow, account.allowance
+        self._whole, self._recorded = whole, recorded
         self._times = 2 * (AHEAD + 1) if ordered else AHEAD
 
     def want(self, active: int) -> bool:
@@ -64,15 +65,15 @@ class Backpressure:
             return not self.held and active < self._most_out()
         if self.held or (self.cap is not None and active >= self.cap):
             return False
-        account, flow = self._account, self._account.flow
+        flow = self._flow
         # Rows that always fail must not be the only ones that are ever asked. While the retry allowance is used up,
         # only one row at a time may start, to find out when that has ended.
-        if active > flow.again and account.allowance.spent:
+        if active > flow.again and self._allowance.spent:
             return False
         limit, grain = flow.limit(), flow.grain
         if grain == "unknown" or (grain == "row" and active < limit):
             return active < limit
-        return self._wanted_in_line(active, limit, account)
+        return self._wanted_in_line(active, limit)
 
     def _most_out(self) -> float:
         """Rows that wait for batches, or are at workers.
@@ -85,10 +86,10 @@ class Backpressure:
             return self.workers()
         return min(self.workers(), READY * self.cap if self.cap == self._kept else self.cap)
 
-    def _wanted_in_line(self, active: int, limit: float, account: RunAccount) -> bool:
+    def _wanted_in_line(self, active: int, limit: float) -> bool:
         """Whether one more is, so that somebody waits in line when a permit comes free."""
-        flow = account.flow
-        waiting, there = (flow.waiting, limit) if account.team is None else account.team.line()
+        flow, team = self._flow, self._account.team
+        waiting, there = (flow.waiting, limit) if team is None else team.line()
         spare = there / 4 if there > 16 else 4.0
         if flow.grain == "row":
             return active < limit + spare
@@ -102,7 +103,7 @@ class Backpressure:
             return OUT_ROOM
         if self.workers is not None:
             return max(ROOM, 2 * self.workers())
-        return max(ROOM, int(AHEAD * self._account.flow.limit()))
+        return max(ROOM, int(AHEAD * self._flow.limit()))
 
     @property
     def read_ahead(self) -> int:
@@ -113,7 +114,7 @@ class Backpressure:
         """
         if self.workers is not None and not self._whole:
             return max(ROOM, 2 * self.workers())
-        return sys.maxsize if self._whole else max(ROOM // 2, int(self._times * self._account.flow.limit()))
+        return sys.maxsize if self._whole else max(ROOM // 2, int(self._times * self._flow.limit()))
 
     def holding_back(self, rows: Scheduler, window: Window, room: int, out: int) -> Bottleneck:
         """Return why no more rows start; "concurrency" also when another limit may delay the requests.
@@ -130,7 +131,7 @@ class Backpressure:
             return "store"
         if 2 * max(rows.unread, rows.unwritten) >= room:
             return "reader" if rows.unread >= rows.unwritten else "store"
-        if self._account.flow.waiting:
+        if self._flow.waiting:
             return "concurrency"
         if out and not (rows.active and window):
             return "batch"

@@ -115,14 +115,16 @@ class Scheduler:
             return None
         if self.parked >= PARKED and not self._back:
             return None
-        if not self.feed.done and self._must_wait(window):
+        more = window.size * 2 <= window.capacity
+        if (more or self._whole) and not self.feed.done and self._must_wait(more):
             return None
         self._held = self._delivery.under_way and self._delivery.late
         if self._held or (self._chunks is not None and not self._may_begin(self._chunks)):
             return None
         if (item := window.pop()) is None:
             return None
-        self._back -= self._back > 0  # those are the first in line
+        if self._back:  # those are the first in line
+            self._back -= 1
         self.active += 1
         self.let_in += 1
         self.begun += 1
@@ -130,9 +132,9 @@ class Scheduler:
             self._events(RowStarted(item.index))
         return item
 
-    def _must_wait(self, window: Window) -> bool:
-        """Whether no row may start before all are read; read more of them."""
-        if window.size * 2 <= window.capacity:
+    def _must_wait(self, more: bool) -> bool:
+        """Whether no row may start before all are read; read more of them if there is room."""
+        if more:
             self.feed.more()
         return self._whole and not self.feed.done
 

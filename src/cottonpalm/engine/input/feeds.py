@@ -49,10 +49,10 @@ class Feed:
         """Stop reading and release the source."""
 
     def _arrived(self, items: list[Item], *, done: bool) -> None:
-        arrival_s, out = clock.now(), self.reader.out
-        for item in self.reader.fill(items):
+        arrival_s, arrived = clock.now(), self.reader.fill(items)
+        for item in arrived:
             item.arrived_s = arrival_s
-            self.window.push(item, arrival_s, first=item.slot in out)
+        self.window.extend(arrived, arrival_s, self.reader.out)
         self.done = done or self.reader.error is not None
         if self.on_arrival is not None:
             self.on_arrival(done=self.done)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from cottonpalm.runtime.priority import ageing_key
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Container
+
     from cottonpalm.types import Item
 
 
@@ -47,13 +49,20 @@ class Window:
         """How many more rows the feed should read now."""
         return max(0, self.capacity - self.size)
 
-    def push(self, item: Item, arrival_s: float, *, first: bool = False) -> None:
-        """Add a row that was just read; `first`: it goes before all others of its chunk, whatever their priority."""
-        self.size += 1
+    def extend(self, items: Collection[Item], arrival_s: float, first: Container[int] = ()) -> None:
+        """Add rows that were just read.
+
+        Args:
+            items: the rows, in the order in which they were read.
+            arrival_s: when that was: `clock.now()`.
+            first: slots of rows that go before all others of their chunk, whatever their priority.
+        """
+        self.size += len(items)
         if self._heap is None:
-            self._line.append(item)
-        else:
-            rank = -math.inf if first else ageing_key(arrival_s, item.priority)
+            self._line.extend(items)
+            return
+        for item in items:
+            rank = -math.inf if item.slot in first else ageing_key(arrival_s, item.priority)
             heappush(self._heap, (item.index // self._chunk_size, rank, item.index, item))
 
     def push_back(self, item: Item) -> None:

@@ -107,9 +107,6 @@ class Outbox:
             self._space = None
 
     def _took(self, taken: Any) -> None:
-        if self._space is None and self._queue and self.taken + 1 - self._told < self.room // 4:
-            self.taken += type(taken) is not Piece  # in most cases that is all
-            return
         if type(taken) is Piece:
             if self._space is not None and len(self._queue) <= self.room // 2:
                 self._credit()
@@ -146,7 +143,10 @@ class Outbox:
         outcome = self._queue.popleft()
         if self._took_it is not None and not self._took_it.done():
             self._took_it.set_result(None)
-        self._took(outcome)
+        if self._queue and type(outcome) is not Piece and self.taken - self._told < self.room // 4 - 1:
+            self.taken += 1  # as `_took` says, without its call: for every row
+        else:
+            self._took(outcome)
         return outcome
 
     def receive_sync(self) -> Any:
