@@ -336,7 +336,7 @@ def test_a_spent_allowance_slows_retries_down_but_fails_nobody() -> None:
 def test_a_row_steps_aside_once_and_only_when_all_its_requests_rest() -> None:
     run, seen = a_run(), []
     row = RowAccount(run, 0)
-    row.on_aside = seen.append
+    row.on_aside = lambda _, aside: seen.append(aside)
     row.begin()
     row.begin()
     with row.idling():
@@ -354,7 +354,7 @@ def test_a_row_steps_aside_once_and_only_when_all_its_requests_rest() -> None:
 def test_a_new_request_brings_a_row_back() -> None:
     seen: list[bool] = []
     row = RowAccount(a_run(), 0)
-    row.on_aside = seen.append
+    row.on_aside = lambda _, aside: seen.append(aside)
     row.begin()
     with row.idling():
         row.begin()

@@ -270,7 +270,7 @@ def test_closing_a_row_ends_the_backoff_of_its_thread() -> None:
         run = a_run(1, retry=RetryPolicy(base_s=10_000.0, cap_s=10_000.0))
         row = RowAccount(run, 0)
         slept = threading.Event()
-        row.on_aside = lambda aside: slept.set() if aside else None
+        row.on_aside = lambda _, aside: slept.set() if aside else None
 
         def work() -> None:
             ROW.set(row)

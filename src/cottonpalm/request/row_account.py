@@ -46,7 +46,8 @@ class RowAccount(RowUsage):
         partial: the text of an answer that was refused because it was cut or filtered.
         spent: the last fault on which a request used up its tries, in this try of the row.
         aside: True: all open requests of the row sleep or wait out a pause, so the row holds no place.
-        on_aside: called with each change of `aside`, from any thread.
+        place: what it holds of the run while it is not aside...
+        on_aside: ...and who is told of it with each change of `aside`, from any thread.
         on_short: called when the first of its requests begins to wait for money, and when none waits any more.
         on_wire: requests sent and not yet answered; calls of models whose requests are not seen likewise.
         calling: its chain is being called, where nothing finer is seen of what it does.
@@ -81,6 +82,7 @@ class RowAccount(RowUsage):
         "on_wire",
         "parent",
         "partial",
+        "place",
         "priority",
         "recording",
         "refused",
@@ -106,7 +108,8 @@ class RowAccount(RowUsage):
         self.back: WayBack | None = None
         self.spent: Fault | None = None
         self.aside = False
-        self.on_aside: Callable[[bool], None] | None = None
+        self.place: Any = None
+        self.on_aside: Callable[[Any, bool], None] | None = None
         self.on_short: Callable[[bool], None] | None = None
         self.on_wire = 0
         self.calling = False
@@ -380,7 +383,7 @@ class RowAccount(RowUsage):
 
     def _tell_aside(self, changed: bool, aside: bool) -> None:
         if changed and self.on_aside is not None:
-            self.on_aside(aside)
+            self.on_aside(self.place, aside)
             self.run.flow.on_change()
 
     @contextmanager

@@ -72,7 +72,7 @@ def _account(first: RowAccount, recording: Recording) -> RowAccount:
     account = RowAccount(first.run, first.index, first.priority, first.parent)
     account.recording = recording
     if recording.live:  # it waits as any other row does
-        account.on_aside, account.on_short = first.on_aside, first.on_short
+        account.place, account.on_aside, account.on_short = first.place, first.on_aside, first.on_short
     first.close()
     return account
 

@@ -71,13 +71,14 @@ class LocalExecutor:
         self._now: dict[asyncio.Task[None], Item] = {}  # worker -> the row it works on
         self._ended = self._loop.create_future()
         self._rows: RowSource
+        self._aside: Callable[[Item, bool], None]
 
     async def run(self, rows: RowSource) -> None:
         """Take rows while there is room, until none is left. If cancelled, settle the rows under way.
 
         Those that have all answers they asked for may end in order, since these are paid for; the others are cancelled.
         """
-        self._rows = rows
+        self._rows, self._aside = rows, rows.aside
         rows.wake = self.fill
         self.fill()
         try:
@@ -267,7 +268,7 @@ class LocalExecutor:
 
     def _begun(self, item: Item, task: asyncio.Task[Any]) -> RowAccount:
         item.account = account = RowAccount(self._run, item.index, item.priority, self._parent)
-        account.on_aside = partial(self._rows.aside, item)
+        account.place, account.on_aside = item, self._aside
         if self._deadlines is not None:
             account.on_short = partial(self._deadlines.stand_still, task)
         ROW.set(account)
