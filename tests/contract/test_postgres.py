@@ -476,6 +476,51 @@ def test_a_group_that_was_cut_is_not_taken_for_stored_because_another_holder_has
     assert postgres_server.run("SELECT count(*) FROM cottonpalm.item") == [(1,)]
 
 
+@pytest.fixture
+def only_reads(postgres_server: Server, eventually: Eventually) -> Iterator[Callable[[bool], None]]:
+    """Make the server one that only reads, as a standby does, or one that writes again."""
+
+    def make(it: bool) -> None:
+        how = "SET default_transaction_read_only = on" if it else "RESET default_transaction_read_only"
+        postgres_server.run(f"ALTER SYSTEM {how}")
+        postgres_server.run("SELECT pg_reload_conf()")
+        said = [("on" if it else "off",)]
+        eventually(lambda: postgres_server.run("SHOW default_transaction_read_only") == said)
+
+    yield make
+    make(False)
+
+
+def test_a_server_that_was_written_and_only_reads_for_a_moment_is_waited_for(
+    store: SqlStore, only_reads: Callable[[bool], None]
+) -> None:
+    """A primary that is replaced only reads before it ends; a run that wrote then ended with it."""
+    run = store.open_run("r", None)
+    write(run, [row(0)])
+    only_reads(True)
+    with ThreadPoolExecutor(2) as threads:
+        rows = threads.submit(write, run, [row(1)])
+        note = threads.submit(run.set_meta, note=1)
+        time.sleep(1)
+        assert not rows.done()
+        assert not note.done()
+        only_reads(False)
+        rows.result(timeout=20)
+        note.result(timeout=20)
+    assert [slot.slot for slot in run.scan(-1, 9)] == [0, 1]
+    assert run.meta()["note"] == 1
+
+
+def test_a_server_that_only_reads_from_the_beginning_is_told_of_at_once(
+    store: SqlStore, postgres_url: str, only_reads: Callable[[bool], None]
+) -> None:
+    only_reads(True)
+    began = time.monotonic()
+    with closing(open_store(postgres_url)) as other, pytest.raises(CannotWrite, match="target_session_attrs"):
+        other.open_run("r", None)
+    assert time.monotonic() - began < 5
+
+
 def test_a_full_disk_is_told_at_once_and_not_waited_for_as_a_server_that_is_away(
     store: SqlStore, postgres_server: Server
 ) -> None:

@@ -13,7 +13,7 @@ import psycopg
 from cottonpalm import clock
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from psycopg.abc import PQGen
 
@@ -29,6 +29,7 @@ _TABLES: Final = (
     r"answer|batch(_answer|_line|_row|_tool)?|claim|item|known_limit|learnt|lease|orders|record|run|share(_secret)?|shown|spending|spent"
     r"|version"
 )
+_WRITES: Final = ("INSERT", "UPDATE", "DELETE")
 _NAMED: Final = re.compile(rf"\b(FROM|INTO|UPDATE|JOIN|TABLE|ON) (?=({_TABLES})\b)")
 
 
@@ -39,6 +40,10 @@ def spoken(sql: str) -> str:
     Tables get their schema by name, since a pooler keeps no `search_path` from one transaction to the next.
     """
     return _NAMED.sub(rf"\1 {SCHEMA}.", sql.replace("%", "%%").replace("?", "%s"))
+
+
+class Demoted(psycopg.OperationalError):
+    """A server that this connection has written to takes no more writes: it became a standby, or is being moved."""
 
 
 class Silence:
@@ -110,6 +115,7 @@ class PgConnection:
             psycopg.Error: the server cannot be reached, or refuses.
         """
         self._conninfo, self._durable, self._silence, self.times = conninfo, durable, silence, 0
+        self._has_written = False
         self._connect()
 
     def _connect(self) -> None:
@@ -129,17 +135,33 @@ class PgConnection:
         """Run one statement; outside of a transaction, once more if the connection was cut."""
         idle = not self.in_transaction
         try:
-            return self._db.execute(spoken(sql), values)
+            return self._run(sql, lambda: self._db.execute(spoken(sql), values))
         except psycopg.OperationalError:
             if not (idle and self._db.broken):
                 raise
             self._connect()
-            return self._db.execute(spoken(sql), values)
+            return self._run(sql, lambda: self._db.execute(spoken(sql), values))
 
     def executemany(self, sql: str, rows: Sequence[Any]) -> None:
         """Run one statement for each of these rows of values, in few round trips."""
         with self._db.cursor() as cursor:
-            cursor.executemany(spoken(sql), rows)
+            self._run(sql, lambda: cursor.executemany(spoken(sql), rows))
+
+    def _run(self, sql: str, run: Callable[[], T]) -> T:
+        """Run a statement; leave a server that was demoted, so that the next one finds its successor.
+
+        Raises:
+            Demoted: the server has taken writes of this connection before, and only reads now.
+        """
+        try:
+            done = run()
+        except psycopg.errors.ReadOnlySqlTransaction as exc:
+            if not self._has_written:
+                raise
+            self._db.pgconn.finish()
+            raise Demoted(str(exc)) from None
+        self._has_written = self._has_written or sql.startswith(_WRITES)
+        return done
 
     @property
     def in_transaction(self) -> bool:

@@ -85,7 +85,10 @@ _READ_ONLY: Final = (
         "permission denied",
         "refuses ({text}): give this user the rights to use the schema cottonpalm, and to read and write its tables",
     ),
-    ("read-only", "cannot be written: it is read-only, perhaps a standby; name the primary"),
+    (
+        "read-only",
+        "cannot be written, it is read-only: name the primary, or all servers with target_session_attrs=read-write",
+    ),
 )
 
 
