@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import stat
 import subprocess
 import sys
 import time
@@ -77,12 +78,12 @@ def test_who_still_renews_its_shares_after_ray_was_shut_down_begins_no_cluster()
 def test_a_transaction_that_fails_keeps_nothing_and_nobody_else_from_their_turn(
     tmp_path: Path, fails: str
 ) -> None:
-    from cottonpalm.engine.executors.workers.ray.limits import BEGIN, LimitsActor
+    from cottonpalm.engine.executors.workers.ray.limits import BEGIN, FILE, LimitsActor
 
-    path = tmp_path / "limits.db"
+    path = tmp_path / FILE
 
     async def main() -> list[Any]:
-        actor = LimitsActor(str(path))
+        actor = LimitsActor(str(tmp_path))
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("CREATE TABLE a (x UNIQUE)")
             other.execute("CREATE TABLE b (x REFERENCES a (x) DEFERRABLE INITIALLY DEFERRED)")
@@ -99,6 +100,28 @@ def test_a_transaction_that_fails_keeps_nothing_and_nobody_else_from_their_turn(
             return other.execute("SELECT x FROM a UNION ALL SELECT x FROM b").fetchall()
 
     assert asyncio.run(main()) == [(2,)]
+
+
+def test_an_actor_whom_nobody_asks_any_more_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cottonpalm.engine.executors.workers.ray import limits
+
+    monkeypatch.setattr(limits, "IDLE_S", 0.2)
+    ended: list[bool] = []
+    monkeypatch.setattr("ray.actor.exit_actor", lambda: ended.append(True))
+    folder = tmp_path / "of the actor"
+
+    async def main() -> None:
+        actor = limits.LimitsActor(str(folder))
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert await actor.run("one", [("SELECT 7", [])]) == [(7,)]
+        assert actor._tidying is not None
+        await asyncio.wait_for(actor._tidying, timeout=20)
+
+    asyncio.run(main())
+    assert ended == [True]
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.timeout(400)  # a cluster may take its time to begin

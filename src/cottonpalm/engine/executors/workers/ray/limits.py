@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sqlite3
 import tempfile
 from contextlib import suppress
@@ -34,15 +35,19 @@ NAMESPACE: Final = "cottonpalm"
 BEGIN: Final = "BEGIN IMMEDIATE"
 TURN_S: Final = 3.0  # a transaction that takes longer is undone: its worker is gone
 ANSWER_S: Final = 10.0
+FILE: Final = "limits.db"
 IDLE_S: Final = 600.0  # nobody shares limits any more: the actor ends; workers may take long to begin
 
 
 class LimitsActor:
-    """Runs transactions, one after the other."""
+    """Runs transactions, one after the other, on a file in a folder of its own."""
 
-    def __init__(self, path: str) -> None:
-        prepare(Path(path), busy_s=BUSY_S)
-        self._db = connect(Path(path), busy_s=BUSY_S)
+    def __init__(self, folder: str) -> None:
+        """Begin the folder, or go on with what an actor that died has left there."""
+        self._folder = Path(folder)
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        prepare(self._folder / FILE, busy_s=BUSY_S)
+        self._db = connect(self._folder / FILE, busy_s=BUSY_S)
         self._turn = asyncio.Lock()
         self._whose = ""
         self._late: asyncio.TimerHandle | None = None
@@ -109,6 +114,8 @@ class LimitsActor:
     async def _end_when_idle(self) -> None:
         while clock.now() - self._called < IDLE_S:  # noqa: ASYNC110 - nothing happens that could tell
             await asyncio.sleep(IDLE_S / 4)
+        self._db.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
         ray.actor.exit_actor()  # type: ignore[no-untyped-call]
 
 
@@ -119,7 +126,8 @@ def limits_actor() -> Any:
     """
     with suppress(ValueError):
         return ray.get_actor(NAME, namespace=NAMESPACE)
-    path = str(Path(tempfile.mkdtemp(prefix="cottonpalm-")) / "limits.db")
+    # The actor makes it: whoever asks for one at the same moment, and gets the other's, leaves nothing behind.
+    folder = f"{tempfile.gettempdir()}/cottonpalm-{uuid4().hex}"
     made = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)(LimitsActor)
     return made.options(
         name=NAME,
@@ -128,7 +136,7 @@ def limits_actor() -> Any:
         get_if_exists=True,
         max_concurrency=10_000,
         resources=on_this_node(),
-    ).remote(path)
+    ).remote(folder)
 
 
 def _check_is_on() -> None:
