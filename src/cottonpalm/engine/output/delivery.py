@@ -42,6 +42,7 @@ class Delivery:
         self._store, self._emit, self._failed, self._loop = store, emit, failed, loop
         self._waited, self._began_s = waited, 0.0  # `waited` is called with the seconds each group took
         self._quickest_s = 0.0  # that one took; 0: none was written yet
+        self._late_s = LATE_S  # from so many on, the group that is being written is late
         self._rows: list[StoredRow] = []
         self._outcomes: list[Outcome] = []
         self._bytes = 0  # of the records in `_rows`
@@ -69,10 +70,7 @@ class Delivery:
         The store may be away: what is asked meanwhile would be lost with what waits, and paid again. Or it is too slow
         for records as large as these, and memory would fill with them.
         """
-        if not self.under_way:
-            return False
-        late_s = max(LATE_S, LATE * self._quickest_s)
-        return self._bytes > MOST_BYTES or clock.now() - self._began_s > late_s
+        return self.under_way and (self._bytes > MOST_BYTES or clock.now() - self._began_s > self._late_s)
 
     async def drained(self) -> None:
         """Flush, and wait until all outcomes are durable and handed over; on a closed loop, only until durable."""
@@ -112,6 +110,7 @@ class Delivery:
         self.under_way, self._asked = True, False
         spent = None if self._spent is None else self._spent()
         self._writing, self._began_s = len(rows), clock.now()
+        self._late_s = max(LATE_S, LATE * self._quickest_s)
         self._store.write(rows, lambda error: self._written(outcomes, error), spent)
 
     def _written(self, outcomes: list[Outcome], error: BaseException | None) -> None:
