@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -189,6 +190,34 @@ def test_after_the_driver_was_killed_the_same_call_does_the_rest_and_repays_noth
     store = open_store(tmp_path / "s.db")
     assert [(info.ok, info.failed) for info in store.runs()] == [(120, 0)]
     store.close()
+
+
+WITHOUT_A_STORE = """
+import sys
+from cottonpalm import BatchProcessor
+from tests.scale.chains import asking, rows
+processor = BatchProcessor(asking(sys.argv[1]), executor="processes", workers=2)
+with processor.start(rows(400)) as run:
+    for outcome in run:
+        print(outcome.index, flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_run_without_a_store_that_is_killed_leaves_no_folder(
+    server: LoopbackProcess, tmp_path: Path, eventually: Eventually, how: signal.Signals
+) -> None:
+    words = [sys.executable, "-c", WITHOUT_A_STORE, server.openai_url]
+    place = {**os.environ, "TMPDIR": str(tmp_path)}
+    run = subprocess.Popen(words, cwd=ROOT, env=place, stdout=subprocess.PIPE, text=True)
+    assert run.stdout is not None
+    for _ in range(10):
+        run.stdout.readline()
+    assert [path.name[:11] for path in tmp_path.iterdir()] == ["cottonpalm-"]
+    run.send_signal(how)
+    run.wait()
+    run.stdout.close()
+    eventually(lambda: list(tmp_path.iterdir()) == [])
 
 
 def test_what_the_workers_have_answered_when_the_run_is_left_is_not_asked_again(

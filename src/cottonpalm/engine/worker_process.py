@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import shutil
 import signal
 import socket
 import sys
 from contextlib import closing
+from typing import NoReturn
 
 from cottonpalm.engine.executors.workers.links import cannot_begin
 from cottonpalm.engine.executors.workers.pipe import Pipe
@@ -24,7 +26,7 @@ async def _work(pipe: Pipe) -> None:
     try:
         begin = await pipe.receive()
     except (EOFError, ConnectionError):
-        return  # the run was killed as it began
+        _end_after_the_run()  # it was killed as it began
     from cottonpalm.engine.worker import Worker  # noqa: PLC0415 - while garbage is not looked for
 
     try:
@@ -42,7 +44,7 @@ async def _work(pipe: Pipe) -> None:
                 await pipe.send(heard)
             except OSError:
                 # `_hear` has not seen the end yet, and to leave by it would wait for a row's thread, perhaps for ever.
-                os._exit(0)
+                _end_after_the_run()
             if heard.over is not None:
                 return
     finally:
@@ -55,11 +57,18 @@ async def _hear(pipe: Pipe, worker: object) -> None:
         while True:
             await worker.tell(await pipe.receive())  # type: ignore[attr-defined]
     except (EOFError, OSError):
-        os._exit(0)  # the run is gone: nobody wants what is under way
+        _end_after_the_run()  # nobody wants what is under way
+
+
+def _end_after_the_run() -> NoReturn:
+    """End at once, and remove the folder that the run has for its workers: a run that was killed cannot."""
+    for folder in sys.argv[2:]:
+        shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0)
 
 
 def main() -> None:
-    """Take over the socket whose number was given."""
+    """Take over the socket whose number was given, for a run that may have a folder, which is given after it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which tells us
     gc.disable()  # until the chain is there: what is loaded stays, and to look through it costs a tenth of loading it
     asyncio.run(serve(socket.socket(fileno=int(sys.argv[1]))))

@@ -52,8 +52,8 @@ class ProcessLink:
 
     def kill(self) -> None:
         """See `links.Link`."""
+        self.process.kill()  # before it sees the pipe's end, from which it would take the run for gone
         self._pipe.close()
-        self.process.kill()
         self.process.wait()
 
 
@@ -87,8 +87,9 @@ class ProcessPool:
     async def open(self, begin: Begin) -> ProcessLink:
         """See `links.WorkerPool`."""
         ours, theirs = socket.socketpair()
+        folder = [] if self._folder is None else [self._folder]
         try:
-            words = command(PROGRAM, str(theirs.fileno()))
+            words = command(PROGRAM, str(theirs.fileno()), *folder)
             process = subprocess.Popen(words, pass_fds=[theirs.fileno()], start_new_session=True)  # noqa: ASYNC220, S603 - our own program
         finally:
             theirs.close()
