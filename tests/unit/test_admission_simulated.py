@@ -6,6 +6,7 @@ from dataclasses import replace
 from statistics import mean
 
 import pytest
+from bench.admission.ablation import constants
 from bench.admission.drawn import one
 from bench.admission.family import draw
 from bench.admission.measure import compare, oracle, run
@@ -34,6 +35,11 @@ def test_rejections_at_random_are_not_taken_for_a_limit(share: float, score: flo
         seen.append(one("ours", world, ideal(world).wall_s))
     assert mean(each.score for each in seen) >= score
     assert mean(each.rejected for each in seen) <= 2 * share + 0.1
+
+
+def test_a_new_constant_replaces_another() -> None:
+    """Each is one more that may fit only the worlds that it was tried on."""
+    assert len(constants()) <= 25, sorted(constants())
 
 
 def test_a_world_is_the_same_on_every_machine() -> None:

@@ -6,7 +6,7 @@ import math
 from bisect import insort
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.request.limiter.rules.causes import ENOUGH
+from cottonpalm.request.limiter.rules.causes import APART, ENOUGH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +17,6 @@ FEW: Final = 2 * ENOUGH  # requests of one number in flight: the quicker half te
 QUICKEST: Final = 1.7  # deviations below the median is the quickest of twice `ENOUGH`, in the mean
 _FAR: Final = 5.0  # deviations from which on the tail of a normal distribution is like an exponential one
 LEAST_S: Final = 1e-9
-_LEAST_VARIANCE: Final = 0.01
 
 
 class AnswerTimes:
@@ -68,7 +67,7 @@ class AnswerTimes:
             log: the logarithm of the time to begin with.
             variance: of the logarithms.
         """
-        deviation = math.sqrt(max(_LEAST_VARIANCE, variance))
+        deviation = max(APART, math.sqrt(variance))  # less is none that so few could tell
         logs = [math.log(seconds) for seconds in self.known]
         ages = [math.log(max(LEAST_S, now - at_s)) for at_s in self._under_way.values()]
         worth = 0.0
