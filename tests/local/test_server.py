@@ -120,7 +120,8 @@ class TestTheRealModel:
             f"import sys; sys.path += {[*sys.path, str(ROOT / 'src')]!r}\n"
             "from cottonpalm.local import server; print(bool(server.model(max_tokens=1).invoke('Hi').content))"
         )
-        done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=False)
+        words = [python, "-I", "-S", "-c", code]  # -S: the system may have other versions of our packages
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert (done.stdout, done.stderr) == ("True\n", "")
 
     @pytest.mark.parametrize("ending", ["exit", "kill"])

@@ -390,7 +390,8 @@ def test_workers_find_modules_where_the_program_found_them_though_only_its_own_p
     tmp_path: Path,
 ) -> None:
     python = getattr(sys, "_base_executable", sys.executable)  # that of the environment finds them by itself
-    words = [python, "-I", "-c", BY_ITS_OWN_PATH.format(path=[*sys.path, str(ROOT / "src")])]
+    code = BY_ITS_OWN_PATH.format(path=[*sys.path, str(ROOT / "src")])
+    words = [python, "-I", "-S", "-c", code]  # -S: the system may have other versions of our packages
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert (done.stdout, done.stderr) == ("['1', '2']\n", "")
 
